@@ -166,8 +166,6 @@ class AIBudgetError(AIError):
 class AIOutputError(AIError):
     """The answer was paid for and is not usable. `rules` are the ids of the broken rules (`schema`, `total_sum`, ...)."""
 
-    def __init__(
-        self, code: str, rules: Sequence[str], detail: str = "", *, request_id: str | None = None
-    ) -> None:
+    def __init__(self, code: str, rules: Sequence[str], detail: str = "", *, request_id: str | None = None) -> None:
         self.rules = tuple(rules)
         super().__init__(code, detail or ", ".join(rules), retryable=True, request_id=request_id)

@@ -17,11 +17,10 @@ import traceback
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
+from types import MappingProxyType
 from typing import Any, TextIO
 
-_SECRET_NAME = re.compile(
-    r"secret|token(?!s)|password|authorization|cookie|api_?key|signature|credential", re.I
-)
+_SECRET_NAME = re.compile(r"secret|token(?!s)|password|authorization|cookie|api_?key|signature|credential", re.I)
 _URL_QUERY = re.compile(r"(\b[a-z][a-z0-9+.-]*://[^\s?\"'<>#]+)[?#][^\s\"'<>]*", re.I)
 _URL_USERINFO = re.compile(r"(\b[a-z][a-z0-9+.-]*://)[^\s/@\"'<>]+@", re.I)
 _BEARER = re.compile(r"(?i)\bbearer\s+[\w.~+/=-]+|\bsk-ant-[\w-]+|\bwhsec_[\w+/=-]+")
@@ -29,7 +28,8 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
 _MAX_TEXT = 2000
 
-_bound: ContextVar[Mapping[str, object]] = ContextVar("scopegate_log_fields", default={})
+_NOTHING: Mapping[str, object] = MappingProxyType({})
+_bound: ContextVar[Mapping[str, object]] = ContextVar("scopegate_log_fields", default=_NOTHING)
 
 
 def redact(name: str, value: object) -> object:

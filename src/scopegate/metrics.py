@@ -20,18 +20,14 @@ REQUEST_SECONDS = Histogram(
     ["route"],
     buckets=LATENCY_BUCKETS_S,
 )
-REFUSALS = Counter(
-    "scopegate_refusals", "Requests the gateway itself refused, by reason.", ["route", "reason"]
-)
+REFUSALS = Counter("scopegate_refusals", "Requests the gateway itself refused, by reason.", ["route", "reason"])
 LIMIT_DECISIONS = Counter(
     "scopegate_limit_decisions",
     "Rate-limit decisions: admitted, limited, would_limit (watch mode), and while the store is down: "
     "local_admitted, local_limited, allowed, denied.",
     ["route", "tier", "decision"],
 )
-LIMIT_STORE_ERRORS = Counter(
-    "scopegate_limit_store_errors", "Failed round trips to the limit store.", ["kind"]
-)
+LIMIT_STORE_ERRORS = Counter("scopegate_limit_store_errors", "Failed round trips to the limit store.", ["kind"])
 LIMIT_STORE_UP = Gauge(
     "scopegate_limit_store_up",
     "1 while the limit store answers (lowest over live processes).",
@@ -61,9 +57,7 @@ POLICY_LOADED = Gauge(
 )
 
 # ── leads ───────────────────────────────────────────────────────────────────────────────────────────────────────────
-ORDERS = Counter(
-    "scopegate_orders", "Lead orders by outcome: accepted, refused, unreadable.", ["offload", "outcome"]
-)
+ORDERS = Counter("scopegate_orders", "Lead orders by outcome: accepted, refused, unreadable.", ["offload", "outcome"])
 ORDERS_UNRECORDED = Gauge(
     "scopegate_orders_unrecorded",
     "Accepted lead orders that wait in memory for the database to return.",
@@ -110,6 +104,4 @@ BREAKER_OPEN = Gauge(
     ["breaker"],
     multiprocess_mode="livemostrecent",
 )
-BUDGET_REFUSALS = Counter(
-    "scopegate_budget_refusals", "Calls not made because a budget had no room.", ["budget"]
-)
+BUDGET_REFUSALS = Counter("scopegate_budget_refusals", "Calls not made because a budget had no room.", ["budget"])

@@ -92,9 +92,7 @@ class JobStore(Protocol):
         """Ids of jobs that may run now: queued or held and due, or running with an expired lease. Oldest due first."""
         ...
 
-    async def lease(
-        self, job_id: str, owner: str, now_ms: int, until_ms: int
-    ) -> tuple[Lease, LeadJob] | None:
+    async def lease(self, job_id: str, owner: str, now_ms: int, until_ms: int) -> tuple[Lease, LeadJob] | None:
         """Take the job if it is due and nobody holds it; None otherwise. A running attempt left by a dead holder
         becomes lost."""
         ...
@@ -103,16 +101,12 @@ class JobStore(Protocol):
 
     async def start_attempt(self, lease: Lease, step: StepName, now_ms: int) -> Attempt: ...
 
-    async def finish_attempt(
-        self, lease: Lease, step: StepName, attempt: Attempt, result: Json = None
-    ) -> None:
+    async def finish_attempt(self, lease: Lease, step: StepName, attempt: Attempt, result: Json = None) -> None:
         """Store how it ended. With `attempt.state` done the step is done with `result`, in one transaction. A done
         step is never overwritten."""
         ...
 
-    async def release(
-        self, lease: Lease, due_ms: int, *, held: bool = False, error_code: str | None = None
-    ) -> None:
+    async def release(self, lease: Lease, due_ms: int, *, held: bool = False, error_code: str | None = None) -> None:
         """Give the job back, to run again not before `due_ms`."""
         ...
 
@@ -138,9 +132,7 @@ class Ledger(Protocol):
         reservations are first booked as spent."""
         ...
 
-    async def settle(
-        self, reservation: Reservation | None, call: CallRecord
-    ) -> Sequence[tuple[Account, int, int]]:
+    async def settle(self, reservation: Reservation | None, call: CallRecord) -> Sequence[tuple[Account, int, int]]:
         """Book the call and give the rest of the reservation back, in one transaction; the same `call_id` again is no
         change. Returns (account, spent before, spent after) for each account of the reservation."""
         ...
