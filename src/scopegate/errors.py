@@ -164,7 +164,7 @@ class AIBudgetError(AIError):
 
 
 class AIOutputError(AIError):
-    """The answer was paid for and is not usable. `rules` are the ids of the broken rules (`schema`, `total_sum`, ...)."""
+    """Paid for, and not usable. `rules` are the ids of the broken rules (`schema`, `total_sum`, ...)."""
 
     def __init__(self, code: str, rules: Sequence[str], detail: str = "", *, request_id: str | None = None) -> None:
         self.rules = tuple(rules)

@@ -22,7 +22,7 @@ class Refusal:
 
 @dataclass(frozen=True, slots=True)
 class RequestHead:
-    """A request's first lines as parsed: `target` raw bytes from the request line, `fields` lower-case names in order."""
+    """A request's first lines as parsed: `target` is the raw bytes of the request line, `fields` in order received."""
 
     method: bytes
     target: bytes

@@ -21,7 +21,7 @@ class Account:
 
 @dataclass(frozen=True, slots=True)
 class Reservation:
-    """Money set aside for one call, in every account at once. It expires by itself (booked as spent) when its holder dies."""
+    """Money set aside for one call, in every account at once. When its holder dies it expires and counts as spent."""
 
     reservation_id: str
     accounts: tuple[Account, ...]

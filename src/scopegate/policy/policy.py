@@ -216,7 +216,7 @@ class BreakerRule:
 
 @dataclass(frozen=True, slots=True)
 class BudgetRule:
-    """`period` is `day` or `month` (UTC); `per` is None for one total, or `contractor`. `warn_at` are shares in 0..1."""
+    """`period`: `day` or `month` (UTC). `per`: None for one total, or `contractor`. `warn_at`: shares in 0..1."""
 
     name: str
     limit_usd_micros: int
