@@ -129,7 +129,7 @@ class LeadJob:
 
 @dataclass(frozen=True, slots=True)
 class Lease:
-    """The right to work on a job until `until_ms`. `token` grows with each lease: writes with an older one are refused."""
+    """The right to work on a job until `until_ms`. `token` grows with each lease: a write with an older one fails."""
 
     job_id: str
     owner: str
