@@ -1,0 +1,92 @@
+"""The `scopegate` command: one parser, one module per command, one place where errors become exit codes.
+
+A command's module is imported only when it is asked for, and imports what is heavy only when it runs: `--help` must
+stay quick. Nothing here knows what a command does.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+
+from scopegate import __version__
+from scopegate.errors import EXIT_CONFIG, ConfigError, ScopegateError
+
+COMMANDS = ("up", "gateway", "worker", "admin", "check", "jobs", "usage", "demo")
+"""Commands in the order of the help; each is the module `scopegate.cli.<name>` with `register` and `run`."""
+
+EXIT_FAILED = 1
+EXIT_INTERRUPTED = 130
+"""128 + SIGINT, as shells say it."""
+EXIT_PIPE_CLOSED = 141
+"""128 + SIGPIPE: whoever read our output had enough."""
+
+_DESCRIPTION = "A reverse-proxy hardening gateway that stands in front of an unchanged web app."
+
+_EPILOG = """\
+examples:
+  scopegate demo                     see all of it at work, nothing to set up
+  scopegate check gateway.yaml       every problem of a policy file, with line and column
+  scopegate up -c gateway.yaml       gateway, worker and admin on this machine
+  scopegate gateway -c gateway.yaml  one role alone; likewise worker and admin
+  scopegate jobs list                the leads' jobs; then jobs show ID, jobs replay ID
+  scopegate usage                    what the model calls cost
+
+exit codes: 0 fine, 1 found something or failed, 2 wrong usage, 78 wrong policy file or environment
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; the exit code. `argv` without the program's name, None for the process' own."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    try:
+        args = parser(words).parse_args(words)
+        code: int = args.run(args)
+        sys.stdout.flush()
+    except SystemExit as exc:
+        return exc.code if isinstance(exc.code, int) else 0 if exc.code is None else EXIT_FAILED
+    except ConfigError as exc:
+        return _refuse(exc)
+    except ScopegateError as exc:
+        print(f"scopegate: {exc}", file=sys.stderr)
+        return EXIT_FAILED
+    except KeyboardInterrupt:
+        return EXIT_INTERRUPTED
+    except BrokenPipeError:
+        return _pipe_closed()
+    return code
+
+
+def parser(words: Sequence[str]) -> argparse.ArgumentParser:
+    """The parser for these words: with the one command they name, or with all of them for help and mistakes."""
+    top = argparse.ArgumentParser(
+        prog="scopegate",
+        description=_DESCRIPTION,
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    top.add_argument("--version", action="version", version=f"scopegate {__version__}")
+    commands = top.add_subparsers(title="commands", metavar="COMMAND", dest="command", required=True)
+    named = words[:1] if words and words[0] in COMMANDS else COMMANDS
+    for name in named:
+        try:
+            importlib.import_module(f"scopegate.cli.{name}").register(commands)
+        except ModuleNotFoundError as exc:
+            if exc.name != f"scopegate.cli.{name}":
+                raise
+    return top
+
+
+def _refuse(error: ConfigError) -> int:
+    for problem in error.problems:
+        print(problem, file=sys.stderr)
+    return EXIT_CONFIG
+
+
+def _pipe_closed() -> int:
+    """Point standard output at nothing, so that the interpreter's last flush cannot complain."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return EXIT_PIPE_CLOSED
