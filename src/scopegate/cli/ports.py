@@ -1,0 +1,51 @@
+"""Listening sockets, bound by the parent so that a port in use is said once, clearly, before anything starts."""
+
+from __future__ import annotations
+
+import socket
+
+from scopegate.errors import ScopegateError
+from scopegate.policy.policy import Address
+
+_BACKLOG = 2048
+
+
+class PortUnusable(ScopegateError):
+    """An address we should listen on cannot be had: in use, not ours, or not allowed."""
+
+
+def listen(address: Address) -> socket.socket:
+    """A listening, non-blocking TCP socket. Raises PortUnusable."""
+    try:
+        family, _, _, _, place = socket.getaddrinfo(
+            address.host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        sock = socket.socket(family, socket.SOCK_STREAM)
+    except OSError as exc:
+        raise PortUnusable(f"cannot listen on {shown(address)}: {exc.strerror or exc}") from exc
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        sock.bind(place)
+        sock.listen(_BACKLOG)
+        sock.setblocking(False)
+    except OSError as exc:
+        sock.close()
+        raise PortUnusable(f"cannot listen on {shown(address)}: {exc.strerror or exc}") from exc
+    return sock
+
+
+def probe(address: Address) -> None:
+    """Raises PortUnusable when `listen` would, and leaves the port free."""
+    listen(address).close()
+
+
+def shown(address: Address) -> str:
+    """`host:port`, brackets around IPv6."""
+    host = f"[{address.host}]" if ":" in address.host else address.host
+    return f"{host}:{address.port}"
+
+
+def url(address: Address) -> str:
+    """Where a browser on this machine finds it: a wildcard address is shown as loopback."""
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}.get(address.host, address.host)  # noqa: S104
+    return f"http://{shown(Address(host, address.port))}"

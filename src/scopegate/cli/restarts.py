@@ -1,0 +1,74 @@
+"""What to do after a child process has ended: start it again after a while, or give up.
+
+Pure: how the child lived is a value, waiting happens in `supervisor`, its only caller.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from scopegate.errors import EXIT_CONFIG
+
+
+@dataclass(frozen=True, slots=True)
+class RestartRule:
+    """Delays double from `first_delay_s` up to `max_delay_s`; a life of `healthy_s` after becoming ready starts the
+    count anew. `start_failures` lives in a row that never became ready end it all."""
+
+    first_delay_s: float = 0.5
+    max_delay_s: float = 30.0
+    healthy_s: float = 60.0
+    start_failures: int = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Life:
+    """One run of a child. `code` as subprocess gives it: negative for a signal; `lived_s` from start to end."""
+
+    code: int
+    lived_s: float
+    was_ready: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """What is remembered of a child between its lives."""
+
+    crashes: int = 0
+    failed_starts: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Restart:
+    delay_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class GiveUp:
+    """`code` is never 0: it becomes the supervisor's own exit code."""
+
+    code: int
+
+
+def next_move(rule: RestartRule, record: Record, life: Life) -> tuple[Restart | GiveUp, Record]:
+    """The move after `life`, and the record to bring along next time. A child that ends with 0 unasked has crashed."""
+    record = _remember(rule, record, life)
+    if life.code == EXIT_CONFIG:
+        return GiveUp(EXIT_CONFIG), record
+    if record.failed_starts >= rule.start_failures:
+        return GiveUp(exit_code(life.code) or 1), record
+    doublings = min(record.crashes - 1, 32)
+    return Restart(min(rule.first_delay_s * 2**doublings, rule.max_delay_s)), record
+
+
+def _remember(rule: RestartRule, record: Record, life: Life) -> Record:
+    if not life.was_ready:
+        return replace(record, crashes=record.crashes + 1, failed_starts=record.failed_starts + 1)
+    if life.lived_s >= rule.healthy_s:
+        return Record(crashes=1)
+    return Record(crashes=record.crashes + 1)
+
+
+def exit_code(code: int) -> int:
+    """As a shell says it: 128 + n for a child ended by signal n."""
+    return 128 - code if code < 0 else code

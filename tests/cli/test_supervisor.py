@@ -1,0 +1,206 @@
+"""The supervisor over real processes: small programs that do one thing each. Time between lives is a manual clock."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import pytest
+
+from scopegate.cli.restarts import RestartRule
+from scopegate.cli.supervisor import Child, Supervisor
+from scopegate.clock import ManualClock
+
+TIE = """
+import os, signal, sys, time
+fd = int(sys.argv[sys.argv.index("--leash") + 1])
+here = sys.argv[1]
+def ready(): os.write(fd, b"ready\\n")
+def note(text):
+    with open(here, "a") as f: f.write(text + "\\n")
+def on_term(do): signal.signal(signal.SIGTERM, lambda *_: do())
+def end(): os.read(fd, 1)
+"""
+
+SERVE = TIE + "on_term(lambda: (note('stopped'), sys.exit(0)))\nnote('started')\nready()\nend()\n"
+STUBBORN = TIE + "on_term(lambda: note('refused'))\nready()\nnote('started')\nwhile True: time.sleep(60)\n"
+FAIL = TIE + "note('started')\nsys.exit(3)\n"
+MISCONFIGURED = TIE + "sys.exit(78)\n"
+
+
+def child(name: str, program: str, notes: Path, *, after: tuple[str, ...] = (), output: Path | None = None) -> Child:
+    argv = (sys.executable, "-S", "-c", program, str(notes))
+    return Child(name, argv, dict(os.environ), after=after, output=output)
+
+
+def lines(path: Path) -> list[str]:
+    return path.read_text().splitlines() if path.exists() else []
+
+
+def is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+async def running(supervisor: Supervisor, body: Callable[[], Awaitable[None]] | None = None) -> tuple[int, list[int]]:
+    """Run to readiness, do `body`, stop; the exit code and the pids that ran."""
+    stop = asyncio.Event()
+    run = asyncio.create_task(supervisor.run(stop))
+    await asyncio.wait_for(supervisor.all_ready(), 10)
+    pids = list(supervisor.pids().values())
+    if body is not None:
+        await body()
+    stop.set()
+    return await asyncio.wait_for(run, 10), pids
+
+
+async def test_children_stop_on_request_and_the_code_is_0(tmp_path: Path) -> None:
+    supervisor = Supervisor([child("a", SERVE, tmp_path / "a"), child("b", SERVE, tmp_path / "b")], ManualClock(), 5)
+    code, pids = await running(supervisor)
+    assert code == 0
+    assert lines(tmp_path / "a") == lines(tmp_path / "b") == ["started", "stopped"]
+    assert [pid for pid in pids if is_alive(pid)] == []
+
+
+async def test_a_child_starts_after_the_ready_one_it_needs_and_ends_before_it(tmp_path: Path) -> None:
+    notes = tmp_path / "notes"
+    both = TIE.replace("here = sys.argv[1]", "here, me = sys.argv[1].split('=')")
+    engine = both + "on_term(lambda: (note(me + ' stopped'), sys.exit(0)))\nnote(me + ' ready')\nready()\nend()\n"
+    user = both + "note(me + ' started')\non_term(lambda: (note(me + ' stopped'), sys.exit(0)))\nready()\nend()\n"
+    children = [
+        Child("user", (sys.executable, "-S", "-c", user, f"{notes}=user"), dict(os.environ), after=("engine",)),
+        Child("engine", (sys.executable, "-S", "-c", engine, f"{notes}=engine"), dict(os.environ)),
+    ]
+    code, _ = await running(Supervisor(children, ManualClock(), 5))
+    assert code == 0
+    assert lines(notes) == ["engine ready", "user started", "user stopped", "engine stopped"]
+
+
+async def test_a_crashed_child_is_started_again_after_the_delay(tmp_path: Path) -> None:
+    clock, notes = ManualClock(), tmp_path / "a"
+    ended: list[int] = []
+    supervisor = Supervisor([child("a", SERVE, notes)], clock, 5, on_exit=ended.append)
+
+    async def crash() -> None:
+        first = supervisor.pids()["a"]
+        os.kill(first, 9)
+        while supervisor.pids().get("a", first) == first or len(lines(notes)) < 2:
+            await asyncio.sleep(0.01)
+        assert ended == [first]
+
+    code, _ = await running(supervisor, crash)
+    assert code == 0
+    assert clock.slept == [0.5]
+
+
+async def test_a_child_that_never_becomes_ready_ends_the_whole_with_its_code(tmp_path: Path) -> None:
+    clock = ManualClock()
+    rule = RestartRule(first_delay_s=1, start_failures=3)
+    supervisor = Supervisor(
+        [child("good", SERVE, tmp_path / "good"), child("bad", FAIL, tmp_path / "bad")], clock, 5, rule=rule
+    )
+    assert await asyncio.wait_for(supervisor.run(asyncio.Event()), 10) == 3
+    assert lines(tmp_path / "bad") == ["started"] * 3
+    assert clock.slept == [1, 2]
+    assert supervisor.pids() == {}
+
+
+async def test_exit_78_ends_all_at_once(tmp_path: Path) -> None:
+    clock = ManualClock()
+    children = [child("good", SERVE, tmp_path / "good"), child("bad", MISCONFIGURED, tmp_path / "bad")]
+    assert await asyncio.wait_for(Supervisor(children, clock, 5).run(asyncio.Event()), 10) == 78
+    assert clock.slept == []
+
+
+async def test_a_child_that_is_not_ready_in_time_is_killed(tmp_path: Path) -> None:
+    silent = TIE + "note(str(os.getpid()))\nwhile True: time.sleep(60)\n"
+    supervisor = Supervisor(
+        [child("silent", silent, tmp_path / "pid")],
+        ManualClock(),
+        5,
+        rule=RestartRule(start_failures=1),
+        ready_s=0.5,
+    )
+    assert await asyncio.wait_for(supervisor.run(asyncio.Event()), 10) == 137
+    assert not is_alive(int(lines(tmp_path / "pid")[0]))
+
+
+async def test_a_program_that_does_not_exist_is_a_failed_start(tmp_path: Path) -> None:
+    ghost = Child("ghost", (str(tmp_path / "nothing"),), dict(os.environ))
+    supervisor = Supervisor([ghost], ManualClock(), 5, rule=RestartRule(start_failures=2))
+    assert await asyncio.wait_for(supervisor.run(asyncio.Event()), 10) == 127
+
+
+async def test_a_child_that_will_not_stop_is_killed_after_the_drain_time(tmp_path: Path) -> None:
+    supervisor = Supervisor([child("stubborn", STUBBORN, tmp_path / "s")], ManualClock(), 0.3)
+
+    async def until_deaf() -> None:
+        while lines(tmp_path / "s") != ["started"]:
+            await asyncio.sleep(0.01)
+
+    code, pids = await running(supervisor, until_deaf)
+    assert code == 1
+    assert lines(tmp_path / "s") == ["started", "refused"]
+    assert not is_alive(pids[0])
+
+
+async def test_a_second_wish_to_stop_does_not_wait(tmp_path: Path) -> None:
+    supervisor = Supervisor([child("stubborn", STUBBORN, tmp_path / "s")], ManualClock(), 600)
+    stop, hurry = asyncio.Event(), asyncio.Event()
+    run = asyncio.create_task(supervisor.run(stop, hurry))
+    await asyncio.wait_for(supervisor.all_ready(), 10)
+    stop.set()
+    hurry.set()
+    assert await asyncio.wait_for(run, 5) == 1
+    assert supervisor.pids() == {}
+
+
+async def test_what_a_child_left_running_ends_with_it(tmp_path: Path) -> None:
+    forking = TIE + (
+        "import subprocess\n"
+        "p = subprocess.Popen([sys.executable, '-S', '-c', 'import time; time.sleep(600)'])\n"
+        "note(str(p.pid))\nready()\non_term(lambda: sys.exit(0))\nend()\n"
+    )
+    code, _ = await running(Supervisor([child("a", forking, tmp_path / "pid")], ManualClock(), 5))
+    assert code == 0
+    left = int(lines(tmp_path / "pid")[0])
+    for _ in range(200):  # nobody reaps it but init: dead is what counts
+        if not is_alive(left) or Path(f"/proc/{left}/stat").read_text().split()[2] == "Z":
+            return
+        await asyncio.sleep(0.01)
+    pytest.fail("the grandchild still runs")
+
+
+async def test_output_goes_to_the_named_file(tmp_path: Path) -> None:
+    speaking = TIE + "print('said'); print('wrong', file=sys.stderr)\nsys.stdout.flush()\n" + "ready()\nend()\n"
+    output = tmp_path / "log"
+    await running(Supervisor([child("a", speaking, tmp_path / "n", output=output)], ManualClock(), 5))
+    assert sorted(lines(output)) == ["said", "wrong"]
+
+
+async def test_a_program_of_others_is_tied_from_outside_and_ready_when_its_question_says_so(tmp_path: Path) -> None:
+    asked = asyncio.Event()
+
+    async def ready() -> None:
+        asked.set()
+
+    sleeper = Child("sleeper", ("/bin/sleep", "600"), dict(os.environ), ready=ready, ours=False)
+    code, pids = await running(Supervisor([sleeper], ManualClock(), 5))
+    assert asked.is_set()
+    assert code == 0
+    assert not is_alive(pids[0])
+
+
+async def test_a_bug_in_keeping_one_child_ends_all(tmp_path: Path) -> None:
+    class BrokenClock(ManualClock):
+        async def sleep(self, delay_s: float) -> None:
+            raise RuntimeError("clock broke")
+
+    children = [child("good", SERVE, tmp_path / "good"), child("bad", FAIL, tmp_path / "bad")]
+    assert await asyncio.wait_for(Supervisor(children, BrokenClock(), 5).run(asyncio.Event()), 10) == 1
