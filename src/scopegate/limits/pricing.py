@@ -1,11 +1,22 @@
 """What a model call costs, in integer micro-dollars, from a versioned price table.
 
-Pure. Called by the metered client before a call (worst case) and after it (the real usage).
+Pure. Called by the metered client before a call (worst case) and after it (the real usage). The table's text is read
+elsewhere; here it is parsed. A model without a price is None everywhere, never zero.
 """
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
 from dataclasses import dataclass
+from decimal import Decimal
+from typing import Annotated
+
+import yaml
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+
+_DATED = re.compile(r"-\d{8}\Z")
+_MTOK = 1_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,3 +28,131 @@ class Usage:
     cache_read_tokens: int = 0
     cache_write_5m_tokens: int = 0
     cache_write_1h_tokens: int = 0
+
+    @property
+    def cache_write_tokens(self) -> int:
+        return self.cache_write_5m_tokens + self.cache_write_1h_tokens
+
+    @property
+    def prompt_tokens(self) -> int:
+        """Everything the model read: what a long-prompt price looks at."""
+        return self.input_tokens + self.cache_read_tokens + self.cache_write_tokens
+
+
+@dataclass(frozen=True, slots=True)
+class Rates:
+    """Micro-dollars per million tokens, so that every published price is a whole number."""
+
+    input: int
+    output: int
+    cache_read: int
+    cache_write_5m: int
+    cache_write_1h: int
+
+    def dearest_input(self) -> int:
+        return max(self.input, self.cache_read, self.cache_write_5m, self.cache_write_1h)
+
+
+@dataclass(frozen=True, slots=True)
+class ModelPrice:
+    """`long` holds (N, rates) pairs, N descending: a prompt of more than N tokens is billed whole at those rates."""
+
+    base: Rates
+    long: tuple[tuple[int, Rates], ...] = ()
+
+    def rates(self, prompt_tokens: int) -> Rates:
+        return next((rates for above, rates in self.long if prompt_tokens > above), self.base)
+
+
+@dataclass(frozen=True, slots=True)
+class PriceTable:
+    """`version` is stored with every booked call."""
+
+    version: str
+    models: Mapping[str, ModelPrice]
+
+    def price_of(self, model: str) -> ModelPrice | None:
+        """The model's price; a dated name (`...-20251001`) falls back to its plain name. None when unknown."""
+        return self.models.get(model) or self.models.get(_DATED.sub("", model))
+
+
+def price(usage: Usage, model: str, table: PriceTable) -> int | None:
+    """Micro-dollars for this usage, rounded up once over the whole call; None when the model has no price."""
+    entry = table.price_of(model)
+    if entry is None:
+        return None
+    rates = entry.rates(usage.prompt_tokens)
+    return _round_up(
+        usage.input_tokens * rates.input
+        + usage.output_tokens * rates.output
+        + usage.cache_read_tokens * rates.cache_read
+        + usage.cache_write_5m_tokens * rates.cache_write_5m
+        + usage.cache_write_1h_tokens * rates.cache_write_1h
+    )
+
+
+def worst_case(model: str, input_tokens_upper: int, max_tokens: int, table: PriceTable) -> int | None:
+    """The most a call can cost: every input token in the dearest class, every output token used, at whichever rates a
+    prompt of up to that length can meet. None when the model has no price."""
+    entry = table.price_of(model)
+    if entry is None:
+        return None
+    reachable = [entry.base, *(rates for above, rates in entry.long if input_tokens_upper > above)]
+    return max(_round_up(input_tokens_upper * rates.dearest_input() + max_tokens * rates.output) for rates in reachable)
+
+
+def _round_up(usd_micros_times_mtok: int) -> int:
+    return -(-usd_micros_times_mtok // _MTOK)
+
+
+def _is_price(text: str) -> str:
+    if not re.fullmatch(r"[0-9]{1,4}(\.[0-9]{1,6})?", text) or Decimal(text) == 0:
+        raise ValueError("a price is decimal text above zero with at most six decimals")
+    return text
+
+
+_PriceText = Annotated[str, AfterValidator(_is_price)]
+
+
+class _RatesText(BaseModel):
+    """USD per million tokens, as quoted decimal text: a YAML float would already have lost digits."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    input: _PriceText
+    output: _PriceText
+    cache_read: _PriceText
+    cache_write_5m: _PriceText
+    cache_write_1h: _PriceText
+
+    def rates(self) -> Rates:
+        names = ("input", "output", "cache_read", "cache_write_5m", "cache_write_1h")
+        return Rates(*(int(Decimal(getattr(self, name)) * _MTOK) for name in names))
+
+
+class _LongText(_RatesText):
+    prompt_above: int = Field(gt=0, strict=True)
+
+
+class _ModelText(_RatesText):
+    long: list[_LongText] = []
+
+
+class _TableText(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    version: str = Field(pattern=r"^\d{4}-\d{2}-\d{2}(\.\d+)?$")
+    models: dict[str, _ModelText] = Field(min_length=1)
+
+
+def parse_table(text: str) -> PriceTable:
+    """Read a price table. Raises ValueError naming the first fault: a wrong price file is a broken build, not a bad
+    request."""
+    try:
+        parsed = _TableText.model_validate(yaml.safe_load(text))
+    except (yaml.YAMLError, ValidationError) as fault:
+        raise ValueError(f"price table: {fault}") from fault
+    return PriceTable(parsed.version, {name: _model_price(entry) for name, entry in parsed.models.items()})
+
+
+def _model_price(entry: _ModelText) -> ModelPrice:
+    long = sorted(((tier.prompt_above, tier.rates()) for tier in entry.long), key=lambda pair: -pair[0])
+    return ModelPrice(entry.rates(), tuple(long))

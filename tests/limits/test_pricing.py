@@ -1,0 +1,134 @@
+"""Prices: exact, rounded up once, tiered by prompt length, the same as genai-prices for every model listed."""
+
+from __future__ import annotations
+
+import math
+import re
+from datetime import UTC, datetime
+from decimal import Decimal
+from importlib.resources import files
+
+import genai_prices
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from scopegate.limits.pricing import PriceTable, Usage, parse_table, price, worst_case
+
+TEXT = (files("scopegate.limits") / "prices.yaml").read_text("utf-8")
+TABLE = parse_table(TEXT)
+HAIKU = "claude-haiku-5-5"
+
+USAGES = [
+    Usage(1, 0),
+    Usage(1_000, 10),
+    Usage(99_999, 4_096),
+    Usage(100_000, 4_096),
+    Usage(100_001, 4_096),
+    Usage(150_000, 1, 60_000),
+    Usage(7, 3, cache_read_tokens=50_001, cache_write_5m_tokens=33_333, cache_write_1h_tokens=17_777),
+    Usage(0, 0, cache_write_1h_tokens=1),
+    Usage(199_999, 12_345, cache_read_tokens=1),
+    Usage(199_999, 12_345, cache_read_tokens=2),
+]
+
+
+def peer_price(usage: Usage, model: str) -> Decimal:
+    """USD by genai-prices, whose input count includes every cache class."""
+    peer = genai_prices.Usage(
+        input_tokens=usage.prompt_tokens,
+        output_tokens=usage.output_tokens,
+        cache_read_tokens=usage.cache_read_tokens,
+        cache_write_tokens=usage.cache_write_tokens,
+        cache_write_1h_tokens=usage.cache_write_1h_tokens,
+    )
+    at = datetime(2026, 11, 24, tzinfo=UTC)
+    return genai_prices.calc_price(peer, model, provider_id="anthropic", genai_request_timestamp=at).total_price
+
+
+@pytest.mark.parametrize("model", sorted(TABLE.models))
+def test_prices_agree_with_genai_prices(model: str) -> None:
+    for usage in USAGES:
+        assert price(usage, model, TABLE) == math.ceil(peer_price(usage, model) * 1_000_000), usage
+
+
+def test_no_model_is_listed_twice() -> None:
+    names = re.findall(r"^  (\S+):$", TEXT, re.M)
+    assert len(names) == len(set(names)) == len(TABLE.models) >= 16
+
+
+@pytest.mark.parametrize(
+    ("usage", "expected"),
+    [
+        (Usage(), 0),
+        (Usage(1), 1),
+        (Usage(10), 1),
+        (Usage(11), 2),
+        (Usage(1_000, 10), 105),
+        (Usage(100_000, 0), 10_000),
+        (Usage(100_001, 0), 50_001),
+        (Usage(1_000, 10, 2_000, 4_000, 8_000), 100 + 5 + 20 + 500 + 1_600),
+        (Usage(60_000, 10, cache_read_tokens=40_001), 30_000 + 25 + 2_001),
+    ],
+)
+def test_haiku(usage: Usage, expected: int) -> None:
+    assert price(usage, HAIKU, TABLE) == expected
+
+
+@pytest.mark.parametrize("model", ["", "claude-haiku", "claude-haiku-5-5-2", "gpt-4", "claude-haiku-5-5-20260901x"])
+def test_an_unknown_model_has_no_price(model: str) -> None:
+    assert price(Usage(1, 1), model, TABLE) is None
+    assert worst_case(model, 1, 1, TABLE) is None
+
+
+def test_a_dated_name_costs_what_its_plain_name_costs() -> None:
+    assert price(Usage(1_000, 10), "claude-haiku-4-5-20251001", TABLE) == price(
+        Usage(1_000, 10), "claude-haiku-4-5", TABLE
+    )
+
+
+TOKENS = st.integers(0, 120_000)
+
+
+@given(st.sampled_from(sorted(TABLE.models)), TOKENS, TOKENS, TOKENS, TOKENS, st.integers(0, 8_192))
+def test_the_worst_case_is_never_passed(model: str, fresh: int, read: int, w5: int, w1: int, output: int) -> None:
+    usage = Usage(fresh, output, read, w5, w1)
+    actual, worst = price(usage, model, TABLE), worst_case(model, usage.prompt_tokens, 8_192, TABLE)
+    assert actual is not None
+    assert worst is not None
+    assert actual <= worst
+
+
+def test_the_worst_case_meets_the_long_prompt_price() -> None:
+    assert worst_case(HAIKU, 100_000, 1_000, TABLE) == 20_000 + 500
+    assert worst_case(HAIKU, 100_001, 1_000, TABLE) == 100_001 + 2_500
+
+
+MODEL = 'input: "1"\n    output: "5"\n    cache_read: "0.1"\n    cache_write_5m: "1.25"\n    cache_write_1h: "2"\n'
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        ("", "TableText"),
+        ("version: [", "price table"),
+        ("version: yesterday\nmodels:\n  m:\n    " + MODEL, "version"),
+        ('version: "2026-11-24"\nmodels: {}', "models"),
+        ('version: "2026-11-24"\nmodels:\n  m:\n    ' + MODEL.replace('"5"', "5.0"), "output"),
+        ('version: "2026-11-24"\nmodels:\n  m:\n    ' + MODEL.replace('"5"', '"0"'), "above zero"),
+        ('version: "2026-11-24"\nmodels:\n  m:\n    ' + MODEL.replace('"5"', '"-5"'), "above zero"),
+        ('version: "2026-11-24"\nmodels:\n  m:\n    ' + MODEL.replace('"5"', '"NaN"'), "above zero"),
+        ('version: "2026-11-24"\nmodels:\n  m:\n    ' + MODEL.replace("output", "outptu"), "outptu"),
+        ('version: "2026-11-24"\nmodels:\n  m:\n    ' + MODEL + "    long: [{prompt_above: 0}]", "prompt_above"),
+    ],
+)
+def test_a_wrong_table_is_refused_by_name(text: str, complaint: str) -> None:
+    with pytest.raises(ValueError, match=complaint):
+        parse_table(text)
+
+
+def test_a_table_is_a_value() -> None:
+    table = parse_table('version: "2026-11-24.2"\nmodels:\n  m:\n    ' + MODEL)
+    assert isinstance(table, PriceTable)
+    assert table.version == "2026-11-24.2"
+    assert price(Usage(3, 1), "m", table) == 8
