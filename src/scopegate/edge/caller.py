@@ -1,0 +1,119 @@
+"""Who is asking: the client's address through trusted proxies, and the group that limits count.
+
+Pure. X-Forwarded-For is read from the right, one trusted hop at a time, so a client cannot choose its address;
+nothing is trusted unless the policy names it. Called by the gateway on every request.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from functools import lru_cache
+from ipaddress import AddressValueError, IPv4Address, IPv6Address, IPv6Network
+from typing import NamedTuple
+
+from scopegate.policy.policy import Network
+
+MAX_HOPS = 32
+"""How many entries of the field are read, from the right: a longer chain of trusted proxies is a loop or a forgery."""
+
+UNKNOWN = "unknown"
+"""The address of a peer that has none (a Unix socket): one identity for all of them (the word is RFC 7239's)."""
+
+_MAX_ENTRY_BYTES = 64
+_V4_PORT = re.compile(r"([0-9.]+)(?::([0-9]{1,5}))?")
+_V6 = re.compile(r"([0-9a-f:.]+)(?:%[^\]\[]*)?", re.IGNORECASE)
+_V6_PORT = re.compile(r"\[([0-9a-f:.]+)(?:%[^\]\[]*)?\](?::([0-9]{1,5}))?", re.IGNORECASE)
+
+
+class _Hop(NamedTuple):
+    """One address of the chain, with its canonical text: both are wanted, and parsing is what costs."""
+
+    address: IPv4Address | IPv6Address
+    text: str
+
+
+def client_address(peer: str, forwarded: Sequence[bytes], trusted: Sequence[Network]) -> str:
+    """The client's canonical IP text.
+
+    `peer` is the connection's other end; `forwarded` are the values of every X-Forwarded-For line in order. An
+    untrusted peer is the client and the field is ignored. Behind trusted hops the first untrusted entry from the right
+    is the client; an entry that is no address ends the walk, and so does `MAX_HOPS`: the last trusted hop counts then.
+    IPv4-mapped IPv6 is its IPv4 address; ports and zones are dropped. `UNKNOWN` for a peer without an address.
+    """
+    current = _hop(peer)
+    if current is None:
+        return UNKNOWN
+    if trusted and forwarded and _is_trusted(current.address, trusted):
+        for entry in _from_the_right(forwarded):
+            hop = _entry(entry)
+            if hop is None:
+                break
+            current = hop
+            if not _is_trusted(hop.address, trusted):
+                break
+    return current.text
+
+
+@lru_cache(8192)
+def limit_group(address: str) -> str:
+    """What limits count: an IPv4 address itself, an IPv6 address' /64 (one subscriber owns all of it)."""
+    hop = _hop(address)
+    if hop is None:
+        return address
+    return str(IPv6Network((hop.address, 64), strict=False)) if hop.address.version == 6 else hop.text
+
+
+def _from_the_right(lines: Sequence[bytes]) -> Iterator[bytes]:
+    """At most MAX_HOPS entries, last line first: several lines are one list (RFC 9110 5.3)."""
+    left = MAX_HOPS
+    for line in reversed(lines):
+        entries = line.rsplit(b",", left)
+        if len(entries) > left:
+            del entries[0]  # the unread rest
+        yield from reversed(entries)
+        left -= len(entries)
+        if left <= 0:
+            return
+
+
+def _entry(entry: bytes) -> _Hop | None:
+    """The address an entry names; None for what is none: `unknown`, empty, a name, a wildcard, a group address."""
+    return _parsed_entry(entry) if len(entry) <= _MAX_ENTRY_BYTES else None
+
+
+@lru_cache(8192)
+def _parsed_entry(entry: bytes) -> _Hop | None:
+    try:
+        text = entry.strip(b" \t").decode("ascii")
+    except UnicodeDecodeError:
+        return None
+    with_port = _V4_PORT.fullmatch(text) or _V6_PORT.fullmatch(text)
+    if with_port is not None and int(with_port[2] or 1) not in range(1, 65536):
+        return None
+    hop = _hop(with_port[1] if with_port is not None else text)
+    return None if hop is None or hop.address.is_unspecified or hop.address.is_multicast else hop
+
+
+@lru_cache(8192)
+def _hop(text: str) -> _Hop | None:
+    """The address of a text without port, IPv4-mapped IPv6 unwrapped, a zone dropped; None when it is none."""
+    bare = _V6.fullmatch(text)
+    try:
+        address = IPv6Address(bare[1]) if bare is not None and ":" in text else IPv4Address(text)
+    except AddressValueError:
+        return None
+    plain = (address.ipv4_mapped if isinstance(address, IPv6Address) else None) or address
+    return _Hop(plain, str(plain))
+
+
+def _is_trusted(address: IPv4Address | IPv6Address, trusted: Sequence[Network]) -> bool:
+    for network in trusted:
+        if address in network or (network.version == 6 and _holds_mapped(network, address)):
+            return True
+    return False
+
+
+def _holds_mapped(network: Network, address: IPv4Address | IPv6Address) -> bool:
+    """`::ffff:10.0.0.0/104` in a policy means 10.0.0.0/8; a shorter prefix means IPv6 only."""
+    return address.version == 4 and network.prefixlen >= 96 and IPv6Address(f"::ffff:{address}") in network
