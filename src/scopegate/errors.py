@@ -120,7 +120,9 @@ class AIError(ScopegateError):
     `code` is a closed set fit for labels and history (`rate_limited`, `overloaded`, `timeout`, `server_error`,
     `connection`, `auth`, `bad_request`, `spend_limit`, `refused`, `truncated`, `invalid_output`, `breaker_open`,
     `no_budget`, `unknown_price`); `retryable` says whether the same call may succeed later; `retry_after_s`
-    is what the API asked for, uncapped; `status` is the HTTP status, None when there was no answer.
+    is what the API asked for, uncapped; `status` is the HTTP status, None when there was no answer. `maybe_billed`:
+    the request reached the API, and no usage came back that says what it cost. `cost_usd_micros` is what all tries of
+    the call were booked at, set by the metered client before the error leaves it.
     """
 
     def __init__(
@@ -132,12 +134,15 @@ class AIError(ScopegateError):
         status: int | None = None,
         retry_after_s: float | None = None,
         request_id: str | None = None,
+        maybe_billed: bool = False,
     ) -> None:
         self.code = code
         self.retryable = retryable
         self.status = status
         self.retry_after_s = retry_after_s
         self.request_id = request_id
+        self.maybe_billed = maybe_billed
+        self.cost_usd_micros = 0
         super().__init__(f"{code}: {detail}" if detail else code)
 
 

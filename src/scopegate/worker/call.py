@@ -1,0 +1,70 @@
+"""One model call as values: what is asked, what comes back, and the most it can bill.
+
+No library is named here: `worker/claude` speaks to the API, `worker/metered` decides when, the steps build requests.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from scopegate.limits.pricing import Usage
+
+_ENVELOPE_TOKENS = 2_000
+"""Room for what the API adds around a request: roles, labels, instructions for structured output."""
+
+_PATCH_PX = 24
+"""The API counts about one token per 28 x 28 pixels; smaller patches keep the bound above it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Image:
+    """One picture as it will be sent. `media_type` is image/jpeg, image/png, image/gif or image/webp."""
+
+    media_type: str
+    data: bytes
+    width_px: int
+    height_px: int
+
+
+@dataclass(frozen=True, slots=True)
+class ModelRequest:
+    """`schema` is a plain JSON Schema of the wanted answer; `timeout_s` bounds the whole call, to the last byte."""
+
+    model: str
+    system: str
+    text: str
+    schema: Mapping[str, Any]
+    max_tokens: int
+    timeout_s: float
+    images: tuple[Image, ...] = ()
+
+    def input_tokens_upper(self) -> int:
+        """No fewer than the tokens the API will count: a token of text is at least one byte of UTF-8."""
+        schema = json.dumps(self.schema, ensure_ascii=False)
+        text = sum(len(part.encode("utf-8", "surrogatepass")) for part in (self.system, self.text, schema))
+        return _ENVELOPE_TOKENS + text + sum(_image_tokens(image) for image in self.images)
+
+
+def _image_tokens(image: Image) -> int:
+    return -(-image.width_px // _PATCH_PX) * -(-image.height_px // _PATCH_PX) + 100
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """An answer that was billed. `text` may be anything: it is not yet validated. `stop_reason` is the API's word
+    (`end_turn`, `max_tokens`, `refusal`, ...); `model` is the one that answered."""
+
+    text: str
+    usage: Usage
+    stop_reason: str
+    api_request_id: str | None
+    model: str
+
+
+class Caller(Protocol):
+    """Whoever makes the call. Every failure is an AIError; an answer with a known usage is always a Reply."""
+
+    async def call(self, request: ModelRequest) -> Reply: ...

@@ -1,0 +1,305 @@
+"""One call to the Messages API: a Reply with its usage, or a typed AIError. The only importer of `anthropic`.
+
+No retry, no price, no validation of what the model said: those belong to `worker/metered`. The SDK's own retries are
+off, because it sleeps for as long as Retry-After says. Whatever comes back with a usage is a Reply, also a refused or
+truncated answer: its bill must not be lost. Importing this module costs seconds and tens of megabytes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+import math
+from collections.abc import AsyncIterator, Mapping
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from typing import Any, Final
+
+import anthropic
+import httpx2
+from anthropic.types import MessageParam
+from pydantic import SecretStr
+
+from scopegate.errors import AIError, AIRateLimitError, AITimeoutError
+from scopegate.limits.pricing import Usage
+from scopegate.worker.call import ModelRequest, Reply
+
+_MAX_ANSWER_BYTES: Final = 4 * 1024 * 1024
+_CONNECT_TIMEOUT_S: Final = 5.0
+
+_SPEND_LIMITS: Final = frozenset({
+    "enforced_spend_limit_reached",
+    "contract_spend_limit_reached",
+    "linked_organization_spend_limit_reached",
+    "linked_organization_billing_unavailable",
+})  # fmt: skip
+"""Error codes that no waiting heals, though two of them come with status 429."""
+
+_TYPES: Final[Mapping[str, int]] = {
+    "invalid_request_error": 400,
+    "authentication_error": 401,
+    "billing_error": 402,
+    "permission_error": 403,
+    "not_found_error": 404,
+    "request_too_large": 413,
+    "rate_limit_error": 429,
+    "api_error": 500,
+    "timeout_error": 504,
+    "overloaded_error": 529,
+}
+"""The status that belongs to an error's type: needed when the error arrives inside a 200."""
+
+
+class ClaudeCaller:
+    """Speaks to one base URL with one key. `base_url` None means the public API."""
+
+    def __init__(self, api_key: SecretStr, base_url: str | None = None, *, connections: int = 100) -> None:
+        # A redirect is never followed: it would carry lead photos and the key to wherever it points.
+        http = anthropic.DefaultAsyncHttpxClient(
+            follow_redirects=False,
+            limits=httpx2.Limits(max_connections=connections, max_keepalive_connections=connections),
+            event_hooks={"response": [_bound_body]},
+        )
+        self._client = anthropic.AsyncAnthropic(
+            api_key=api_key.get_secret_value(),
+            base_url=base_url or "https://api.anthropic.com",
+            max_retries=0,
+            http_client=http,
+        )
+
+    async def call(self, request: ModelRequest) -> Reply:
+        """Raises AITimeoutError when the last byte is not there after `timeout_s`, however the bytes trickle."""
+        try:
+            async with asyncio.timeout(request.timeout_s):
+                answer = await self._send(request)
+        except TimeoutError:
+            raise AITimeoutError(
+                "timeout", f"no complete answer within {request.timeout_s:g} s", retryable=True, maybe_billed=True
+            ) from None
+        except anthropic.APIStatusError as error:
+            raise _from_status(error.status_code, error.body, error.response.headers) from None
+        except anthropic.APIConnectionError as error:
+            raise _from_connection(error) from None
+        except anthropic.AnthropicError as error:
+            raise AIError("bad_request", type(error).__name__, retryable=False) from None
+        return _read(answer.http_response)
+
+    async def _send(self, request: ModelRequest) -> Any:
+        return await self._client.messages.with_raw_response.create(
+            model=request.model,
+            max_tokens=request.max_tokens,
+            system=request.system,
+            messages=[_message(request)],
+            output_config={"format": {"type": "json_schema", "schema": _api_schema(request.schema)}},
+            timeout=httpx2.Timeout(request.timeout_s, connect=min(_CONNECT_TIMEOUT_S, request.timeout_s)),
+        )
+
+    async def close(self) -> None:
+        await self._client.close()
+
+
+def _api_schema(schema: Mapping[str, Any]) -> dict[str, object]:
+    """The schema in the subset that the API enforces; bounds move into descriptions."""
+    return dict(anthropic.transform_schema(dict(schema)))
+
+
+def _message(request: ModelRequest) -> MessageParam:
+    """Every photo with its number before it, then the text."""
+    blocks: list[Any] = []
+    for number, image in enumerate(request.images, 1):
+        source = {"type": "base64", "media_type": image.media_type, "data": base64.b64encode(image.data).decode()}
+        blocks += [{"type": "text", "text": f"Photo {number}:"}, {"type": "image", "source": source}]
+    blocks.append({"type": "text", "text": request.text})
+    return {"role": "user", "content": blocks}
+
+
+class _BoundedStream(httpx2.AsyncByteStream):
+    """A body that breaks off beyond the bound: an answer is a few kilobytes, memory is not for whoever sends more."""
+
+    def __init__(self, inner: httpx2.AsyncByteStream) -> None:
+        self._inner = inner
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        received = 0
+        async for chunk in self._inner:
+            received += len(chunk)
+            if received > _MAX_ANSWER_BYTES:
+                raise httpx2.RemoteProtocolError("answer too large")
+            yield chunk
+
+    async def aclose(self) -> None:
+        await self._inner.aclose()
+
+
+async def _bound_body(response: httpx2.Response) -> None:
+    assert isinstance(response.stream, httpx2.AsyncByteStream)
+    response.stream = _BoundedStream(response.stream)
+
+
+# ── what came back ──────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _read(response: httpx2.Response) -> Reply:
+    """A 2xx answer. One that is no message with a usage may have been billed: nobody can say at what."""
+    request_id = response.headers.get("request-id")
+    body = _json(response.content)
+    if isinstance(body, dict) and body.get("type") == "error":
+        raise _from_error_inside(body, response)
+    try:
+        return _reply(body, request_id)
+    except (KeyError, TypeError, ValueError):
+        raise AIError(
+            "server_error",
+            "a 200 that is no message",
+            retryable=True,
+            status=response.status_code,
+            request_id=request_id,
+            maybe_billed=True,
+        ) from None
+
+
+def _json(content: bytes) -> Any:
+    try:
+        return json.loads(content)
+    except (ValueError, RecursionError):
+        return None
+
+
+def _reply(body: Any, request_id: str | None) -> Reply:
+    texts = [block["text"] for block in body["content"] if block["type"] == "text"]
+    if body["type"] != "message" or not all(isinstance(text, str) for text in texts):
+        raise ValueError("not a message")
+    return Reply(
+        text="".join(texts),
+        usage=_usage(body["usage"]),
+        stop_reason=str(body["stop_reason"]),
+        api_request_id=request_id,
+        model=str(body["model"]),
+    )
+
+
+def _usage(raw: Any) -> Usage:
+    """Cache writes come as a total and, newer, by lifetime; what the detail leaves unexplained is the 5-minute kind."""
+    written = _count(raw.get("cache_creation_input_tokens"))
+    detail = raw.get("cache_creation") or {}
+    hour = _count(detail.get("ephemeral_1h_input_tokens"))
+    minutes = max(_count(detail.get("ephemeral_5m_input_tokens")), written - hour)
+    return Usage(
+        input_tokens=_count(raw["input_tokens"]),
+        output_tokens=_count(raw["output_tokens"]),
+        cache_read_tokens=_count(raw.get("cache_read_input_tokens")),
+        cache_write_5m_tokens=minutes,
+        cache_write_1h_tokens=hour,
+    )
+
+
+def _count(value: Any) -> int:
+    if value is None:
+        return 0
+    if not isinstance(value, int) or isinstance(value, bool) or value < 0:
+        raise ValueError("a token count is a whole number")
+    return value
+
+
+# ── what went wrong ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _from_error_inside(body: Mapping[str, Any], response: httpx2.Response) -> AIError:
+    """A 200 whose body is an error object: treated as the status that its type stands for."""
+    error = body.get("error")
+    kind = error.get("type") if isinstance(error, dict) else None
+    return _from_status(_TYPES.get(str(kind), 500), body, response.headers)
+
+
+def _from_status(status: int, body: object, headers: httpx2.Headers) -> AIError:
+    """The error table. Retried: 408, 409, 429 unless a spend limit, 5xx and 529; nothing else."""
+    retry_after_s, request_id = _retry_after_s(headers), headers.get("request-id")
+    kind, error_code = _error_words(body)
+    detail = " ".join(word for word in (str(status), kind, error_code) if word)
+    if status == 402 or error_code in _SPEND_LIMITS:
+        return AIError("spend_limit", detail, retryable=False, status=status, request_id=request_id)
+    if status == 429:
+        return AIRateLimitError(
+            "rate_limited", detail, retryable=True, status=429, retry_after_s=retry_after_s, request_id=request_id
+        )
+    code, retryable = _verdict(status)
+    # An error in the API's own words was not billed. From an intermediary it says only that nobody waited any longer.
+    maybe_billed = kind is None and (status == 408 or status >= 500)
+    error_class = AITimeoutError if code == "timeout" else AIError
+    return error_class(
+        code,
+        detail,
+        retryable=retryable,
+        status=status,
+        retry_after_s=retry_after_s if retryable else None,
+        request_id=request_id,
+        maybe_billed=maybe_billed,
+    )
+
+
+def _verdict(status: int) -> tuple[str, bool]:
+    """(code, retryable) of a status that is no 402 and no 429."""
+    match status:
+        case 401 | 403:
+            return "auth", False
+        case 408 | 504:
+            return "timeout", True
+        case 409:
+            return "server_error", True
+        case 529:
+            return "overloaded", True
+        case _ if status >= 500:
+            return "server_error", True
+        case _:
+            return "bad_request", False
+
+
+def _error_words(body: object) -> tuple[str | None, str | None]:
+    """(type, error_code) of the API's error object; only closed-set words leave here, never the message."""
+    error = body.get("error") if isinstance(body, Mapping) else None
+    if not isinstance(error, Mapping):
+        return None, None
+    details = error.get("details")
+    return _word(error.get("type")), _word(details.get("error_code") if isinstance(details, Mapping) else None)
+
+
+def _word(value: object) -> str | None:
+    return value if isinstance(value, str) and value.isascii() and value.isidentifier() and len(value) <= 64 else None
+
+
+def _from_connection(error: anthropic.APIConnectionError) -> AIError:
+    """Nothing was billed when no connection was made; after that nobody can say."""
+    cause = error.__cause__
+    detail = type(cause).__name__
+    if isinstance(cause, httpx2.ConnectError | httpx2.ConnectTimeout | httpx2.PoolTimeout):
+        return AIError("connection", detail, retryable=True)
+    if isinstance(error, anthropic.APITimeoutError):
+        return AITimeoutError("timeout", detail, retryable=True, maybe_billed=True)
+    return AIError("connection", detail, retryable=True, maybe_billed=True)
+
+
+def _retry_after_s(headers: httpx2.Headers) -> float | None:
+    """Seconds asked for by `retry-after-ms` or `retry-after` (seconds or a date, RFC 9110, 10.2.3), uncapped; None
+    when absent or unreadable."""
+    milliseconds = _number(headers.get("retry-after-ms"))
+    if milliseconds is not None:
+        return milliseconds / 1000
+    text = headers.get("retry-after")
+    seconds = _number(text)
+    if seconds is not None or text is None:
+        return seconds
+    try:
+        until, now = parsedate_to_datetime(text), headers.get("date")
+        base = parsedate_to_datetime(now) if now else datetime.now(UTC)
+        return max(0.0, (until - base).total_seconds())
+    except (TypeError, ValueError):
+        return None
+
+
+def _number(text: str | None) -> float | None:
+    try:
+        value = float(text) if text is not None else math.nan
+    except ValueError:
+        return None
+    return value if math.isfinite(value) and value >= 0 else None
