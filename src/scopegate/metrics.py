@@ -1,13 +1,37 @@
 """Every metric: its name, labels and meaning. Dashboards, alerts and docs are held to this file by tests.
 
 Labels take words of the policy file and closed sets only, never a visitor's text. Several processes write into one
-directory (`PROMETHEUS_MULTIPROC_DIR`, set by the command line before this module is imported); the admin process adds
-them up. Gauges that the database knows (jobs by state, budgets) are made by the admin process at each scrape.
+directory, which `exposition.prepare` must have chosen before this module is imported; the admin process adds them up.
+What the database knows (jobs by state, budgets) is declared here too, as `Computed`, and read by the admin process at
+each scrape. Gauges use `live*` modes only: a process that ended has no say in what is true now.
 """
 
 from __future__ import annotations
 
-from prometheus_client import Counter, Gauge, Histogram
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from prometheus_client import Counter, Gauge, Histogram, disable_created_metrics
+
+from scopegate import exposition
+from scopegate.leads.job import StepName
+
+if TYPE_CHECKING:
+    from scopegate.policy.policy import Policy, Route
+
+exposition.adopt()
+disable_created_metrics()  # type: ignore[no-untyped-call]
+
+
+@dataclass(frozen=True, slots=True)
+class Computed:
+    """A gauge without storage: the admin process computes it at each scrape, or leaves it out when it cannot."""
+
+    name: str
+    help: str
+    labels: tuple[str, ...] = ()
+
 
 LATENCY_BUCKETS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 WORK_BUCKETS_S = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300)
@@ -33,6 +57,7 @@ LIMIT_STORE_UP = Gauge(
     "1 while the limit store answers (lowest over live processes).",
     multiprocess_mode="livemin",
 )
+LIMIT_STORE_UP.set(1)  # a process that never asks the store must not drag the lowest down
 IN_FLIGHT = Gauge("scopegate_requests_in_flight", "Requests being served now.", multiprocess_mode="livesum")
 CONNECTIONS = Gauge("scopegate_client_connections", "Open client connections.", multiprocess_mode="livesum")
 REQUEST_BYTES = Counter("scopegate_request_body_bytes", "Body bytes received from clients.", ["route"])
@@ -105,3 +130,147 @@ BREAKER_OPEN = Gauge(
     multiprocess_mode="livemostrecent",
 )
 BUDGET_REFUSALS = Counter("scopegate_budget_refusals", "Calls not made because a budget had no room.", ["budget"])
+
+# ── the admin port ──────────────────────────────────────────────────────────────────────────────────────────────────
+ADMIN_REFUSALS = Counter(
+    "scopegate_admin_refusals",
+    "Requests refused on the admin port: no_token, wrong_token, too_many_tries, not_loopback, host, cross_site.",
+    ["reason"],
+)
+SCRAPE_ERRORS = Counter(
+    "scopegate_scrape_errors",
+    "Parts left out of a scrape, by where they come from: jobs, orders, budgets, processes.",
+    ["source"],
+)
+
+# ── computed at each scrape ─────────────────────────────────────────────────────────────────────────────────────────
+JOBS = Computed("scopegate_jobs", "Jobs in the database, by state.", ("state",))
+OLDEST_DUE_JOB_SECONDS = Computed(
+    "scopegate_oldest_due_job_seconds", "For how long the longest waiting job could have been running; 0 when none is."
+)
+OUTBOX_ORDERS = Computed("scopegate_outbox_orders", "Lead orders in the database, by state.", ("state",))
+BUDGET_LIMIT_USD = Computed("scopegate_budget_limit_usd", "What a budget allows in its present period.", ("budget",))
+BUDGET_SPENT_USD = Computed(
+    "scopegate_budget_spent_usd", "What was spent of a budget in its present period.", ("budget",)
+)
+BUDGET_RESERVED_USD = Computed(
+    "scopegate_budget_reserved_usd", "What is set aside of a budget for calls under way.", ("budget",)
+)
+PROCESSES = Computed("scopegate_processes", "Living processes by role, as far as they share this directory.", ("role",))
+BUILD_INFO = Computed(
+    "scopegate_build_info", "Always 1; the labels name the version and the policy.", ("version", "policy")
+)
+
+COMPUTED = (
+    JOBS,
+    OLDEST_DUE_JOB_SECONDS,
+    OUTBOX_ORDERS,
+    BUDGET_LIMIT_USD,
+    BUDGET_SPENT_USD,
+    BUDGET_RESERVED_USD,
+    PROCESSES,
+    BUILD_INFO,
+)
+
+ROLES = ("gateway", "worker", "admin")
+NO_ROUTE = "none"
+
+
+# ── what there is ───────────────────────────────────────────────────────────────────────────────────────────────────
+@dataclass(frozen=True, slots=True)
+class Family:
+    """One metric as dashboards see it. `samples` are the names a query may use."""
+
+    name: str
+    kind: str
+    help: str
+    labels: tuple[str, ...]
+    samples: tuple[str, ...]
+
+
+_SUFFIXES = {"counter": ("_total",), "histogram": ("_bucket", "_count", "_sum"), "gauge": ("",)}
+
+
+def catalogue() -> tuple[Family, ...]:
+    """Every metric of this module, in its order."""
+    return tuple(
+        _family(thing) for thing in globals().values() if isinstance(thing, Counter | Gauge | Histogram | Computed)
+    )
+
+
+def _family(thing: Counter | Gauge | Histogram | Computed) -> Family:
+    if isinstance(thing, Computed):
+        return Family(thing.name, "gauge", thing.help, thing.labels, (thing.name,))
+    [described] = thing.describe()
+    samples = tuple(described.name + suffix for suffix in _SUFFIXES[described.type])
+    labels = (*thing._labelnames, "le") if described.type == "histogram" else tuple(thing._labelnames)
+    return Family(described.name, described.type, described.documentation, labels, samples)
+
+
+# ── series that exist before anything has happened ──────────────────────────────────────────────────────────────────
+_STATUSES = ("200", "429", "500", "502", "503", "504")
+_STORE_ERRORS = ("connect", "timeout", "reset", "readonly", "full", "other")
+_UPSTREAM_ERRORS = ("connect", "timeout", "reset", "protocol")
+_ADMIN_REFUSALS = ("no_token", "wrong_token", "too_many_tries", "not_loopback", "host", "cross_site")
+_SCRAPE_SOURCES = ("jobs", "orders", "budgets", "processes")
+_AI_STEPS = ("photo_analysis", "scope", "estimate")
+_AI_OUTCOMES = ("ok", "rate_limited", "overloaded", "timeout", "server_error", "connection", "invalid_output")
+
+
+def declare(policy: Policy) -> None:
+    """Make the series that this policy can have, at 0: a counter born at its first event hides that event from
+    `increase()`, and a ratio without any failure would be empty instead of 0. Called at start and after a reload."""
+    for route in policy.routes:
+        _declare_route(route)
+    for reason in ("bad_request", "overloaded"):
+        REFUSALS.labels(NO_ROUTE, reason)
+    for upstream in policy.upstreams:
+        UPSTREAM_SECONDS.labels(upstream)
+        _make(UPSTREAM_ERRORS, ([upstream, kind] for kind in _UPSTREAM_ERRORS))
+    _make(LIMIT_STORE_ERRORS, ([kind] for kind in _STORE_ERRORS))
+    _make(ADMIN_REFUSALS, ([reason] for reason in _ADMIN_REFUSALS))
+    _make(SCRAPE_ERRORS, ([source] for source in _SCRAPE_SOURCES))
+    for offload in policy.offloads:
+        _declare_offload(offload)
+    if policy.ai is not None:
+        _declare_ai(policy.ai.model, [budget.name for budget in policy.ai.budgets])
+    exposition.reserve()
+
+
+def _declare_route(route: Route) -> None:
+    _make(REQUESTS, ([route.name, status] for status in _STATUSES))
+    for bare in (REQUEST_SECONDS, REQUEST_BYTES, RESPONSE_BYTES):
+        bare.labels(route.name)
+    reasons = ["body_too_large", "overloaded"]
+    if route.auth is not None:
+        reasons.append("unauthenticated")
+    if route.tier is not None:
+        reasons.append("rate_limited")
+        decisions = ("admitted", "limited", "would_limit")
+        _make(LIMIT_DECISIONS, ([route.name, route.tier.name, decision] for decision in decisions))
+    _make(REFUSALS, ([route.name, reason] for reason in reasons))
+
+
+def _declare_offload(offload: str) -> None:
+    _make(ORDERS, ([offload, outcome] for outcome in ("accepted", "refused", "unreadable")))
+    _make(JOBS_FINISHED, ([offload, state] for state in ("done", "failed")))
+    JOB_SECONDS.labels(offload)
+    DELIVERIES.labels(offload, "delivered")
+    PHOTOS.labels("used")
+    for step in StepName:
+        STEP_ATTEMPTS.labels(step.value, "done")
+        STEP_SECONDS.labels(step.value)
+
+
+def _declare_ai(model: str, budgets: Iterable[str]) -> None:
+    for step in _AI_STEPS:
+        _make(AI_CALLS, ([model, step, outcome] for outcome in _AI_OUTCOMES))
+        _make(AI_TOKENS, ([model, step, kind] for kind in ("input", "output", "cache_read", "cache_write")))
+        AI_COST_USD.labels(model, step)
+        AI_CALL_SECONDS.labels(model, step)
+    _make(BUDGET_REFUSALS, ([budget] for budget in budgets))
+
+
+def _make(metric: Counter, labels: Iterable[list[str]]) -> None:
+    for values in labels:
+        metric.labels(*values)
