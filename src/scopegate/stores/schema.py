@@ -1,0 +1,213 @@
+"""The tables, and how our values are written into their columns on either engine.
+
+No query lives here: `jobs`, `outbox` and `ledger` write them, `database` creates the tables. Times are Unix
+milliseconds, money is integer micro-dollars. Text of visitors and apps may hold anything JSON can say, also NUL and
+lone surrogates that neither engine stores as text: `Words` and `JsonText` carry them through unchanged.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any
+
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    Dialect,
+    ForeignKey,
+    ForeignKeyConstraint,
+    Index,
+    Integer,
+    MetaData,
+    Table,
+    Text,
+    UnicodeText,
+    text,
+)
+from sqlalchemy.types import TypeDecorator
+
+from scopegate.types import Json
+
+SCHEMA_VERSION = 1
+
+_ESCAPED = "\ufffe"
+_UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
+
+
+class Words(TypeDecorator[str]):
+    """Text from outside. Values an engine refuses are stored as JSON behind a noncharacter; equality still holds."""
+
+    impl = UnicodeText
+    cache_ok = True
+
+    def process_bind_param(self, value: str | None, dialect: Dialect) -> str | None:
+        if value is None or not (_UNSTORABLE.search(value) or value.startswith(_ESCAPED)):
+            return value
+        return _ESCAPED + json.dumps(value)
+
+    def process_result_value(self, value: str | None, dialect: Dialect) -> str | None:
+        if value is None or not value.startswith(_ESCAPED):
+            return value
+        loaded = json.loads(value[len(_ESCAPED) :])
+        assert isinstance(loaded, str)
+        return loaded
+
+
+class JsonText(TypeDecorator[Any]):
+    """A JSON value as ASCII text; SQL NULL is None and so is JSON null."""
+
+    impl = Text
+    cache_ok = True
+
+    def process_bind_param(self, value: Json, dialect: Dialect) -> str | None:
+        return None if value is None else json.dumps(value, separators=(",", ":"))
+
+    def process_result_value(self, value: str | None, dialect: Dialect) -> Any:
+        return None if value is None else json.loads(value)
+
+
+metadata = MetaData()
+
+schema_version = Table(
+    "schema_version",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=False),
+    Column("version", Integer, nullable=False),
+)
+
+orders = Table(
+    "orders",
+    metadata,
+    Column("order_id", Text, primary_key=True),
+    Column("offload", Words, nullable=False),
+    Column("route", Words, nullable=False),
+    Column("request_id", Words, nullable=False),
+    Column("received_ms", BigInteger, nullable=False),
+    Column("request", JsonText),  # NULL once the app has answered and nothing of it is needed any more
+    Column("state", Text, nullable=False),
+    Column("status", Integer),  # the app's HTTP status
+    Column("lead_id", Words),
+    Column("job_id", Text),
+    Index("ix_orders_state", "state", "received_ms"),
+    Index("ix_orders_request", "request_id"),
+)
+
+OPEN_STATES = "state IN ('queued', 'held', 'running')"
+"""Jobs that are not final. SQLite uses a partial index only when a query repeats its condition word for word."""
+
+jobs = Table(
+    "jobs",
+    metadata,
+    Column("job_id", Text, primary_key=True),
+    Column("offload", Words, nullable=False),
+    Column("lead_id", Words, nullable=False),
+    Column("contractor", Words),
+    Column("lead_text", JsonText, nullable=False),
+    Column("photos", JsonText, nullable=False),
+    Column("request_id", Words, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("created_ms", BigInteger, nullable=False),
+    Column("due_ms", BigInteger, nullable=False),  # of a running job: when its lease ends
+    Column("tries", Integer, nullable=False, default=0),
+    Column("finished_ms", BigInteger),
+    Column("error_code", Text),
+    Column("score", Integer),
+    Column("replay_of", ForeignKey("jobs.job_id")),
+    Column("lease_owner", Text),
+    Column("lease_token", BigInteger, nullable=False, default=0),
+    Index(
+        "ux_jobs_lead",
+        "offload",
+        "lead_id",
+        unique=True,
+        sqlite_where=text("replay_of IS NULL"),
+        postgresql_where=text("replay_of IS NULL"),
+    ),
+    Index(
+        "ux_jobs_open_replay",
+        "replay_of",
+        unique=True,
+        sqlite_where=text(OPEN_STATES),
+        postgresql_where=text(OPEN_STATES),
+    ),
+    Index("ix_jobs_due", "due_ms", sqlite_where=text(OPEN_STATES), postgresql_where=text(OPEN_STATES)),
+    Index("ix_jobs_state", "state", "created_ms"),
+    Index("ix_jobs_created", "created_ms"),
+    Index("ix_jobs_lead", "lead_id"),
+)
+
+steps = Table(
+    "steps",
+    metadata,
+    Column("job_id", ForeignKey("jobs.job_id"), primary_key=True),
+    Column("step", Text, primary_key=True),
+    Column("state", Text, nullable=False),
+    Column("result", JsonText),
+)
+
+attempts = Table(
+    "attempts",
+    metadata,
+    Column("job_id", Text, primary_key=True),
+    Column("step", Text, primary_key=True),
+    Column("n", Integer, primary_key=True, autoincrement=False),
+    Column("state", Text, nullable=False),
+    Column("started_ms", BigInteger, nullable=False),
+    Column("finished_ms", BigInteger),
+    Column("error_code", Text),
+    Column("error_detail", Words),
+    Column("cost_usd_micros", BigInteger, nullable=False, default=0),
+    ForeignKeyConstraint(["job_id", "step"], ["steps.job_id", "steps.step"]),
+)
+
+calls = Table(
+    "calls",
+    metadata,
+    Column("call_id", Text, primary_key=True),
+    Column("job_id", Text),
+    Column("lead_id", Words),
+    Column("contractor", Words),
+    Column("step", Text, nullable=False),
+    Column("step_attempt", Integer, nullable=False),
+    Column("call_n", Integer, nullable=False),
+    Column("model", Words, nullable=False),
+    Column("started_ms", BigInteger, nullable=False),
+    Column("duration_ms", BigInteger, nullable=False),
+    Column("outcome", Text, nullable=False),
+    Column("status", Integer),
+    Column("api_request_id", Words),
+    Column("input_tokens", BigInteger, nullable=False),
+    Column("output_tokens", BigInteger, nullable=False),
+    Column("cache_read_tokens", BigInteger, nullable=False),
+    Column("cache_write_tokens", BigInteger, nullable=False),
+    Column("cost_usd_micros", BigInteger, nullable=False),
+    Column("price_version", Text, nullable=False),
+    Column("day", Text, nullable=False),
+    Index("ix_calls_job", "job_id"),
+    Index("ix_calls_lead", "lead_id"),
+    Index("ix_calls_day", "day"),
+    Index("ix_calls_started", "started_ms"),
+)
+
+accounts = Table(
+    "accounts",
+    metadata,
+    Column("scope", Words, primary_key=True),
+    Column("name", Words, nullable=False),
+    Column("cap_usd_micros", BigInteger, nullable=False),  # as of the last reservation; the policy's cap decides
+    Column("ends_ms", BigInteger, nullable=False),
+    Column("spent_usd_micros", BigInteger, nullable=False, default=0),
+    Column("reserved_usd_micros", BigInteger, nullable=False, default=0),
+)
+
+reservations = Table(
+    "reservations",
+    metadata,
+    Column("reservation_id", Text, primary_key=True),
+    Column("scopes", JsonText, nullable=False),
+    Column("amount_usd_micros", BigInteger, nullable=False),
+    Column("expires_ms", BigInteger, nullable=False),
+    Column("state", Text, nullable=False),  # open, or expired: booked as spent until the real cost is known
+    Index("ix_reservations_expires", "state", "expires_ms"),
+)
