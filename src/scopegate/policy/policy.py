@@ -135,8 +135,8 @@ class Tier:
 
 @dataclass(frozen=True, slots=True)
 class JwtRule:
-    """Exactly one of `jwks_url` and `secret` is set. The token is read from `cookie` when named, else from the
-    `Authorization: Bearer` field."""
+    """Exactly one of `jwks_url` and `secret` is set. The token is read from `cookie` when named, from the field
+    `header` (lower-case, the bare token) when named, else from the `Authorization: Bearer` field."""
 
     jwks_url: str | None
     secret: SecretStr | None
@@ -145,6 +145,7 @@ class JwtRule:
     algorithms: tuple[str, ...]
     cookie: str | None
     leeway_s: float
+    header: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -238,7 +239,8 @@ class AI:
 
 @dataclass(frozen=True, slots=True)
 class Promise:
-    """What the file promises about a request: `request` is `METHOD /path`; None means nothing is said of that part."""
+    """What the file promises about a request; None means nothing is said of that part. `without` are lower-case field
+    names; `tier` is a tier's name or `none`; `line` and `column` are where the promise stands in the file."""
 
     method: str
     path: str
@@ -247,6 +249,7 @@ class Promise:
     tier: str | None
     answers: int | None
     line: int
+    column: int = 1
 
 
 @dataclass(frozen=True, slots=True)

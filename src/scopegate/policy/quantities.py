@@ -1,0 +1,108 @@
+"""Text with a unit -> a number in the unit the code counts in: limits, sizes, durations, money, shares.
+
+Pure; one spelling per idea. Each function raises ValueError with a sentence that says what to write and never repeats
+the text it was given: that text may come from the environment. Called by `document`.
+"""
+
+from __future__ import annotations
+
+import re
+from decimal import Decimal
+from types import MappingProxyType
+
+from scopegate.limits.window import Quota
+
+MAX_QUOTA_LIMIT = 100_000
+"""The exact window remembers each admission, so a limit is also a memory bound per key."""
+MAX_QUOTA_SPAN_MS = 24 * 3_600_000
+MAX_SIZE_BYTES = 64 * 1024**3
+MAX_DURATION_MS = 24 * 3_600_000
+MAX_MONEY_USD = 1_000_000
+
+QUOTA_PATTERN = r"^[1-9][0-9]* per [1-9][0-9]*(ms|s|m|h|d)$"
+SIZE_PATTERN = r"^[1-9][0-9]*(B|KiB|MiB|GiB)$"
+DURATION_PATTERN = r"^[1-9][0-9]*(ms|s|m|h|d)$"
+MONEY_PATTERN = r"^[0-9]+(\.[0-9]{1,6})? USD per (day|month)$"
+SHARE_PATTERN = r"^[0-9]+(\.[0-9]{1,2})?%$"
+
+_SIZE_UNITS = MappingProxyType({"B": 1, "KiB": 1024, "MiB": 1024**2, "GiB": 1024**3})
+_DURATION_UNITS_MS = MappingProxyType({"ms": 1, "s": 1000, "m": 60_000, "h": 3_600_000, "d": 86_400_000})
+_NUMBER_AND_UNIT = re.compile(r"([0-9]{1,15})([A-Za-zµ]*)", re.ASCII)
+_QUOTA = re.compile(r"([0-9]{1,15}) per ([0-9]{1,15}[a-z]*)", re.ASCII)
+_MONEY = re.compile(r"([0-9]{1,12}(?:\.[0-9]{1,6})?) USD per (day|month)", re.ASCII)
+_SHARE = re.compile(r"([0-9]{1,6}(?:\.[0-9]{1,2})?)%", re.ASCII)
+
+
+def parse_quota(text: str) -> Quota:
+    """`10 per 10s`: at most 10 in any span of 10 seconds. Limit 1..100,000, span up to one day."""
+    match = _QUOTA.fullmatch(text)
+    if match is None:
+        raise ValueError("is not a limit, write it like `10 per 10s`")
+    limit = int(match[1])
+    if not 1 <= limit <= MAX_QUOTA_LIMIT:
+        raise ValueError(f"has a limit outside 1 to {MAX_QUOTA_LIMIT}")
+    try:
+        span_ms = parse_duration_ms(match[2])
+    except ValueError as error:
+        raise ValueError(f"has a span that {error}") from None
+    return Quota(limit, span_ms)
+
+
+def parse_size(text: str) -> int:
+    """`256KiB` -> bytes. Units B, KiB, MiB, GiB (powers of 1024); positive, at most 64GiB."""
+    match = _NUMBER_AND_UNIT.fullmatch(text)
+    if match is None:
+        raise ValueError("is not a size, write it like `256KiB`")
+    number, unit = int(match[1]), match[2]
+    if unit not in _SIZE_UNITS:
+        raise ValueError(_unit_fault("a size", unit, _SIZE_UNITS, "256KiB"))
+    return _bounded(number * _SIZE_UNITS[unit], MAX_SIZE_BYTES, "64GiB")
+
+
+def parse_duration_ms(text: str) -> int:
+    """`500ms`, `10s`, `1m`, `1h`, `1d` -> milliseconds; positive, at most one day."""
+    match = _NUMBER_AND_UNIT.fullmatch(text)
+    if match is None:
+        raise ValueError("is not a duration, write it like `10s`")
+    number, unit = int(match[1]), match[2]
+    if unit not in _DURATION_UNITS_MS:
+        raise ValueError(_unit_fault("a duration", unit, _DURATION_UNITS_MS, "10s"))
+    return _bounded(number * _DURATION_UNITS_MS[unit], MAX_DURATION_MS, "1d")
+
+
+def parse_money(text: str) -> tuple[int, str]:
+    """`20 USD per day` -> (micro-dollars, `day` or `month`), exact; positive, at most 1,000,000 USD."""
+    match = _MONEY.fullmatch(text)
+    if match is None:
+        raise ValueError("is not a budget, write it like `20 USD per day` or `300 USD per month`")
+    dollars = Decimal(match[1])
+    if not 0 < dollars <= MAX_MONEY_USD:
+        raise ValueError(f"is outside 0.000001 to {MAX_MONEY_USD} USD")
+    return int(dollars * 1_000_000), match[2]
+
+
+def parse_share(text: str) -> float:
+    """`50%` -> 0.5; above 0, at most 100 %, two decimals."""
+    match = _SHARE.fullmatch(text)
+    if match is None:
+        raise ValueError("is not a percentage, write it like `50%`")
+    percent = Decimal(match[1])
+    if not 0 < percent <= 100:
+        raise ValueError("is outside 0.01% to 100%")
+    return float(percent / 100)
+
+
+def _bounded(value: int, most: int, most_text: str) -> int:
+    if value == 0:
+        raise ValueError("must be more than zero")
+    if value > most:
+        raise ValueError(f"is more than {most_text}")
+    return value
+
+
+def _unit_fault(kind: str, unit: str, units: MappingProxyType[str, int], example: str) -> str:
+    if not unit:
+        return f"has no unit, write it like `{example}`"
+    close = next((known for known in units if known.lower() == unit.lower() or known[0] + known[-1] == unit), None)
+    meant = f" (did you mean {close})" if close else ""
+    return f"is not {kind} in {', '.join(units)}{meant}"

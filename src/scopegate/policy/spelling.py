@@ -1,0 +1,364 @@
+"""How the words in a policy file are spelt: addresses, hosts, URLs, requests, path patterns, expressions, secrets.
+
+Pure. Each function takes text and gives the value meant, in its one canonical form; it raises ValueError with a
+sentence that never repeats the text, which may come from the environment. Called by `document` and `settings`.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from ipaddress import AddressValueError, IPv4Address, IPv6Address, ip_address, ip_network
+from types import MappingProxyType
+from typing import Any
+from urllib.parse import SplitResult, urlsplit
+
+import jmespath
+from jmespath.exceptions import JMESPathError
+
+from scopegate.policy.policy import Address, Network, Origin
+
+NAME_PATTERN = r"^[a-z][a-z0-9-]{0,62}$"
+METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
+ANY = "ANY"
+MIN_SECRET_BYTES = 16
+
+_NAME = re.compile(NAME_PATTERN, re.ASCII)
+_HOST_LABEL = re.compile(r"(?!-)[a-z0-9_-]{1,63}(?<!-)", re.ASCII)
+_TOKEN = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,64}", re.ASCII)
+_MEDIA_TYPE = re.compile(r"[a-z0-9][a-z0-9!#$&^_.+-]{0,62}/[a-z0-9][a-z0-9!#$&^_.+-]{0,62}", re.ASCII)
+_SEGMENT = re.compile(r"(?:[A-Za-z0-9._~!$&'()+,;=:@-]|%[0-9A-F]{2})+", re.ASCII)
+_UNRESERVED = re.compile(r"[A-Za-z0-9._~-]", re.ASCII)
+_PERCENT = re.compile(r"%([0-9A-Fa-f]{2})", re.ASCII)
+
+
+def parse_name(text: str) -> str:
+    """A name that may stand in labels, headers and keys: lower-case letters, digits, dashes; at most 63."""
+    if _NAME.fullmatch(text) is None:
+        raise ValueError("is not a name: use lower-case letters, digits and dashes, a letter first, at most 63")
+    return text
+
+
+def parse_port(text: str) -> int:
+    if not re.fullmatch(r"[0-9]{1,5}", text, re.ASCII) or int(text) > 65_535:
+        raise ValueError("has no port between 0 and 65535")
+    return int(text)
+
+
+def parse_listen(text: str) -> Address:
+    """`0.0.0.0:8080`, `[::1]:8080`, `localhost:8080`. Port 0 lets the system choose."""
+    host, separator, port = text.rpartition(":")
+    if not separator or not host:
+        raise ValueError("is not an address to listen on, write it like `0.0.0.0:8080`")
+    return Address(_bare_host(host), parse_port(port))
+
+
+def parse_host(text: str) -> str:
+    """A host name or address, lower-case, as it stands in a URL (IPv6 in brackets); with a port when one is given
+    that is not 80 or 443, as `edge/target` writes an authority."""
+    host, port = text, ""
+    if re.search(r":[0-9]*$", text) and (text.startswith("[") or text.count(":") == 1):
+        host, _, port = text.rpartition(":")
+        parse_port(port)
+    bare = _bare_host(host)
+    shown = f"[{bare}]" if ":" in bare else bare
+    return f"{shown}:{int(port)}" if port and int(port) not in {80, 443} else shown
+
+
+def parse_photo_host(text: str) -> str:
+    """As `parse_host`, or `*.example.com` for every host below a domain of at least two labels."""
+    if not text.startswith("*."):
+        if "*" in text:
+            raise ValueError("may hold * only as its first label, like `*.example.com`")
+        return parse_host(text)
+    rest = parse_host(text[2:])
+    if "." not in rest or is_address(rest):
+        raise ValueError("matches far too much: name at least a domain, like `*.example.com`")
+    return f"*.{rest}"
+
+
+def _bare_host(host: str) -> str:
+    """Without brackets, lower-case, an address in its shortest form."""
+    if host.startswith("[") and host.endswith("]"):
+        try:
+            return str(IPv6Address(host[1:-1]))
+        except AddressValueError:
+            raise ValueError("has a bad IPv6 address between its brackets") from None
+    name = host.lower()
+    if not name.isascii():
+        raise ValueError("holds letters beyond ASCII: write the xn-- form")
+    if ":" in name:
+        raise ValueError("needs brackets around an IPv6 address")
+    if re.fullmatch(r"[0-9.]+|.*\.[0-9]+|0x[0-9a-f]*", name):
+        return _ipv4(name)
+    if "*" in name:
+        raise ValueError("may not hold *")
+    if len(name) > 253 or not all(_HOST_LABEL.fullmatch(label) for label in name.split(".")):
+        raise ValueError("is not a host name")
+    return name
+
+
+def _ipv4(text: str) -> str:
+    try:
+        return str(IPv4Address(text))
+    except AddressValueError:
+        raise ValueError("is not an IPv4 address") from None
+
+
+def is_address(host: str) -> bool:
+    """Whether a host as `parse_host` gives it, without a port, is an IP address."""
+    try:
+        ip_address(host.strip("[]"))
+    except ValueError:
+        return False
+    return True
+
+
+def is_local(host: str) -> bool:
+    """Whether a host is on this machine or in this network: loopback, private, or a name without a dot."""
+    bare = host.strip("[]")
+    if is_address(bare):
+        return ip_address(bare).is_private
+    return "." not in bare or bare.endswith((".localhost", ".local", ".internal"))
+
+
+def parse_network(text: str) -> Network:
+    """One address or `10.0.0.0/8`. Networks so wide that they trust the internet are refused."""
+    try:
+        network = ip_network(text, strict=True)
+    except ValueError:
+        raise ValueError(_network_fault(text)) from None
+    if network.version == 6 and network.network_address.ipv4_mapped is not None:
+        raise ValueError("is an IPv4 network in IPv6 clothes: write it as IPv4")
+    if network.prefixlen < (8 if network.version == 4 else 7):
+        raise ValueError("trusts everybody: name the proxies in front of this gateway, and only them")
+    return network
+
+
+def _network_fault(text: str) -> str:
+    try:
+        ip_network(text, strict=False)
+    except ValueError:
+        return "is not a network, write it like `10.0.0.0/8` or `192.0.2.7`"
+    return "is an address inside a network: set the bits after the prefix to zero"
+
+
+def parse_origin(text: str) -> Origin:
+    """`http://127.0.0.1:3000`: scheme, host and port of an upstream server, nothing more."""
+    parts = _split_url(text)
+    if parts.path not in {"", "/"} or parts.query:
+        raise ValueError("may have no path: the request's own path is forwarded as it is")
+    host = _url_host(parts)
+    return Origin(parts.scheme, host, _url_port(parts))
+
+
+def parse_url(text: str) -> str:
+    """An http or https URL with a host and no user name, password or fragment."""
+    parts = _split_url(text)
+    _url_host(parts)
+    _url_port(parts)
+    return text
+
+
+def url_host(url: str) -> str:
+    """The host of a URL that `parse_url` accepted."""
+    return urlsplit(url).hostname or ""
+
+
+def _split_url(text: str) -> SplitResult:
+    if not text.isascii() or re.search(r"[\x00-\x20\x7f\\]", text):
+        raise ValueError("is not a URL: it holds spaces or characters beyond ASCII")
+    try:
+        parts = urlsplit(text)
+    except ValueError:
+        raise ValueError("is not a URL") from None
+    if parts.scheme not in {"http", "https"}:
+        raise ValueError("is not a URL that starts with http:// or https://")
+    if "@" in parts.netloc:
+        raise ValueError("may hold no user name or password")
+    if "#" in text:
+        raise ValueError("may have no fragment (#)")
+    return parts
+
+
+def _url_host(parts: SplitResult) -> str:
+    host = parts.netloc if parts.netloc.endswith("]") else re.sub(r":[0-9]*$", "", parts.netloc)
+    if not host:
+        raise ValueError("is a URL without a host")
+    return _bare_host(host)
+
+
+def _url_port(parts: SplitResult) -> int:
+    match = re.search(r":([0-9]*)$", parts.netloc)
+    if match is None or parts.netloc.endswith("]"):
+        return {"http": 80, "https": 443}[parts.scheme]
+    port = parse_port(match[1])
+    if port == 0:
+        raise ValueError("has no port between 1 and 65535")
+    return port
+
+
+@dataclass(frozen=True, slots=True)
+class RequestLine:
+    """`methods` is None for ANY."""
+
+    methods: frozenset[str] | None
+    path: str
+
+
+def parse_match(text: str) -> RequestLine:
+    """`POST /api/leads`, `GET|POST /x/*`, `ANY /api/**`. That HEAD follows GET is for the edge to know."""
+    words, path = _method_and_path(text)
+    check_pattern(path)
+    if words == [ANY]:
+        return RequestLine(None, path)
+    for word in words:
+        _check_method(word)
+    return RequestLine(frozenset(words), path)
+
+
+def parse_request(text: str) -> tuple[str, str]:
+    """`GET /api/leads?page=2` -> (method, target as a client would send it)."""
+    words, target = _method_and_path(text)
+    if len(words) != 1 or words == [ANY]:
+        raise ValueError("names one request: one method, then a path")
+    _check_method(words[0])
+    if not re.fullmatch(r"/[\x21-\x7e]*", target) or "#" in target:
+        raise ValueError("has a path that no client can send: ASCII without spaces or #")
+    return words[0], target
+
+
+def _method_and_path(text: str) -> tuple[list[str], str]:
+    words, separator, path = text.partition(" ")
+    if not separator or not path.startswith("/") or path != path.strip():
+        raise ValueError("is not a request, write it like `POST /api/leads`")
+    return words.split("|"), path
+
+
+def _check_method(word: str) -> None:
+    if word in METHODS:
+        return
+    if word.upper() in METHODS or word.upper() == ANY:
+        raise ValueError("writes its method in lower case: use capitals")
+    raise ValueError(f"has no method out of {', '.join(METHODS)} or {ANY}")
+
+
+def check_pattern(path: str) -> None:
+    """Segments after `/`: a literal in canonical spelling, `*` for exactly one, a last `**` for any number."""
+    segments = path[1:].split("/")
+    for index, segment in enumerate(segments):
+        last = index == len(segments) - 1
+        if segment == "**" and not last:
+            raise ValueError("has ** before its last segment")
+        if segment in {"*", "**"} or (segment == "" and last):
+            continue
+        fault = _segment_fault(segment)
+        if fault is not None:
+            raise ValueError(fault)
+
+
+def _segment_fault(segment: str) -> str | None:
+    if segment == "":
+        return "has an empty segment (//), which no request keeps"
+    if segment in {".", ".."}:
+        return "has a dot segment, which no request keeps"
+    if "*" in segment:
+        return "has * inside a segment: * stands for a whole segment"
+    if "?" in segment or "#" in segment:
+        return "has a ? or #: a route matches the path alone"
+    if "{" in segment or "[" in segment:
+        return "has a bracket: write * for a segment that varies"
+    for match in _PERCENT.finditer(segment):
+        character = chr(int(match[1], 16))
+        if _UNRESERVED.fullmatch(character):
+            return f"writes {match[0]} for {character}: write the character itself"
+        if character in "/\\\x00":
+            return f"has {match[0]}, which no request keeps"
+        if match[1] != match[1].upper():
+            return "has a percent code in lower case: use capitals, like %C3"
+    if _SEGMENT.fullmatch(segment) is None:
+        return "has a character that stands percent-encoded in a path, like %20 for a space"
+    return None
+
+
+def parse_field_name(text: str) -> str:
+    """A header field or cookie name (RFC 9110 token)."""
+    if _TOKEN.fullmatch(text) is None:
+        raise ValueError("is not a field name")
+    return text
+
+
+def parse_media_type(text: str) -> str:
+    lowered = text.lower()
+    if _MEDIA_TYPE.fullmatch(lowered) is None:
+        raise ValueError("is not a media type, write it like `application/json`")
+    return lowered
+
+
+def is_json_type(media_type: str) -> bool:
+    return media_type == "application/json" or media_type.endswith("+json")
+
+
+ROOTS = ("request", "response")
+
+
+def parse_expression(text: str) -> str:
+    """A JMESPath expression over `{request, response}`; one that looks elsewhere could only ever give null."""
+    try:
+        parsed = jmespath.compile(text).parsed
+    except (JMESPathError, ValueError) as error:
+        position = getattr(error, "lex_position", None)
+        at = "" if position is None else f" (character {position + 1})"
+        raise ValueError(f"is not a JMESPath expression{at}") from None
+    if any(root not in ROOTS for root in _roots(parsed)):
+        raise ValueError("starts at neither `request` nor `response`")
+    return text
+
+
+_AT_ROOT_FIRST = frozenset(
+    {"subexpression", "index_expression", "projection", "value_projection", "filter_projection", "flatten", "pipe"}
+)
+
+
+def _roots(tree: dict[str, Any]) -> Iterator[str]:
+    """The fields an expression takes from the document itself: only the first part of a chain sees it."""
+    if tree["type"] == "field":
+        yield tree["value"]
+        return
+    children = tree["children"][:1] if tree["type"] in _AT_ROOT_FIRST else tree["children"]
+    for child in children:
+        yield from _roots(child)
+
+
+def parse_webhook_secret(text: str) -> str:
+    """Standard Webhooks form `whsec_<base64>`, or raw text; the key is at least 16 bytes. Returns it as given."""
+    if not text:
+        raise ValueError("is empty")
+    if text != text.strip():
+        raise ValueError("starts or ends with a space or line break")
+    if text.startswith("whsec_"):
+        try:
+            key = base64.b64decode(text.removeprefix("whsec_"), validate=True)
+        except (binascii.Error, ValueError):
+            raise ValueError("starts with whsec_ and is not base64 after it") from None
+    else:
+        key = text.encode()
+    if len(key) < MIN_SECRET_BYTES:
+        raise ValueError(f"is shorter than {MIN_SECRET_BYTES} bytes")
+    return text
+
+
+HMAC_KEY_BYTES = MappingProxyType({"HS256": 32, "HS384": 48, "HS512": 64})
+"""RFC 7518 3.2: an HMAC key is at least as long as its hash."""
+ASYMMETRIC = ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA")
+
+
+def parse_algorithm(text: str) -> str:
+    if text.lower() == "none":
+        raise ValueError("would accept tokens that anybody can write")
+    if text not in HMAC_KEY_BYTES and text not in ASYMMETRIC:
+        raise ValueError(f"is no algorithm out of {', '.join((*ASYMMETRIC, *HMAC_KEY_BYTES))}")
+    return text
