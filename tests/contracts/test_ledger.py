@@ -1,0 +1,211 @@
+"""The Ledger port, on SQLite and on PostgreSQL."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from dataclasses import replace
+
+import pytest
+
+from scopegate.limits.budget import Account, NoRoom, Reservation
+from scopegate.stores.database import Database
+from scopegate.stores.ledger import SqlLedger
+from tests.contracts.orders import HOSTILE, call
+
+DAY = Account("day|2026-11-24", "day", 1_000, 9_000)
+MONTH = Account("month|2026-11", "month", 100_000, 90_000)
+
+
+@pytest.fixture
+def ledger(database: Database) -> SqlLedger:
+    return SqlLedger(database)
+
+
+async def reserve(
+    ledger: SqlLedger, amount: int, *accounts: Account, now_ms: int = 0, expires_ms: int = 100
+) -> Reservation:
+    reservation = await ledger.reserve(accounts or (DAY,), amount, now_ms, expires_ms)
+    assert isinstance(reservation, Reservation)
+    return reservation
+
+
+async def balance(ledger: SqlLedger, account: Account = DAY) -> tuple[int, int]:
+    return (await ledger.accounts([account.scope]))[account.scope]
+
+
+async def test_unknown_accounts_are_empty(ledger: SqlLedger) -> None:
+    assert await ledger.accounts(["nowhere"]) == {"nowhere": (0, 0)}
+    assert await ledger.accounts([]) == {}
+
+
+async def test_a_reservation_is_set_aside_then_replaced_by_the_real_cost(ledger: SqlLedger) -> None:
+    reservation = await reserve(ledger, 400, DAY, MONTH)
+    assert (await balance(ledger), await balance(ledger, MONTH)) == ((0, 400), (0, 400))
+    settled = await ledger.settle(reservation, call("c1", 150))
+    assert settled == [(DAY, 0, 150), (MONTH, 0, 150)]
+    assert (await balance(ledger), await balance(ledger, MONTH)) == ((150, 0), (150, 0))
+
+
+async def test_exactly_what_fits_is_granted(ledger: SqlLedger) -> None:
+    await reserve(ledger, 999)
+    assert await ledger.reserve([DAY], 2, 0, 100) == NoRoom(DAY)
+    await reserve(ledger, 1)
+    assert await ledger.reserve([DAY], 1, 0, 100) == NoRoom(DAY)
+    await reserve(ledger, 0)
+    assert await balance(ledger) == (0, 1_000)
+
+
+async def test_more_than_the_cap_never_fits(ledger: SqlLedger) -> None:
+    assert await ledger.reserve([DAY], 1_001, 0, 100) == NoRoom(DAY)
+    assert await balance(ledger) == (0, 0)
+
+
+async def test_one_full_account_leaves_the_others_untouched(ledger: SqlLedger) -> None:
+    await reserve(ledger, 1_000)
+    first = Account("aaa", "a", 5_000, 9_000)
+    assert await ledger.reserve([MONTH, DAY, first], 1, 0, 100) == NoRoom(DAY)
+    assert (await balance(ledger, MONTH), await balance(ledger, first)) == ((0, 0), (0, 0))
+
+
+async def test_the_cap_is_the_policys_of_today(ledger: SqlLedger) -> None:
+    await reserve(ledger, 600)
+    assert await ledger.reserve([replace(DAY, cap_usd_micros=700)], 200, 0, 100) == NoRoom(
+        replace(DAY, cap_usd_micros=700)
+    )
+    await reserve(ledger, 1_000, replace(DAY, cap_usd_micros=2_000))
+    assert await balance(ledger) == (0, 1_600)
+
+
+async def test_three_hundred_at_once_get_exactly_what_there_is(ledger: SqlLedger) -> None:
+    granted = await asyncio.gather(*(ledger.reserve([MONTH, DAY], 10, 0, 100) for _ in range(300)))
+    assert sum(isinstance(answer, Reservation) for answer in granted) == 100
+    assert (await balance(ledger), await balance(ledger, MONTH)) == ((0, 1_000), (0, 1_000))
+
+
+async def test_accounts_taken_in_any_order_do_not_block_each_other(ledger: SqlLedger) -> None:
+    many = [Account(f"account-{n}", "a", 10_000_000, 9_000) for n in range(6)]
+    rng = random.Random(7)
+
+    async def spend(n: int) -> None:
+        mine = rng.sample(many, 4)
+        reservation = await reserve(ledger, 10, *mine, now_ms=n, expires_ms=n + 20)
+        await ledger.settle(reservation, call(f"c{n}", 3))
+
+    await asyncio.gather(*(spend(n) for n in range(120)))
+    totals = await ledger.accounts([account.scope for account in many])
+    assert sum(spent for spent, _ in totals.values()) == 120 * 4 * 3
+    assert {reserved for _, reserved in totals.values()} == {0}
+
+
+async def test_the_same_call_settled_again_is_no_change(ledger: SqlLedger) -> None:
+    reservation = await reserve(ledger, 400)
+    await asyncio.gather(*(ledger.settle(reservation, call("c1", 150)) for _ in range(10)))
+    assert await ledger.settle(reservation, call("c1", 150)) == [(DAY, 150, 150)]
+    assert await balance(ledger) == (150, 0)
+    assert len(await ledger.calls()) == 1
+
+
+async def test_an_abandoned_reservation_counts_as_spent(ledger: SqlLedger) -> None:
+    await reserve(ledger, 700, expires_ms=100)
+    assert await ledger.reserve([DAY], 400, 99, 200) == NoRoom(DAY)
+    assert await balance(ledger) == (0, 700)
+    assert await ledger.reserve([DAY], 400, 100, 200) == NoRoom(DAY)
+    assert await balance(ledger) == (700, 0)
+    await reserve(ledger, 300, now_ms=101, expires_ms=200)
+    assert await balance(ledger) == (700, 300)
+
+
+async def test_a_late_settlement_replaces_what_expiry_booked(ledger: SqlLedger) -> None:
+    late = await reserve(ledger, 700, expires_ms=100)
+    await reserve(ledger, 1, now_ms=200, expires_ms=300)
+    assert await balance(ledger) == (700, 1)
+    assert await ledger.settle(late, call("c1", 150)) == [(DAY, 700, 150)]
+    assert await ledger.settle(late, call("c1", 150)) == [(DAY, 150, 150)]
+    assert await balance(ledger) == (150, 1)
+
+
+async def test_expiry_and_settlement_at_once_never_book_twice(ledger: SqlLedger) -> None:
+    held = [await reserve(ledger, 10, expires_ms=100) for _ in range(40)]
+    await asyncio.gather(
+        *(ledger.settle(reservation, call(f"c{n}", 4)) for n, reservation in enumerate(held)),
+        *(ledger.reserve([DAY], 0, 200, 300) for _ in held),
+    )
+    assert await balance(ledger) == (160, 0)
+
+
+async def test_a_call_that_cost_more_than_reserved_is_booked_as_it_was(ledger: SqlLedger) -> None:
+    reservation = await reserve(ledger, 1_000)
+    assert await ledger.settle(reservation, call("c1", 1_200)) == [(DAY, 0, 1_200)]
+    assert await ledger.reserve([DAY], 0, 0, 100) == NoRoom(DAY)
+
+
+async def test_a_second_call_on_one_reservation_is_booked_in_full(ledger: SqlLedger) -> None:
+    reservation = await reserve(ledger, 400)
+    await ledger.settle(reservation, call("c1", 100))
+    assert await ledger.settle(reservation, call("c2", 50)) == [(DAY, 100, 150)]
+
+
+async def test_a_call_without_a_reservation_is_booked(ledger: SqlLedger) -> None:
+    assert await ledger.settle(None, call("c1", 150)) == []
+    assert await ledger.calls() == [call("c1", 150)]
+
+
+async def test_calls_come_back_as_booked_oldest_first(ledger: SqlLedger) -> None:
+    late = call("c1", started_ms=3_000, job_id="job-2", lead_id=HOSTILE, model=HOSTILE, outcome="timeout", status=None)
+    early = call("c2", started_ms=2_000, contractor=None, api_request_id=None)
+    orphan = call("c3", started_ms=1_000, job_id=None, lead_id=None)
+    for record in (late, early, orphan):
+        await ledger.settle(None, record)
+    assert await ledger.calls() == [orphan, early, late]
+    assert await ledger.calls(limit=2) == [orphan, early]
+    assert await ledger.calls(job_id="job-2") == [late]
+    assert await ledger.calls(lead_id=HOSTILE) == [late]
+    assert await ledger.calls(job_id="job-2", lead_id="lead-1") == []
+
+
+CALLS = (
+    call("c1", 100, day="2026-11-23", contractor="b", lead_id="l1", model="m2", step="scope"),
+    call("c2", 20, day="2026-11-24", contractor="a", lead_id="l1", model="m1", step="scope", outcome="timeout"),
+    call("c3", 3, day="2026-11-24", contractor=None, lead_id=None, model="m1", step="estimate"),
+)
+
+
+@pytest.mark.parametrize(
+    ("by", "costs"),
+    [
+        ("day", [("2026-11-23", 100), ("2026-11-24", 23)]),
+        ("model", [("m1", 23), ("m2", 100)]),
+        ("step", [("estimate", 3), ("scope", 120)]),
+        ("lead", [("l1", 120), (None, 3)]),
+        ("contractor", [("a", 20), ("b", 100), (None, 3)]),
+    ],
+)
+async def test_sums_by_every_grouping(ledger: SqlLedger, by: str, costs: list[tuple[str | None, int]]) -> None:
+    for record in CALLS:
+        await ledger.settle(None, record)
+    rows = await ledger.spend_by(by, "2026-11-01")
+    assert [(row["key"], row["cost_usd_micros"]) for row in rows] == costs
+
+
+async def test_a_sum_has_every_column_as_whole_numbers(ledger: SqlLedger) -> None:
+    for record in CALLS:
+        await ledger.settle(None, record)
+    [row] = await ledger.spend_by("day", "2026-11-24")
+    assert row == {
+        "key": "2026-11-24",
+        "calls": 2,
+        "failed": 1,
+        "input_tokens": 20,
+        "output_tokens": 10,
+        "cache_read_tokens": 4,
+        "cache_write_tokens": 2,
+        "cost_usd_micros": 23,
+    }
+    assert {type(value) for key, value in row.items() if key != "key"} == {int}
+    assert await ledger.spend_by("day", "2026-11-25") == []
+
+
+async def test_a_grouping_that_does_not_exist_is_refused(ledger: SqlLedger) -> None:
+    with pytest.raises(ValueError, match="day, model, step, lead, contractor"):
+        await ledger.spend_by("day; DROP TABLE calls", "2026-11-01")

@@ -1,0 +1,136 @@
+"""The Outbox port, on SQLite and on PostgreSQL."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from typing import Any
+
+import pytest
+from sqlalchemy import select
+
+from scopegate.leads.job import JobFilter, JobState, OrderState, StepName, StepState
+from scopegate.stores.database import Database
+from scopegate.stores.jobs import SqlJobs
+from scopegate.stores.outbox import SqlOutbox
+from scopegate.stores.schema import orders
+from tests.contracts.orders import HOSTILE, lead, order
+
+
+@pytest.fixture
+def outbox(database: Database) -> SqlOutbox:
+    return SqlOutbox(database)
+
+
+async def row_of(database: Database, order_id: str) -> Any:
+    return await database.read(lambda conn: conn.execute(select(orders).where(orders.c.order_id == order_id)).one())
+
+
+async def counts(outbox: SqlOutbox) -> dict[str, int]:
+    return {state.value: await outbox.count(state) for state in OrderState}
+
+
+async def test_an_order_is_there_when_put_returns_and_only_once(outbox: SqlOutbox, database: Database) -> None:
+    await outbox.put(order())
+    await outbox.put(order())
+    assert await counts(outbox) == {"pending": 1, "accepted": 0, "refused": 0, "unknown": 0}
+    row = await row_of(database, "order-1")
+    assert row.request == {"text": HOSTILE, "n": 1}
+    assert (row.offload, row.route, row.request_id, row.received_ms) == ("photos", "submit-lead", "req-1", 1_000)
+
+
+async def test_an_accepted_lead_becomes_a_queued_job_with_every_step(outbox: SqlOutbox, database: Database) -> None:
+    await outbox.put(order())
+    job = await outbox.settle(order(), OrderState.ACCEPTED, 201, lead())
+    assert job is not None
+    assert (job.state, job.offload, job.request_id, job.created_ms, job.due_ms) == (
+        JobState.QUEUED,
+        "photos",
+        "req-1",
+        1_000,
+        1_000,
+    )
+    assert job.lead == lead()
+    assert [(step.name, step.state) for step in job.steps] == [(name, StepState.WAITING) for name in StepName]
+    assert await SqlJobs(database).get(job.job_id) == job
+    row = await row_of(database, "order-1")
+    assert (row.state, row.status, row.job_id, row.lead_id, row.request) == (
+        "accepted",
+        201,
+        job.job_id,
+        "lead-1",
+        None,
+    )
+
+
+async def test_an_order_that_was_never_put_can_be_settled(outbox: SqlOutbox) -> None:
+    assert await outbox.settle(order(), OrderState.ACCEPTED, 201, lead()) is not None
+    assert await outbox.settle(order(2), OrderState.REFUSED, 422, None) is None
+    assert await counts(outbox) == {"pending": 0, "accepted": 1, "refused": 1, "unknown": 0}
+
+
+async def test_a_refused_order_makes_no_job_and_forgets_the_request(outbox: SqlOutbox, database: Database) -> None:
+    await outbox.put(order())
+    assert await outbox.settle(order(), OrderState.REFUSED, 422, lead()) is None
+    row = await row_of(database, "order-1")
+    assert (row.state, row.status, row.request, row.job_id) == ("refused", 422, None, None)
+    assert await SqlJobs(database).list(JobFilter()) == []
+
+
+async def test_an_accepted_lead_that_cannot_be_read_keeps_its_request(outbox: SqlOutbox, database: Database) -> None:
+    assert await outbox.settle(order(), OrderState.ACCEPTED, 201, None) is None
+    assert (await row_of(database, "order-1")).request == {"text": HOSTILE, "n": 1}
+
+
+async def test_the_same_lead_settled_a_hundred_times_at_once_is_one_job(outbox: SqlOutbox, database: Database) -> None:
+    settled = await asyncio.gather(
+        *(outbox.settle(order(n), OrderState.ACCEPTED, 201, lead("lead-x")) for n in range(100))
+    )
+    assert len({job.job_id for job in settled if job is not None}) == 1
+    assert None not in settled
+    assert len(await SqlJobs(database).list(JobFilter(limit=1000))) == 1
+    assert await outbox.count(OrderState.ACCEPTED) == 100
+
+
+async def test_the_same_lead_id_under_two_offloads_is_two_jobs(outbox: SqlOutbox) -> None:
+    first = await outbox.settle(order(1), OrderState.ACCEPTED, 201, lead())
+    other = await outbox.settle(order(2, offload="texts"), OrderState.ACCEPTED, 201, lead())
+    assert first is not None
+    assert other is not None
+    assert first.job_id != other.job_id
+
+
+async def test_lead_ids_that_an_engine_cannot_store_stay_apart(outbox: SqlOutbox, database: Database) -> None:
+    strange = ["a\x00", "a", "a\ufffd", "a\ud800", "\ufffe", "\ufffea", "A", "ä", ""]
+    jobs = [
+        await outbox.settle(order(n), OrderState.ACCEPTED, 201, lead(lead_id)) for n, lead_id in enumerate(strange)
+    ]
+    assert len({job.job_id for job in jobs if job}) == len(strange)
+    for lead_id in strange:
+        found = await SqlJobs(database).list(JobFilter(lead_id=lead_id))
+        assert [job.lead.lead_id for job in found] == [lead_id]
+
+
+async def test_old_pending_orders_become_unknown(outbox: SqlOutbox) -> None:
+    await outbox.put(order(1, received_ms=1_000))
+    await outbox.put(order(2, received_ms=2_000))
+    await outbox.settle(order(3, received_ms=500), OrderState.REFUSED, 400, None)
+    assert await outbox.overdue(2_000) == 1
+    assert await outbox.overdue(2_000) == 0
+    assert await counts(outbox) == {"pending": 1, "accepted": 0, "refused": 1, "unknown": 1}
+
+
+STRENGTH = [OrderState.PENDING, OrderState.UNKNOWN, OrderState.REFUSED, OrderState.ACCEPTED]
+
+
+@pytest.mark.parametrize(("first", "second"), [*itertools.product(STRENGTH[1:], repeat=2)])
+async def test_a_settlement_is_only_replaced_by_a_stronger_one(
+    outbox: SqlOutbox, first: OrderState, second: OrderState
+) -> None:
+    await outbox.put(order())
+    await outbox.settle(order(), first, None, lead())
+    await outbox.settle(order(), second, None, lead())
+    await outbox.put(order())
+    expected = max(first, second, key=STRENGTH.index)
+    assert await outbox.count(expected) == 1
+    assert sum((await counts(outbox)).values()) == 1
