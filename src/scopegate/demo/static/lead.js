@@ -59,20 +59,20 @@ function cell(text) {
   return td;
 }
 
-function money(value) {
-  return new Intl.NumberFormat("en-US", { style: "currency", currency: "USD" }).format(Number(value));
+function money(cents) {
+  return new Intl.NumberFormat("en-US", { style: "currency", currency: "USD" }).format(cents / 100);
 }
 
 function show(lead) {
   const { scope, estimate } = lead.analysis;
-  document.getElementById("summary").textContent = scope.summary || scope.title || "";
+  document.getElementById("summary").textContent = scope.summary;
   const rows = estimate.line_items.map((item) => {
     const row = document.createElement("tr");
-    row.append(cell(item.description), cell(`${item.quantity} ${item.unit}`), cell(money(item.total)));
+    row.append(cell(item.description), cell(`${item.quantity} ${item.unit.replace("_", " ")}`), cell(money(item.amount_cents)));
     return row;
   });
   document.getElementById("lines").replaceChildren(...rows);
-  document.getElementById("total").textContent = money(estimate.total);
+  document.getElementById("total").textContent = money(estimate.total_cents);
   document.getElementById("score").textContent = lead.score === null ? "" : `Lead score: ${lead.score}`;
   document.getElementById("result").hidden = false;
 }
