@@ -102,9 +102,7 @@ async def test_the_same_lead_id_under_two_offloads_is_two_jobs(outbox: SqlOutbox
 
 async def test_lead_ids_that_an_engine_cannot_store_stay_apart(outbox: SqlOutbox, database: Database) -> None:
     strange = ["a\x00", "a", "a\ufffd", "a\ud800", "\ufffe", "\ufffea", "A", "ä", ""]
-    jobs = [
-        await outbox.settle(order(n), OrderState.ACCEPTED, 201, lead(lead_id)) for n, lead_id in enumerate(strange)
-    ]
+    jobs = [await outbox.settle(order(n), OrderState.ACCEPTED, 201, lead(lead_id)) for n, lead_id in enumerate(strange)]
     assert len({job.job_id for job in jobs if job}) == len(strange)
     for lead_id in strange:
         found = await SqlJobs(database).list(JobFilter(lead_id=lead_id))
