@@ -1,0 +1,461 @@
+"""A simulated Claude: a local server that speaks the Messages API well enough for the real SDK. It is not a model.
+
+For demonstrations, tests and trying out failures without a key. It checks what the real API checks (key, version, body
+shape, pictures), counts tokens, answers by the schema it is asked for from the pictures really sent, and fails on
+demand: `POST /_sim/faults`. Every answer says `x-simulated-claude: 1`. The words it answers with are in `demo/answers`.
+
+Run alone: `python -m scopegate.demo.claude --port 8099`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import base64
+import binascii
+import hmac
+import json
+import socket
+import struct
+import sys
+from collections import deque
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any, Final
+
+import uvicorn
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response, StreamingResponse
+from starlette.routing import Route
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from scopegate.demo.answers import Picture, Question, UnreadablePicture, answer, look, wrong_answer
+
+MODELS: Final = ("claude-haiku-5-5", "claude-haiku-4-5", "claude-sonnet-5-5", "claude-opus-5-5", "claude-fable-5-2")
+_MAX_BODY_BYTES: Final = 32 * 1024 * 1024
+_LOG_LENGTH: Final = 1_000
+
+_STATUS_TYPES: Final[Mapping[int, str]] = {
+    400: "invalid_request_error",
+    401: "authentication_error",
+    402: "billing_error",
+    403: "permission_error",
+    404: "not_found_error",
+    413: "request_too_large",
+    429: "rate_limit_error",
+    500: "api_error",
+    504: "timeout_error",
+    529: "overloaded_error",
+}
+
+FAULTS: Final = {
+    "error": "an error answer: status, error_code, retry_after, type",
+    "error_in_200": "status 200 with an error object inside: type",
+    "hang": "no answer for `seconds`",
+    "reset": "the connection is reset before any answer",
+    "cut_body": "the answer's bytes end half way",
+    "cut_json": "a whole answer whose bytes are half a JSON document",
+    "html": "status 200 with a page of HTML",
+    "no_usage": "a message without its usage",
+    "drip": "one byte every `seconds`",
+    "huge": "an answer of `bytes` bytes",
+    "truncated": "the text is cut and stop_reason is max_tokens",
+    "refusal": "stop_reason is refusal and there is no text",
+    "wrong_schema": "valid JSON of another shape",
+    "answer": "the model says `text`",
+    "redirect": "status 307 to `location`",
+    "none": "no fault: holds a place in the queue",
+}
+"""What can be ordered by `POST /_sim/faults` with `[{"kind": ..., ...}]`: each is used once, in order."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    kind: str
+    status: int = 500
+    type: str | None = None
+    error_code: str | None = None
+    retry_after: str | None = None
+    seconds: float = 3600.0
+    bytes: int = 64 * 1024 * 1024
+    text: str = ""
+    location: str = "/elsewhere"
+
+
+@dataclass(frozen=True, slots=True)
+class SeenCall:
+    """One request as the simulation saw it. Never the key, never the text."""
+
+    n: int
+    request_id: str
+    model: str
+    schema: str
+    pictures: tuple[Picture, ...]
+    fault: str
+    status: int
+    input_tokens: int
+    output_tokens: int
+
+
+@dataclass(slots=True)
+class Simulation:
+    """All state of one simulated API. `api_key` None accepts any key; `latency_s` comes before every answer."""
+
+    api_key: str | None = None
+    latency_s: float = 0.0
+    faults: deque[Fault] = field(default_factory=deque)
+    calls: deque[SeenCall] = field(default_factory=lambda: deque(maxlen=_LOG_LENGTH))
+    requests: int = 0
+
+    def accepts(self, headers: Mapping[str, str]) -> bool:
+        """The key arrives as `x-api-key`, or as a bearer token, which is how newer SDKs send it."""
+        bearer = headers.get("authorization", "")
+        key = headers.get("x-api-key") or bearer.removeprefix("Bearer ")
+        return bool(key) and (self.api_key is None or hmac.compare_digest(key.encode(), self.api_key.encode()))
+
+
+class _Refused(Exception):
+    """The request is not one the API would take."""
+
+    def __init__(self, status: int, message: str) -> None:
+        self.status = status
+        super().__init__(message)
+
+
+def create_app(simulation: Simulation | None = None) -> Starlette:
+    """The application; its state is `app.state.simulation`."""
+    routes = [
+        Route("/", _home),
+        Route("/v1/messages", _messages, methods=["POST"]),
+        Route("/_sim/faults", _set_faults, methods=["POST"]),
+        Route("/_sim/settings", _set_settings, methods=["POST"]),
+        Route("/_sim/calls", _show_calls),
+        Route("/_sim/reset", _reset, methods=["POST"]),
+    ]
+    app = Starlette(routes=routes, max_body_size=_MAX_BODY_BYTES)
+    app.state.simulation = simulation or Simulation()
+    return app
+
+
+# ── the API ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+async def _messages(request: Request) -> Response:
+    simulation: Simulation = request.app.state.simulation
+    simulation.requests += 1
+    request_id = f"req_sim_{simulation.requests:08d}"
+    if simulation.latency_s:
+        await asyncio.sleep(simulation.latency_s)
+    try:
+        if not simulation.accepts(request.headers):
+            raise _Refused(401, "invalid x-api-key")
+        question = _question(request.headers, await request.body())
+    except _Refused as refused:
+        return _error(refused.status, request_id, message=str(refused))
+    fault = simulation.faults.popleft() if simulation.faults else Fault("none")
+    response, usage = await _respond(request, question, fault, request_id)
+    input_tokens, output_tokens = usage
+    simulation.calls.append(
+        SeenCall(
+            simulation.requests,
+            request_id,
+            question.model,
+            str(question.schema.get("title", "")),
+            question.pictures,
+            fault.kind,
+            response.status_code,
+            input_tokens,
+            output_tokens,
+        )
+    )
+    return response
+
+
+def _question(headers: Mapping[str, str], content: bytes) -> Question:
+    """The request's body, checked as the API would."""
+    if "anthropic-version" not in headers:
+        raise _Refused(400, "anthropic-version: header is required")
+    try:
+        body = json.loads(content)
+        model, max_tokens, messages = body["model"], body["max_tokens"], body["messages"]
+        schema = body.get("output_config", {}).get("format", {}).get("schema", {})
+        blocks = [block for message in messages for block in _blocks(message["content"])]
+    except (ValueError, KeyError, TypeError, AttributeError) as fault:
+        raise _Refused(400, f"the body is not a message request ({type(fault).__name__})") from None
+    if model not in MODELS:
+        raise _Refused(404, "model: not found")
+    if not isinstance(max_tokens, int) or max_tokens < 1 or not blocks:
+        raise _Refused(400, "max_tokens and messages are required")
+    text = "\n".join(str(block["text"]) for block in blocks if block.get("type") == "text")
+    pictures = tuple(_picture(block) for block in blocks if block.get("type") == "image")
+    return Question(model, str(body.get("system", "")), text, schema, max_tokens, pictures)
+
+
+def _blocks(content: Any) -> list[Any]:
+    return [{"type": "text", "text": content}] if isinstance(content, str) else list(content)
+
+
+def _picture(block: Mapping[str, Any]) -> Picture:
+    try:
+        source = block["source"]
+        data = base64.b64decode(source["data"], validate=True)
+        return look(data, str(source["media_type"]))
+    except (KeyError, TypeError, binascii.Error, UnreadablePicture):
+        raise _Refused(400, "image: could not process image") from None
+
+
+async def _respond(
+    request: Request, question: Question, fault: Fault, request_id: str
+) -> tuple[Response, tuple[int, int]]:
+    """The answer and what it bills: (input, output) tokens, zero for errors."""
+    nothing = (0, 0)
+    match fault.kind:
+        case "error":
+            return _fault_error(fault, request_id), nothing
+        case "error_in_200":
+            return _error(200, request_id, kind=fault.type or "overloaded_error"), nothing
+        case "hang":
+            await _wait_for_client(request, fault.seconds)
+            return _error(504, request_id), nothing
+        case "reset":
+            _reset_connection(request.state.transport)
+            return Response(), nothing
+        case "html":
+            return Response("<html><body>Bad gateway</body></html>", media_type="text/html"), nothing
+        case "redirect":
+            return Response(status_code=307, headers={"location": fault.location}), nothing
+        case "huge":
+            return StreamingResponse(_spaces(fault.bytes), media_type="application/json"), nothing
+        case _:
+            return _message(question, fault, request_id)
+
+
+def _message(question: Question, fault: Fault, request_id: str) -> tuple[Response, tuple[int, int]]:
+    """A 200 that carries a message, or is about to."""
+    text, stop_reason = _words(question, fault)
+    usage = (question.input_tokens(), max(1, min(question.max_tokens, len(text.encode()) // 4)))
+    body: dict[str, Any] = {
+        "id": f"msg_{request_id}",
+        "type": "message",
+        "role": "assistant",
+        "model": question.model,
+        "content": [{"type": "text", "text": text}] if text else [],
+        "stop_reason": stop_reason,
+        "stop_sequence": None,
+        "usage": {
+            "input_tokens": usage[0],
+            "output_tokens": usage[1],
+            "cache_creation_input_tokens": 0,
+            "cache_read_input_tokens": 0,
+            "cache_creation": {"ephemeral_5m_input_tokens": 0, "ephemeral_1h_input_tokens": 0},
+            "service_tier": "standard",
+        },
+    }
+    if fault.kind == "no_usage":
+        del body["usage"]
+    content, headers = json.dumps(body).encode(), _headers(request_id)
+    if fault.kind == "cut_json":
+        return Response(content[: len(content) // 2], media_type="application/json", headers=headers), usage
+    if fault.kind == "cut_body":
+        headers["content-length"] = str(len(content))
+        return StreamingResponse(_half(content), media_type="application/json", headers=headers), usage
+    if fault.kind == "drip":
+        drops = _drip(content, fault.seconds)
+        return StreamingResponse(drops, media_type="application/json", headers=headers), usage
+    return Response(content, media_type="application/json", headers=headers), usage
+
+
+def _words(question: Question, fault: Fault) -> tuple[str, str]:
+    """(text, stop_reason)."""
+    match fault.kind:
+        case "refusal":
+            return "", "refusal"
+        case "answer":
+            return fault.text, "end_turn"
+        case "wrong_schema":
+            return wrong_answer(question), "end_turn"
+    text = answer(question)
+    longest = question.max_tokens * 4
+    if fault.kind == "truncated" or len(text.encode()) > longest:
+        return text[: min(longest, len(text) // 2)], "max_tokens"
+    return text, "end_turn"
+
+
+def _fault_error(fault: Fault, request_id: str) -> Response:
+    response = _error(fault.status, request_id, kind=fault.type, error_code=fault.error_code)
+    if fault.retry_after is not None:
+        response.headers["retry-after"] = fault.retry_after
+    return response
+
+
+def _error(
+    status: int,
+    request_id: str,
+    *,
+    kind: str | None = None,
+    error_code: str | None = None,
+    message: str = "simulated",
+) -> Response:
+    kind = kind or _STATUS_TYPES.get(status, "api_error" if status >= 500 else "invalid_request_error")
+    error: dict[str, Any] = {"type": kind, "message": message}
+    if error_code is not None:
+        error["details"] = {"error_code": error_code}
+    body = {"type": "error", "error": error, "request_id": request_id}
+    return JSONResponse(body, status_code=status, headers=_headers(request_id))
+
+
+def _headers(request_id: str) -> dict[str, str]:
+    return {
+        "request-id": request_id,
+        "x-simulated-claude": "1",
+        "anthropic-ratelimit-requests-limit": "4000",
+        "anthropic-ratelimit-requests-remaining": "3999",
+        "anthropic-ratelimit-requests-reset": "2026-11-24T00:01:00Z",
+        "anthropic-ratelimit-input-tokens-limit": "2000000",
+        "anthropic-ratelimit-input-tokens-remaining": "1999000",
+        "anthropic-ratelimit-input-tokens-reset": "2026-11-24T00:01:00Z",
+        "anthropic-ratelimit-output-tokens-limit": "400000",
+        "anthropic-ratelimit-output-tokens-remaining": "399000",
+        "anthropic-ratelimit-output-tokens-reset": "2026-11-24T00:01:00Z",
+    }
+
+
+async def _wait_for_client(request: Request, seconds: float) -> None:
+    """Keep silent for so long, or until the caller hangs up."""
+    try:
+        async with asyncio.timeout(seconds):
+            while (await request.receive())["type"] != "http.disconnect":
+                pass
+    except TimeoutError:
+        pass
+
+
+def _reset_connection(transport: asyncio.Transport) -> None:
+    """Closing with no linger sends RST instead of FIN."""
+    transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    transport.abort()
+
+
+async def _half(content: bytes) -> AsyncIterator[bytes]:
+    yield content[: len(content) // 2]
+
+
+async def _drip(content: bytes, seconds: float) -> AsyncIterator[bytes]:
+    for byte in content:
+        yield bytes([byte])
+        await asyncio.sleep(seconds)
+
+
+async def _spaces(count: int) -> AsyncIterator[bytes]:
+    block = b" " * 65_536
+    for _ in range(count // len(block)):
+        yield block
+
+
+# ── its own endpoints ───────────────────────────────────────────────────────────────────────────────────────────────
+
+
+async def _home(request: Request) -> Response:
+    about = {
+        "simulated": True,
+        "what": "A simulated Claude for demonstrations and tests. Not a model; nothing here is charged.",
+        "models": list(MODELS),
+        "faults": FAULTS,
+    }
+    return JSONResponse(about, headers={"x-simulated-claude": "1"})
+
+
+async def _set_faults(request: Request) -> Response:
+    """`[{"kind": "error", "status": 529}, ...]`: queued behind those still waiting."""
+    simulation: Simulation = request.app.state.simulation
+    try:
+        wanted = [Fault(**one) for one in await request.json()]
+    except (ValueError, TypeError) as fault:
+        return JSONResponse({"error": f"a list of faults is needed ({type(fault).__name__})"}, status_code=400)
+    unknown = sorted({fault.kind for fault in wanted} - FAULTS.keys())
+    if unknown:
+        return JSONResponse({"error": f"unknown kinds: {', '.join(map(str, unknown))}"}, status_code=400)
+    simulation.faults.extend(wanted)
+    return JSONResponse({"queued": len(simulation.faults)})
+
+
+async def _set_settings(request: Request) -> Response:
+    """`{"api_key": "..." | null, "latency_s": 0.2}`: what is not named stays."""
+    simulation: Simulation = request.app.state.simulation
+    try:
+        wanted = dict(await request.json())
+        latency_s = float(wanted.pop("latency_s", simulation.latency_s))
+        api_key = wanted.pop("api_key", simulation.api_key)
+    except (ValueError, TypeError):
+        return JSONResponse({"error": "an object of settings is needed"}, status_code=400)
+    if wanted or not 0 <= latency_s <= 3600 or not (api_key is None or isinstance(api_key, str)):
+        return JSONResponse({"error": "settings are api_key (text or null) and latency_s (0..3600)"}, status_code=400)
+    simulation.latency_s, simulation.api_key = latency_s, api_key
+    return JSONResponse({"latency_s": latency_s, "api_key_required": api_key is not None})
+
+
+async def _show_calls(request: Request) -> Response:
+    """Every request counts, also refused ones; the list holds those that passed the checks."""
+    simulation: Simulation = request.app.state.simulation
+    calls = [asdict(call) for call in simulation.calls]
+    return JSONResponse({"requests": simulation.requests, "faults_left": len(simulation.faults), "calls": calls})
+
+
+async def _reset(request: Request) -> Response:
+    """Forget calls and faults; settings stay."""
+    simulation: Simulation = request.app.state.simulation
+    simulation.faults.clear()
+    simulation.calls.clear()
+    simulation.requests = 0
+    return JSONResponse({"requests": 0})
+
+
+# ── serving ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+class _OpenProtocol(HttpToolsProtocol):
+    """Gives a handler its connection, so that it can be reset on purpose."""
+
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        self.scope["state"]["transport"] = self.transport
+
+
+def server(simulation: Simulation) -> uvicorn.Server:
+    """A server for `server.run(sockets=[...])` or `await server.serve(sockets=[...])`; it logs nothing."""
+    config = uvicorn.Config(
+        create_app(simulation),
+        http=_OpenProtocol,
+        ws="none",
+        lifespan="off",
+        log_config=None,
+        access_log=False,
+        proxy_headers=False,
+        timeout_graceful_shutdown=1,
+    )
+    return uvicorn.Server(config)
+
+
+def listen(host: str = "127.0.0.1", port: int = 0) -> socket.socket:
+    """A listening socket; port 0 takes a free one."""
+    return socket.create_server((host, port), backlog=256)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Serve until stopped. The first line on standard output is `{"url": ...}`."""
+    parser = argparse.ArgumentParser(prog="python -m scopegate.demo.claude", description="A simulated Claude.")
+    parser.add_argument("--host", default="127.0.0.1")
+    parser.add_argument("--port", type=int, default=0, help="0 takes a free one")
+    parser.add_argument("--api-key", help="the only key accepted; any key when left out")
+    parser.add_argument("--latency", type=float, default=0.0, metavar="SECONDS", help="before every answer")
+    wanted = parser.parse_args(argv)
+    listener = listen(wanted.host, wanted.port)
+    host, port = listener.getsockname()[:2]
+    print(json.dumps({"simulated": "claude", "url": f"http://{host}:{port}"}), flush=True)
+    server(Simulation(wanted.api_key, wanted.latency)).run(sockets=[listener])
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
