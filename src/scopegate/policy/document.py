@@ -119,7 +119,7 @@ Algorithm: TypeAlias = Annotated[
     _text(spelling.parse_algorithm),
     WithJsonSchema({"type": "string", "enum": [*spelling.ASYMMETRIC, *spelling.HMAC_KEY_BYTES]}),
 ]
-Secret: TypeAlias = Annotated[SecretStr, PlainValidator(_secret), _schema("${SCOPEGATE_JWT_SECRET}", r"^\$\{\w+\}$")]
+Secret: TypeAlias = Annotated[SecretStr, PlainValidator(_secret), _schema("${JWT_SECRET}", r"^\$\{\w+\}$")]
 WebhookSecret: TypeAlias = Annotated[
     SecretStr, PlainValidator(_webhook_secret), _schema("${SCOPEGATE_WEBHOOK_SECRET}", r"^\$\{\w+\}$")
 ]

@@ -1,0 +1,195 @@
+"""The environment, read once at start: where the engines are, and the secrets.
+
+All that this project reads from environment variables is declared here. Every problem is named at once, none repeats a
+value, and a misspelt `SCOPEGATE_` name is one of them. An empty variable counts as not set. Called by `cli`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+from urllib.parse import SplitResult, urlsplit
+
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError
+from pydantic.fields import FieldInfo
+from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
+
+from scopegate.errors import ConfigError, Problem
+from scopegate.policy.faults import closest
+from scopegate.policy.spelling import parse_url, parse_webhook_secret
+
+PREFIX = "SCOPEGATE_"
+MIN_ADMIN_TOKEN_CHARS = 16
+
+_DATABASE_DRIVERS = {
+    "sqlite": "sqlite+aiosqlite",
+    "sqlite+aiosqlite": "sqlite+aiosqlite",
+    "postgres": "postgresql+asyncpg",
+    "postgresql": "postgresql+asyncpg",
+    "postgresql+asyncpg": "postgresql+asyncpg",
+}
+
+
+def _redis_url(text: str) -> str:
+    parts = _split(text)
+    if parts.scheme not in {"redis", "rediss", "unix"}:
+        raise ValueError("must start with redis://, rediss:// or unix://")
+    if parts.scheme == "unix":
+        if not parts.path.startswith("/"):
+            raise ValueError("names no socket, write it like unix:///run/redis.sock")
+        return text
+    if not parts.hostname:
+        raise ValueError("names no host, write it like redis://127.0.0.1:6379/0")
+    if not re.fullmatch(r"/?|/[0-9]{1,5}", parts.path, re.ASCII):
+        raise ValueError("must end with a database number, like /0")
+    return text
+
+
+def _database_url(text: str) -> str:
+    """In SQLAlchemy's async spelling: the driver is named, and libpq's `sslmode` is asyncpg's `ssl`."""
+    parts = _split(text)
+    driver = _DATABASE_DRIVERS.get(parts.scheme)
+    if driver is None:
+        raise ValueError("must start with postgresql:// or sqlite:///")
+    rest = text.partition("://")[2]
+    if driver.startswith("sqlite"):
+        if not re.match(r"/[^?#]", rest) or rest.startswith("/:memory:"):
+            raise ValueError("names no file that processes can share, write it like sqlite:///state/scopegate.db")
+        return f"{driver}://{rest}"
+    if not parts.path.strip("/"):
+        raise ValueError("names no database, write it like postgresql://user@host/scopegate")
+    return re.sub(r"([?&])sslmode=", r"\1ssl=", f"{driver}://{rest}")
+
+
+def _split(text: str) -> SplitResult:
+    if re.search(r"[\x00-\x20\x7f]", text):
+        raise ValueError("holds a space or a line break")
+    try:
+        parts = urlsplit(text)
+        _ = parts.port
+    except ValueError:
+        raise ValueError("is not a URL") from None
+    return parts
+
+
+def _credential(value: SecretStr) -> SecretStr:
+    """One that travels in a header field."""
+    if not re.fullmatch(r"[\x21-\x7e]+", value.get_secret_value()):
+        raise ValueError("holds a space, a line break or a character beyond ASCII")
+    return value
+
+
+def _admin_token(value: SecretStr) -> SecretStr:
+    if len(value.get_secret_value()) < MIN_ADMIN_TOKEN_CHARS:
+        raise ValueError(f"is shorter than {MIN_ADMIN_TOKEN_CHARS} characters")
+    return value
+
+
+def _webhook_secret(value: SecretStr) -> SecretStr:
+    parse_webhook_secret(value.get_secret_value())
+    return value
+
+
+def _lower(value: object) -> object:
+    return value.lower() if isinstance(value, str) else value
+
+
+def _variable(name: str, description: str, default: object = None, *, shown: bool = True) -> Any:
+    return Field(default, validation_alias=name, description=description, repr=shown)
+
+
+class Settings(BaseSettings):
+    """Made by `load` alone. URLs may hold passwords, so none of them shows in `repr`."""
+
+    model_config = SettingsConfigDict(
+        case_sensitive=True, env_ignore_empty=True, extra="ignore", frozen=True, hide_input_in_errors=True
+    )
+
+    redis_url: Annotated[str, AfterValidator(_redis_url)] | None = _variable(
+        "REDIS_URL", "Redis or Valkey: redis://, rediss:// or unix://. Unset: limits in memory.", shown=False
+    )
+    database_url: Annotated[str, AfterValidator(_database_url)] | None = _variable(
+        "DATABASE_URL", "postgresql:// or sqlite:///. Unset: a SQLite file in the state directory.", shown=False
+    )
+    anthropic_api_key: Annotated[SecretStr, AfterValidator(_credential)] | None = _variable(
+        "ANTHROPIC_API_KEY", "The key every model call is made with. Needed by the worker where leads are offloaded."
+    )
+    anthropic_base_url: Annotated[str, AfterValidator(parse_url)] | None = _variable(
+        "ANTHROPIC_BASE_URL", "Another place that speaks the Messages API.", shown=False
+    )
+    state_dir: Path = _variable("SCOPEGATE_STATE_DIR", "Where embedded engines keep their files.", Path(".scopegate"))
+    admin_token: Annotated[SecretStr, AfterValidator(_credential), AfterValidator(_admin_token)] | None = _variable(
+        "SCOPEGATE_ADMIN_TOKEN", "Opens the admin port's JSON, at least 16 characters. Unset: loopback only."
+    )
+    webhook_secret: Annotated[SecretStr, AfterValidator(_webhook_secret)] | None = _variable(
+        "SCOPEGATE_WEBHOOK_SECRET", "Signs results: whsec_ and base64, or text of at least 16 bytes."
+    )
+    log_level: Annotated[Literal["debug", "info", "warning", "error"], BeforeValidator(_lower)] = _variable(
+        "SCOPEGATE_LOG_LEVEL", "debug, info, warning or error.", "info"
+    )
+    log_format: Annotated[Literal["auto", "json", "text"], BeforeValidator(_lower)] = _variable(
+        "SCOPEGATE_LOG_FORMAT", "json, text, or auto: text on a terminal.", "auto"
+    )
+
+    @property
+    def database(self) -> str:
+        """The database in use, as an SQLAlchemy URL. May hold a password."""
+        return self.database_url or f"sqlite+aiosqlite:///{self.state_dir / 'scopegate.db'}"
+
+
+VARIABLES: Mapping[str, FieldInfo] = {str(field.validation_alias): field for field in Settings.model_fields.values()}
+"""Every variable that is read, with its description and default."""
+
+
+def load(environ: Mapping[str, str]) -> Settings:
+    """Read the environment. ConfigError with every problem at once: declared variables in their order, then the
+    `SCOPEGATE_` names nobody knows."""
+    unknown = _unknown_names(environ)
+    try:
+        settings = _reader_of(environ)()
+    except ValidationError as error:
+        raise ConfigError([*_problems(error, environ), *unknown]) from None
+    if unknown:
+        raise ConfigError(unknown)
+    return settings
+
+
+def _reader_of(environ: Mapping[str, str]) -> Callable[[], Settings]:
+    """Settings that read this mapping instead of the process' environment."""
+
+    class Source(EnvSettingsSource):
+        def _load_env_vars(self) -> Mapping[str, str | None]:
+            return {name: value for name, value in environ.items() if value}
+
+    class Given(Settings):
+        @classmethod
+        def settings_customise_sources(
+            cls, settings_cls: type[BaseSettings], *_: PydanticBaseSettingsSource, **__: PydanticBaseSettingsSource
+        ) -> tuple[PydanticBaseSettingsSource, ...]:
+            return (Source(settings_cls),)
+
+    return Given
+
+
+def _unknown_names(environ: Mapping[str, str]) -> list[Problem]:
+    strange = sorted(name for name in environ if name.upper().startswith(PREFIX) and name not in VARIABLES)
+    return [Problem(_shown(name), "", "no such setting", closest(name, VARIABLES)) for name in strange]
+
+
+def _shown(name: str) -> str:
+    return name if re.fullmatch(r"[A-Za-z0-9_]{1,80}", name, re.ASCII) else repr(name[:80])
+
+
+def _problems(error: ValidationError, environ: Mapping[str, str]) -> list[Problem]:
+    return [_problem(str(one["loc"][0]), one["type"], one.get("ctx", {}), environ) for one in error.errors()]
+
+
+def _problem(name: str, kind: str, context: Mapping[str, Any], environ: Mapping[str, str]) -> Problem:
+    if kind == "literal_error":
+        choices = re.findall(r"'([^']*)'", str(context["expected"]))
+        return Problem(name, "", f"must be {', '.join(choices[:-1])} or {choices[-1]}", closest(environ[name], choices))
+    if kind == "value_error":
+        return Problem(name, "", str(context["error"]))
+    return Problem(name, "", "cannot be read")
