@@ -49,6 +49,10 @@ class _Choice:
         for method in _with_head(route.methods):
             self.named.setdefault(method, (rank, route))
 
+    def of(self, method: str) -> _Ranked | None:
+        """A route that names the method stands before the one for ANY, or `add` would have left it out."""
+        return self.named.get(method) or self.other
+
 
 @dataclass(slots=True)
 class _Node:
@@ -119,26 +123,26 @@ def _insert(root: _Node, rank: int, route: Route) -> None:
 
 
 def _first(node: _Node, segments: Sequence[str], depth: int, method: str) -> _Ranked | None:
-    """The earliest route at or below `node` for the segments from `depth` on."""
-    best = _earlier(None, node.rest, method)
-    if depth == len(segments):
-        return _earlier(best, node.ends, method)
-    literal = node.literals.get(segments[depth])
-    for below in (literal, node.star):
-        if below is not None:
-            found = _first(below, segments, depth + 1, method)
-            if found is not None and (best is None or found[0] < best[0]):
-                best = found
-    return best
+    """The earliest route at or below `node` for the segments from `depth` on. Never deeper than the longest pattern."""
+    best: _Ranked | None = None
+    while True:
+        if node.rest is not None:
+            best = _earlier(best, node.rest.of(method))
+        if depth == len(segments):
+            return _earlier(best, node.ends.of(method)) if node.ends is not None else best
+        literal = node.literals.get(segments[depth])
+        depth += 1
+        if node.star is not None:
+            best = _earlier(best, _first(node.star, segments, depth, method))
+        if literal is None:
+            return best
+        node = literal
 
 
-def _earlier(best: _Ranked | None, choice: _Choice | None, method: str) -> _Ranked | None:
-    if choice is None:
-        return best
-    found = choice.named.get(method)
-    if found is None or (choice.other is not None and choice.other[0] < found[0]):
-        found = choice.other
-    return found if best is None or (found is not None and found[0] < best[0]) else best
+def _earlier(one: _Ranked | None, other: _Ranked | None) -> _Ranked | None:
+    if one is None or other is None:
+        return one or other
+    return one if one[0] < other[0] else other
 
 
 def _segments(path: str) -> list[str]:
