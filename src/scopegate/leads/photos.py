@@ -18,8 +18,9 @@ from urllib.parse import urlsplit
 MAX_URL_CHARS: Final = 2048
 MAX_PHOTO_BYTES: Final = 15 * 1024 * 1024
 MAX_REDIRECTS: Final = 3
-MAX_PIXELS: Final = 64_000_000
-"""Of a picture as stored: above it a file is called a bomb. Phones make up to 50 million."""
+MAX_PIXELS: Final = 51_000_000
+"""Of a picture as stored: above it a file is called a bomb. Phones make 50 million; a transparent PNG of that size
+takes 4 bytes each, twice, to scale down, and has to fit into the decoder's memory."""
 MAX_SIDE_PX: Final = 1568
 """The longest side the model reads; anything larger is scaled down before it is sent."""
 
@@ -87,6 +88,8 @@ class Picture:
     SHA-256 (hex) of the file as downloaded: two photos of a lead with the same one are one."""
 
     jpeg: bytes
+    width_px: int
+    height_px: int
     digest: str
 
 
