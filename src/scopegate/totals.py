@@ -14,6 +14,7 @@ import math
 import os
 import struct
 import threading
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -63,18 +64,24 @@ def read(directory: Path) -> Snapshot:
             for path in sorted(directory.glob(f"*_{identity}.db")):
                 totals.add_file(path)
         totals.add_archive(archive)
-    processes: dict[str, int] = {}
-    for identity in living:
-        role = identity.partition("-")[0]
-        processes[role] = processes.get(role, 0) + 1
-    return Snapshot(tuple(totals.families()), processes)
+    return Snapshot(tuple(totals.families()), _by_role(living))
 
 
-def sweep(directory: Path) -> int:
-    """Fold the dead without reading the living: for a supervisor that nobody scrapes. How many processes live."""
+def sweep(directory: Path) -> Mapping[str, int]:
+    """Fold the dead without reading the living: for a supervisor that nobody scrapes. Living processes by role."""
     with _exclusive(directory):
         living, _ = _fold(directory)
-    return len(living)
+    return _by_role(living)
+
+
+def living(directory: Path) -> Mapping[str, int]:
+    """Living processes by role, without waiting for anybody."""
+    found = (path.stem for path in directory.glob(f"*{ALIVE_SUFFIX}"))
+    return _by_role(identity for identity in found if _is_alive(directory, identity))
+
+
+def _by_role(identities: Iterable[str]) -> Mapping[str, int]:
+    return Counter(identity.partition("-")[0] for identity in identities)
 
 
 @contextmanager

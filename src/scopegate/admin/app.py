@@ -1,0 +1,227 @@
+"""The admin application: probes, metrics, a first page, and jobs and spend as JSON.
+
+Reads and replays through the ports; `access` stands around all of it. Made by `wiring`, served on the admin port.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+from typing import TypeVar, cast
+from uuid import uuid4
+
+from pydantic import SecretStr
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
+from starlette.routing import Mount, Route
+from starlette.staticfiles import StaticFiles
+
+from scopegate import logs
+from scopegate.admin.access import Access
+from scopegate.admin.health import Check, Health, is_ready
+from scopegate.admin.page import Overview, render
+from scopegate.admin.problem import problem
+from scopegate.admin.records import job_detail, job_summary, moment, usage_row
+from scopegate.admin.scrape import Scrape, read_standings
+from scopegate.clock import Clock
+from scopegate.errors import StoreError, StoreUnavailable
+from scopegate.leads.job import JobFilter, JobState
+from scopegate.policy.policy import Policy
+from scopegate.stores.ports import JobStore, Ledger, Messenger, Outbox
+from scopegate.totals import DirectoryBusy
+
+log = logs.get("admin")
+T = TypeVar("T")
+
+MAX_JOBS = 500
+USAGE_BY = ("day", "model", "step", "lead", "contractor")
+_DEFAULT_USAGE_DAYS = 30
+_PAGE_JOBS = 25
+_JOB_ID = re.compile(r"[A-Za-z0-9_.-]{1,100}")
+
+
+@dataclass(frozen=True, slots=True)
+class Sources:
+    """What the admin port shows. `checks` besides the database, e.g. `redis`; `metrics_directory` is where the
+    processes count (`exposition.active_directory()`), None when this one alone does; `messenger` wakes a worker for a
+    replay, None where the workers' sweep must find it."""
+
+    policy: Policy
+    jobs: JobStore
+    ledger: Ledger
+    outbox: Outbox
+    clock: Clock
+    messenger: Messenger | None = None
+    checks: Mapping[str, Check] | None = None
+    metrics_directory: Path | None = None
+
+
+def create_admin(sources: Sources, token: SecretStr | None) -> Starlette:
+    """The ASGI application of the admin port. `admin_problems` must have found nothing."""
+    port = _Port(sources)
+    return Starlette(
+        routes=[
+            Route("/", port.first_page),
+            Route("/livez", port.livez),
+            Route("/readyz", port.readyz),
+            Route("/metrics", port.metrics),
+            Route("/api/jobs", port.jobs),
+            Route("/api/jobs/{job_id}", port.job),
+            Route("/api/jobs/{job_id}/replay", port.replay, methods=["POST"]),
+            Route("/api/usage", port.usage),
+            Mount("/static", StaticFiles(directory=Path(__file__).parent / "static")),
+        ],
+        middleware=[Middleware(Access, token=token, clock=sources.clock)],
+        exception_handlers={
+            HTTPException: _on_http_exception,
+            StoreUnavailable: _on_outage,
+            StoreError: _on_outage,
+            TimeoutError: _on_outage,
+            Exception: _on_bug,
+        },
+    )
+
+
+class _Port:
+    def __init__(self, sources: Sources) -> None:
+        self._s = sources
+        checks: dict[str, Check] = {"database": sources.jobs.counts, **(sources.checks or {})}
+        self._health = Health(checks, sources.metrics_directory)
+        self._scrape = Scrape(
+            sources.policy, sources.jobs, sources.ledger, sources.outbox, sources.clock, sources.metrics_directory
+        )
+
+    async def livez(self, request: Request) -> Response:
+        return JSONResponse({"alive": True})
+
+    async def readyz(self, request: Request) -> Response:
+        states = await self._health.states()
+        ready = is_ready(states)
+        return JSONResponse({"ready": ready, "checks": dict(states)}, 200 if ready else 503)
+
+    async def metrics(self, request: Request) -> Response:
+        try:
+            text, content_type = await self._scrape.text(request.headers.get("accept", ""))
+        except (DirectoryBusy, OSError) as fault:
+            log.error("admin.scrape_failed", exc=fault)
+            return problem(503, "metrics_unreadable", "The metrics directory cannot be read now.")
+        return Response(text, media_type=None, headers={"content-type": content_type})
+
+    async def jobs(self, request: Request) -> Response:
+        query = request.query_params
+        wanted = JobFilter(
+            state=_read(query.get("state"), JobState, "state", ", ".join(JobState)),
+            offload=query.get("offload"),
+            lead_id=query.get("lead"),
+            limit=_read(query.get("limit"), _limit, "limit", f"a number from 1 to {MAX_JOBS}") or 50,
+        )
+        found = await self._s.jobs.list(wanted)
+        return JSONResponse({"jobs": [job_summary(job) for job in found]})
+
+    async def job(self, request: Request) -> Response:
+        job = await self._s.jobs.get(_job_id(request))
+        if job is None:
+            raise HTTPException(404, "There is no such job.")
+        return JSONResponse(job_detail(job, await self._s.ledger.calls(job_id=job.job_id)))
+
+    async def replay(self, request: Request) -> Response:
+        """A new job for the same lead; a browser's form goes back to the page, everybody else gets the job."""
+        old_id = _job_id(request)
+        new = await self._s.jobs.replay(old_id, f"job_{uuid4().hex}", self._s.clock.now_ms())
+        if new is None:
+            known = await self._s.jobs.get(old_id)
+            raise HTTPException(409 if known else 404, "The job has not ended." if known else "There is no such job.")
+        log.info("admin.job_replayed", job_id=new.job_id, replay_of=old_id, request_id=new.request_id)
+        await self._wake(new.job_id)
+        if "text/html" in request.headers.get("accept", ""):
+            return RedirectResponse("/", 303)
+        return JSONResponse(job_summary(new), 202, {"location": f"/api/jobs/{new.job_id}"})
+
+    async def _wake(self, job_id: str) -> None:
+        if self._s.messenger is None:
+            return
+        try:
+            await self._s.messenger.wake(job_id)
+        except StoreError as outage:  # the sweep will find the job
+            log.warning("admin.wake_failed", job_id=job_id, error_detail=str(outage))
+
+    async def usage(self, request: Request) -> Response:
+        query = request.query_params
+        by = _read(query.get("by"), _usage_by, "by", ", ".join(USAGE_BY)) or "day"
+        since = _read(query.get("since"), date.fromisoformat, "since", "a day as YYYY-MM-DD") or self._days_ago(
+            _DEFAULT_USAGE_DAYS
+        )
+        rows = await self._s.ledger.spend_by(by, since.isoformat())
+        return JSONResponse({"by": by, "since": since.isoformat(), "rows": [usage_row(row) for row in rows]})
+
+    async def first_page(self, request: Request) -> Response:
+        now_ms, rules = self._s.clock.now_ms(), self._s.policy.ai.budgets if self._s.policy.ai else ()
+        today = await self._s.ledger.spend_by("day", self._days_ago(0).isoformat())
+        overview = Overview(
+            now=moment(now_ms) or "",
+            digest=self._s.policy.digest,
+            states=await self._health.states(),
+            counts=await self._s.jobs.counts(),
+            spent_today_usd_micros=sum(cast(int, row["cost_usd_micros"]) for row in today),
+            calls_today=sum(cast(int, row["calls"]) for row in today),
+            standings=await read_standings(rules, self._s.ledger, now_ms),
+            jobs=await self._s.jobs.list(JobFilter(limit=_PAGE_JOBS)),
+        )
+        return HTMLResponse(render(overview))
+
+    def _days_ago(self, days: int) -> date:
+        return datetime.fromtimestamp(self._s.clock.now_ms() / 1000, UTC).date() - timedelta(days=days)
+
+
+def _job_id(request: Request) -> str:
+    job_id: str = request.path_params["job_id"]
+    if not _JOB_ID.fullmatch(job_id):
+        raise HTTPException(404, "There is no such job.")
+    return job_id
+
+
+def _read(text: str | None, parse: Callable[[str], T], name: str, allowed: str) -> T | None:
+    """A query parameter; None when absent, 400 when it is not what `allowed` says."""
+    if text is None:
+        return None
+    try:
+        return parse(text)
+    except ValueError:
+        raise HTTPException(400, f"{name} must be one of: {allowed}.") from None
+
+
+def _limit(text: str) -> int:
+    number = int(text[:10])
+    if not 1 <= number <= MAX_JOBS:
+        raise ValueError
+    return number
+
+
+def _usage_by(text: str) -> str:
+    if text not in USAGE_BY:
+        raise ValueError
+    return text
+
+
+_CODES = {400: "bad_request", 404: "not_found", 405: "method_not_allowed", 409: "conflict"}
+
+
+async def _on_http_exception(request: Request, exc: Exception) -> Response:
+    assert isinstance(exc, HTTPException)
+    return problem(exc.status_code, _CODES.get(exc.status_code, "error"), exc.detail, exc.headers)
+
+
+async def _on_outage(request: Request, exc: Exception) -> Response:
+    log.warning("admin.store_unavailable", error=type(exc).__name__, error_detail=str(exc))
+    return problem(503, "store_unavailable", "The database does not answer.", {"retry-after": "5"})
+
+
+async def _on_bug(request: Request, exc: Exception) -> Response:
+    log.error("admin.bug", exc=exc)
+    return problem(500, "internal", "Something broke here; the log has the details.")

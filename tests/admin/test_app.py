@@ -1,0 +1,251 @@
+"""The JSON API, the probes and the replay, over a real SQLite file."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import replace
+
+import pytest
+from pydantic import SecretStr
+
+from scopegate.admin.app import create_admin
+from scopegate.errors import StoreUnavailable
+from scopegate.leads.job import JobState
+from tests.admin import house
+from tests.admin.conftest import House
+
+SAME_ORIGIN = {"sec-fetch-site": "same-origin"}
+
+
+class Waker:
+    """Records who was woken; fails when told."""
+
+    def __init__(self, outage: StoreUnavailable | None = None) -> None:
+        self.woken: list[str] = []
+        self.outage = outage
+
+    async def wake(self, job_id: str) -> None:
+        if self.outage:
+            raise self.outage
+        self.woken.append(job_id)
+
+    async def close(self) -> None: ...
+
+
+async def test_jobs_are_listed_newest_first_and_filtered(home: House) -> None:
+    for lead in ("a", "b", "c"):
+        job = await house.add_job(home.outbox, lead)
+    await house.fail_job(home.jobs, job)
+    async with house.client(create_admin(home.sources(), None)) as client:
+        everything = (await client.get("/api/jobs")).json()["jobs"]
+        failed = (await client.get("/api/jobs", params={"state": "failed"})).json()["jobs"]
+        of_a = (await client.get("/api/jobs", params={"lead": "a"})).json()["jobs"]
+        two = (await client.get("/api/jobs", params={"limit": "2"})).json()["jobs"]
+        other = (await client.get("/api/jobs", params={"offload": "other"})).json()["jobs"]
+    assert {job["lead_id"] for job in everything} == {"a", "b", "c"}
+    assert [(job["lead_id"], job["error_code"]) for job in failed] == [("c", "auth")]
+    assert [job["lead_id"] for job in of_a] == ["a"]
+    assert len(two) == 2
+    assert other == []
+    assert everything[0]["created"] == "2027-01-15T08:00:00.000Z"
+
+
+async def test_a_job_tells_its_story_and_sums_to_the_ledger(home: House) -> None:
+    job = await house.add_job(home.outbox, "a", text="my SECRETWORDS")
+    await house.fail_job(home.jobs, job)
+    await house.book(home.ledger, job, 1234, "call-1")
+    await house.book(home.ledger, job, 766, "call-2")
+    async with house.client(create_admin(home.sources(), None)) as client:
+        answer = await client.get(f"/api/jobs/{job.job_id}")
+    story = answer.json()
+    assert story["state"] == "failed"
+    [step] = [step for step in story["steps"] if step["attempts"]]
+    assert (step["name"], step["attempts"][0]["error_code"]) == ("photo_analysis", "auth")
+    assert step["attempts"][0]["duration_ms"] == 500
+    assert [call["cost_usd_micros"] for call in story["calls"]] == [1234, 766]
+    assert story["cost_usd"] == 0.002
+    assert "SECRETWORDS" not in answer.text
+    assert "SECRETQUERY" not in answer.text
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "/api/jobs?state=nonsense",
+        "/api/jobs?limit=0",
+        "/api/jobs?limit=501",
+        "/api/jobs?limit=-1",
+        "/api/jobs?limit=1e3",
+        "/api/jobs?limit=",
+        "/api/usage?by=secret",
+        "/api/usage?by=",
+        "/api/usage?since=yesterday",
+        "/api/usage?since=2027-13-01",
+    ],
+)
+async def test_a_wrong_parameter_is_a_400_that_says_what_is_allowed(home: House, query: str) -> None:
+    async with house.client(create_admin(home.sources(), None)) as client:
+        answer = await client.get(query)
+    assert answer.status_code == 400
+    assert answer.json()["code"] == "bad_request"
+    assert "must be" in answer.json()["detail"]
+    assert "nonsense" not in answer.text
+
+
+@pytest.mark.parametrize("job_id", ["job_unknown", "%00", "..%2f..", "x" * 200, "%F0%9F%92%A9"])
+async def test_an_unknown_job_is_a_404(home: House, job_id: str) -> None:
+    async with house.client(create_admin(home.sources(), None)) as client:
+        assert (await client.get(f"/api/jobs/{job_id}")).status_code == 404
+        assert (await client.post(f"/api/jobs/{job_id}/replay", headers=SAME_ORIGIN)).status_code == 404
+
+
+async def test_a_failed_job_is_replayed_and_the_worker_woken(home: House) -> None:
+    job = await house.add_job(home.outbox, "a")
+    await house.fail_job(home.jobs, job)
+    waker = Waker()
+    async with house.client(create_admin(replace(home.sources(), messenger=waker), None)) as client:
+        answer = await client.post(f"/api/jobs/{job.job_id}/replay", headers=SAME_ORIGIN)
+    assert answer.status_code == 202
+    new = answer.json()
+    assert (new["state"], new["replay_of"], new["lead_id"]) == ("queued", job.job_id, "a")
+    assert waker.woken == [new["job_id"]]
+    assert answer.headers["location"] == f"/api/jobs/{new['job_id']}"
+    stored = await home.jobs.get(new["job_id"])
+    assert stored is not None
+    assert stored.state is JobState.QUEUED
+
+
+async def test_replaying_twice_gives_one_job(home: House) -> None:
+    job = await house.add_job(home.outbox, "a")
+    await house.fail_job(home.jobs, job)
+    async with house.client(create_admin(home.sources(), None)) as client:
+        answers = await asyncio.gather(
+            *(client.post(f"/api/jobs/{job.job_id}/replay", headers=SAME_ORIGIN) for _ in range(5))
+        )
+    assert len({answer.json()["job_id"] for answer in answers}) == 1
+    assert sum((await home.jobs.counts()).values()) == 2
+
+
+async def test_a_job_that_has_not_ended_is_not_replayed(home: House) -> None:
+    job = await house.add_job(home.outbox, "a")
+    async with house.client(create_admin(home.sources(), None)) as client:
+        answer = await client.post(f"/api/jobs/{job.job_id}/replay", headers=SAME_ORIGIN)
+    assert answer.status_code == 409
+
+
+async def test_a_replay_survives_a_messenger_that_is_down(home: House) -> None:
+    job = await house.add_job(home.outbox, "a")
+    await house.fail_job(home.jobs, job)
+    sources = replace(home.sources(), messenger=Waker(StoreUnavailable("connect")))
+    async with house.client(create_admin(sources, None)) as client:
+        assert (await client.post(f"/api/jobs/{job.job_id}/replay", headers=SAME_ORIGIN)).status_code == 202
+
+
+async def test_the_page_s_form_comes_back_to_the_page(home: House) -> None:
+    job = await house.add_job(home.outbox, "a")
+    await house.fail_job(home.jobs, job)
+    async with house.client(create_admin(home.sources(), None), headers={"accept": "text/html"}) as client:
+        answer = await client.post(f"/api/jobs/{job.job_id}/replay", headers={"origin": "http://127.0.0.1:9900"})
+    assert (answer.status_code, answer.headers["location"]) == (303, "/")
+
+
+async def test_reading_changes_nothing(home: House) -> None:
+    job = await house.add_job(home.outbox, "a")
+    await house.fail_job(home.jobs, job)
+    before = await home.jobs.get(job.job_id)
+    async with house.client(create_admin(home.sources(), None)) as client:
+        for path in ("/", "/metrics", "/readyz", "/api/jobs", f"/api/jobs/{job.job_id}", "/api/usage"):
+            assert (await client.get(path)).status_code == 200
+        assert (await client.get(f"/api/jobs/{job.job_id}/replay")).status_code == 405
+    assert await home.jobs.get(job.job_id) == before
+    assert sum((await home.jobs.counts()).values()) == 1
+
+
+@pytest.mark.parametrize("by", ["day", "model", "step", "lead", "contractor"])
+async def test_usage_sums_by_each_key(home: House, by: str) -> None:
+    job = await house.add_job(home.outbox, "a")
+    await house.book(home.ledger, job, 1234, "call-1")
+    await house.book(home.ledger, job, 766, "call-2")
+    keys = {
+        "day": "2027-01-15",
+        "model": "claude-haiku-5-5",
+        "step": "photo_analysis",
+        "lead": "a",
+        "contractor": "roofers",
+    }
+    async with house.client(create_admin(home.sources(), None)) as client:
+        usage = (await client.get("/api/usage", params={"by": by})).json()
+        later = (await client.get("/api/usage", params={"by": by, "since": "2027-01-16"})).json()
+    [row] = usage["rows"]
+    assert (row["key"], row["calls"], row["cost_usd_micros"], row["cost_usd"]) == (keys[by], 2, 2000, 0.002)
+    assert usage["since"] == "2026-12-16"
+    assert later["rows"] == []
+
+
+# ── health ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+async def failing() -> None:
+    raise StoreUnavailable("connect", "redis://:hunter2@10.0.0.9")
+
+
+async def hanging() -> None:
+    await asyncio.Event().wait()
+
+
+async def fine() -> None: ...
+
+
+@pytest.mark.parametrize(
+    ("checks", "status", "states"),
+    [
+        ({}, 200, {"database": "ok"}),
+        ({"redis": fine}, 200, {"database": "ok", "redis": "ok"}),
+        ({"redis": failing}, 503, {"database": "ok", "redis": "failed"}),
+    ],
+)
+async def test_readiness_names_each_check(
+    home: House, checks: Mapping[str, object], status: int, states: Mapping[str, str]
+) -> None:
+    app = create_admin(replace(home.sources(), checks=checks), SecretStr(house.TOKEN))  # type: ignore[arg-type]
+    async with house.client(app, peer="10.0.0.1") as client:
+        answer = await client.get("/readyz")
+        alive = await client.get("/livez")
+    assert answer.status_code == status
+    assert answer.json() == {"ready": status == 200, "checks": states}
+    assert alive.status_code == 200
+    assert "hunter2" not in answer.text
+
+
+async def test_an_outage_is_a_503_without_details(home: House) -> None:
+    class Down:
+        async def list(self, wanted: object) -> None:
+            raise StoreUnavailable("full", "/secret/path")
+
+        async def counts(self) -> None:
+            raise StoreUnavailable("full", "/secret/path")
+
+    app = create_admin(replace(home.sources(), jobs=Down()), None)  # type: ignore[arg-type]
+    async with house.client(app) as client:
+        answer = await client.get("/api/jobs")
+        ready = await client.get("/readyz")
+        page = await client.get("/")
+    assert (answer.status_code, ready.status_code, page.status_code) == (503, 503, 503)
+    assert answer.json()["code"] == "store_unavailable"
+    assert "secret" not in answer.text
+
+
+async def test_a_bug_is_a_500_without_a_traceback(home: House) -> None:
+    class Broken:
+        async def list(self, wanted: object) -> None:
+            raise KeyError("inner words")
+
+        async def counts(self) -> dict[str, int]:
+            return {}
+
+    app = create_admin(replace(home.sources(), jobs=Broken()), None)  # type: ignore[arg-type]
+    async with house.client(app) as client:
+        answer = await client.get("/api/jobs")
+    assert answer.status_code == 500
+    assert answer.json()["code"] == "internal"
+    assert "inner words" not in answer.text
+    assert answer.headers["x-content-type-options"] == "nosniff"

@@ -1,0 +1,55 @@
+"""Checks are bounded, asked together, and never spoil one another; a role that vanished is noticed."""
+
+from __future__ import annotations
+
+import asyncio
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from scopegate.admin.health import Health, is_ready
+from tests.admin.test_app import failing, fine, hanging
+
+
+async def test_a_check_that_hangs_is_cut_off_and_the_others_still_answer() -> None:
+    health = Health({"database": hanging, "redis": failing, "disk": fine, "app": hanging}, None, timeout_s=0.05)
+    started = time.monotonic()
+    states = await health.states()
+    assert states == {"database": "timeout", "redis": "failed", "disk": "ok", "app": "timeout"}
+    assert time.monotonic() - started < 0.5
+    assert not is_ready(states)
+
+
+async def test_a_check_that_raises_a_timeout_of_its_own_is_a_timeout() -> None:
+    async def slow() -> None:
+        raise TimeoutError
+
+    assert await Health({"x": slow}, None).states() == {"x": "timeout"}
+
+
+async def test_a_role_is_spoken_of_once_seen_and_missed_when_gone(tmp_path: Path) -> None:
+    health = Health({"database": fine}, tmp_path)
+    assert await health.states() == {"database": "ok"}
+    code = (
+        "from pathlib import Path; from scopegate import exposition; exposition.prepare(Path('.'), 'worker'); "
+        "print(flush=True); input()"
+    )
+    worker = await asyncio.to_thread(
+        subprocess.Popen,
+        [sys.executable, "-c", code],
+        cwd=tmp_path,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    )
+    assert worker.stdout is not None
+    assert worker.stdin is not None
+    await asyncio.to_thread(worker.stdout.readline)
+    assert await health.states() == {"database": "ok", "worker": "ok"}
+    worker.kill()
+    await asyncio.to_thread(worker.wait)
+    worker.stdout.close()
+    worker.stdin.close()
+    states = await health.states()
+    assert states == {"database": "ok", "worker": "gone"}
+    assert not is_ready(states)
