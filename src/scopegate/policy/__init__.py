@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from scopegate.errors import ConfigError, Problem
+from scopegate.limits.pricing import PriceTable
 from scopegate.policy.compile import Review, compile_policy
 from scopegate.policy.source import MAX_FILE_BYTES
 
@@ -18,19 +19,19 @@ __all__ = ["Policy", "Review", "examine", "load"]
 from scopegate.policy.policy import Policy
 
 
-def load(path: str | Path, environ: Mapping[str, str]) -> Policy:
+def load(path: str | Path, environ: Mapping[str, str], prices: PriceTable | None = None) -> Policy:
     """The policy to serve. ConfigError with every problem when the file or what it takes from the environment is
-    wrong; values of the environment never show in it."""
-    review = compile_policy(_bytes_of(path), str(path), environ)
+    wrong; values of the environment never show in it. With `prices`, a model without a price is a problem."""
+    review = compile_policy(_bytes_of(path), str(path), environ, prices=prices)
     if review.policy is None:
         raise ConfigError(review.problems)
     return review.policy
 
 
-def examine(path: str | Path, environ: Mapping[str, str]) -> Review:
+def examine(path: str | Path, environ: Mapping[str, str], prices: PriceTable | None = None) -> Review:
     """Problems and warnings of a file. Secrets the environment lacks are warnings and empty in the policy: ask it
     questions, never serve it. ConfigError only when there is no file to read."""
-    return compile_policy(_bytes_of(path), str(path), environ, lenient=True)
+    return compile_policy(_bytes_of(path), str(path), environ, prices=prices, lenient=True)
 
 
 def _bytes_of(path: str | Path) -> bytes:

@@ -8,15 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
+from scopegate.limits.pricing import PriceTable
 from scopegate.policy import document
 from scopegate.policy.draft import Draft
 from scopegate.policy.faults import closest
 from scopegate.policy.policy import Address, Origin
 from scopegate.policy.reach import Covers
-from scopegate.policy.spelling import HMAC_KEY_BYTES, is_json_type, is_local, url_host
+from scopegate.policy.spelling import HMAC_KEY_BYTES, NO_TIER, is_json_type, is_local, url_host
 from scopegate.policy.tree import Fault, Loc, Scalar, Source
 
-NO_TIER = "none"
 BUILT_IN_TIERS = ("strict", "moderate", "lenient")
 BODY_METHODS = frozenset({"POST", "PUT", "PATCH"})
 
@@ -126,8 +126,6 @@ def _jwt(draft: Draft, source: Source) -> Iterator[Fault]:
         jwt, loc = auth.jwt, ("auth", name, "jwt")
         if (jwt.jwks is None) == (jwt.secret is None):
             yield Fault(source.at_key(loc), loc, "needs exactly one of `jwks` and `secret`")
-        if jwt.cookie is not None and jwt.header is not None:
-            yield Fault(source.at_key(loc), loc, "names both `cookie` and `header`: a token has one place")
         yield from _jwt_algorithms(jwt, loc, source)
         yield from _jwt_warnings(jwt, loc, source)
 
@@ -194,6 +192,15 @@ def _promise_says_something(draft: Draft, source: Source) -> Iterator[Fault]:
 def _money_has_a_ceiling(draft: Draft, source: Source) -> Iterator[Fault]:
     if draft.ai is not None and not draft.ai.budgets and draft.names("offloads"):
         yield Fault(source.at_key(("ai",)), ("ai",), "no `budgets`: spending has no ceiling", warning=True)
+
+
+def unpriced(draft: Draft, source: Source, prices: PriceTable | None) -> Iterator[Fault]:
+    """A model without a price could be paid for and never counted, so no call to it would ever be made."""
+    if draft.ai is not None and prices is not None and prices.price_of(draft.ai.model) is None:
+        loc = ("ai", "model")
+        yield Fault(
+            source.at(loc), loc, f"no price is known for {source.said(loc)}", closest(draft.ai.model, prices.models)
+        )
 
 
 def _unused(draft: Draft, source: Source) -> Iterator[Fault]:

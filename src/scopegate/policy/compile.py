@@ -13,6 +13,7 @@ from types import MappingProxyType
 from pydantic import ValidationError
 
 from scopegate.errors import Problem
+from scopegate.limits.pricing import PriceTable
 from scopegate.limits.window import Quota
 from scopegate.policy import agreement, document, source
 from scopegate.policy.draft import draft_of
@@ -41,6 +42,7 @@ from scopegate.policy.policy import (
     Upstream,
     UpstreamTimeouts,
 )
+from scopegate.policy.spelling import NO_TIER
 from scopegate.policy.tree import Source, plain
 
 BUILT_IN_TIERS: Mapping[str, Tier] = MappingProxyType(
@@ -70,9 +72,11 @@ class Review:
     warnings: tuple[Problem, ...]
 
 
-def compile_policy(raw: bytes, file: str, environ: Mapping[str, str], *, lenient: bool = False) -> Review:
-    """`lenient`: a secret the environment lacks is a warning and empty in the policy, which is then fit for questions
-    (`check`) and never for serving."""
+def compile_policy(
+    raw: bytes, file: str, environ: Mapping[str, str], *, prices: PriceTable | None = None, lenient: bool = False
+) -> Review:
+    """With `prices`, a model has to be in them. `lenient`: a secret the environment lacks is a warning and empty in the
+    policy, which is then fit for questions (`check`) and never for serving."""
     tree = source.read(raw, file, environ, lenient=lenient)
     faults = list(tree.faults)
     found: document.Document | None = None
@@ -82,7 +86,9 @@ def compile_policy(raw: bytes, file: str, environ: Mapping[str, str], *, lenient
             found = document.Document.model_validate(data)
         except ValidationError as error:
             faults += faults_of(error, tree)
-        faults += agreement.disagreements(draft_of(data), tree)
+        draft = draft_of(data)
+        faults += agreement.disagreements(draft, tree)
+        faults += agreement.unpriced(draft, tree, prices)
     faults.sort(key=lambda fault: fault.place)
     problems = _unique(fault.problem(file) for fault in faults if not fault.warning)
     warnings = _unique(fault.problem(file) for fault in faults if fault.warning)
@@ -100,7 +106,7 @@ def _build(found: document.Document, tree: Source) -> Policy:
     upstreams = {name: _upstream(name, upstream) for name, upstream in found.upstreams.items()}
     auths = {name: _auth(name, auth) for name, auth in found.auth.items()}
     offloads = {name: _offload(name, offload) for name, offload in found.offloads.items()}
-    used = {route.tier for route in found.routes} - {agreement.NO_TIER}
+    used = {route.tier for route in found.routes} - {NO_TIER}
     tiers = {name: tier for name, tier in BUILT_IN_TIERS.items() if name in used}
     tiers |= {name: _tier(name, tier) for name, tier in found.tiers.items()}
     only_upstream = next(iter(upstreams.values()))
@@ -182,7 +188,6 @@ def _auth(name: str, auth: document.Auth) -> Auth:
         algorithms=tuple(jwt.algorithms or default),
         cookie=jwt.cookie,
         leeway_s=jwt.leeway,
-        header=None if jwt.header is None else jwt.header.lower(),
     )
     return Auth(name, rule, MappingProxyType(dict(auth.require)))
 

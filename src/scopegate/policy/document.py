@@ -221,10 +221,7 @@ class Jwt(Section):
     algorithms: list[Algorithm] | None = option(
         None, "Signatures accepted. Left out: RS256 with `jwks`, HS256 with `secret`.", min_length=1
     )
-    cookie: FieldName | None = option(None, "The cookie that holds the token.")
-    header: FieldName | None = option(
-        None, "The header field that holds the bare token. Left out, without `cookie`: Authorization: Bearer."
-    )
+    cookie: FieldName | None = option(None, "A cookie that may hold the token, besides Authorization: Bearer.")
     leeway: Leeway = option("30s", "How far two clocks may differ. At most 5m.")
 
 

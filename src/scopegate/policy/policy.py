@@ -135,8 +135,8 @@ class Tier:
 
 @dataclass(frozen=True, slots=True)
 class JwtRule:
-    """Exactly one of `jwks_url` and `secret` is set. The token is read from `cookie` when named, from the field
-    `header` (lower-case, the bare token) when named, else from the `Authorization: Bearer` field."""
+    """Exactly one of `jwks_url` and `secret` is set. The token is read from `Authorization: Bearer` and, when
+    named, from `cookie`."""
 
     jwks_url: str | None
     secret: SecretStr | None
@@ -145,7 +145,6 @@ class JwtRule:
     algorithms: tuple[str, ...]
     cookie: str | None
     leeway_s: float
-    header: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,14 +23,23 @@ from scopegate.policy.policy import Address, Network, Origin
 
 NAME_PATTERN = r"^[a-z][a-z0-9-]{0,62}$"
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
+"""The methods to speak of; a route may also name the rarer ones that the edge lets in."""
+RARE_METHODS = frozenset(
+    (
+        *("QUERY", "COPY", "MOVE", "LOCK", "UNLOCK", "ACL", "BIND", "UNBIND", "REBIND", "LINK", "UNLINK", "SEARCH"),
+        *("PROPFIND", "PROPPATCH", "MKCOL", "MKCALENDAR", "REPORT", "ORDERPATCH", "CHECKIN", "CHECKOUT", "UNCHECKOUT"),
+        *("VERSION-CONTROL", "MERGE", "LABEL", "UPDATE"),
+    )
+)
 ANY = "ANY"
+NO_TIER = "none"
 MIN_SECRET_BYTES = 16
 
 _NAME = re.compile(NAME_PATTERN, re.ASCII)
 _HOST_LABEL = re.compile(r"(?!-)[a-z0-9_-]{1,63}(?<!-)", re.ASCII)
 _TOKEN = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,64}", re.ASCII)
 _MEDIA_TYPE = re.compile(r"[a-z0-9][a-z0-9!#$&^_.+-]{0,62}/[a-z0-9][a-z0-9!#$&^_.+-]{0,62}", re.ASCII)
-_SEGMENT = re.compile(r"(?:[A-Za-z0-9._~!$&'()+,;=:@-]|%[0-9A-F]{2})+", re.ASCII)
+_SEGMENT = re.compile(r"(?:[A-Za-z0-9._~!$&'()+,=:@-]|%[0-9A-F]{2})+", re.ASCII)
 _UNRESERVED = re.compile(r"[A-Za-z0-9._~-]", re.ASCII)
 _PERCENT = re.compile(r"%([0-9A-Fa-f]{2})", re.ASCII)
 
@@ -239,7 +248,7 @@ def _method_and_path(text: str) -> tuple[list[str], str]:
 
 
 def _check_method(word: str) -> None:
-    if word in METHODS:
+    if word in METHODS or word in RARE_METHODS:
         return
     if word.upper() in METHODS or word.upper() == ANY:
         raise ValueError("writes its method in lower case: use capitals")
@@ -271,11 +280,13 @@ def _segment_fault(segment: str) -> str | None:
         return "has a ? or #: a route matches the path alone"
     if "{" in segment or "[" in segment:
         return "has a bracket: write * for a segment that varies"
+    if ";" in segment:
+        return "has a path parameter (;), which no request keeps"
     for match in _PERCENT.finditer(segment):
         character = chr(int(match[1], 16))
         if _UNRESERVED.fullmatch(character):
             return f"writes {match[0]} for {character}: write the character itself"
-        if character in "/\\\x00":
+        if character in "/\\\x7f" or character < " ":
             return f"has {match[0]}, which no request keeps"
         if match[1] != match[1].upper():
             return "has a percent code in lower case: use capitals, like %C3"

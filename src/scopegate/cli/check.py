@@ -1,0 +1,100 @@
+"""`scopegate check`: everything that is wrong with a policy file, and whether its promises hold. Starts nothing.
+
+Secrets need not be there: one that the environment lacks is a warning here and a problem at start, so that a file can
+be checked on a laptop or in CI. Everything else a file takes from the environment has to be set, or have a default.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from argparse import _SubParsersAction
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from scopegate.errors import Problem
+    from scopegate.policy import Review
+
+EXIT_FINE = 0
+EXIT_PROBLEMS = 1
+
+
+def register(commands: _SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = commands.add_parser(
+        "check",
+        help="check a policy file",
+        description="Name every problem of a policy file with its line, and hold the file to its promises.",
+        epilog="exit codes: 0 fine (warnings allowed), 1 problems or broken promises, 78 no file to read",
+    )
+    parser.add_argument("file", metavar="FILE", type=Path, nargs="?", help="the policy file (gateway.yaml)")
+    parser.add_argument("-c", "--config", metavar="FILE", type=Path, help="the same, as the other commands take it")
+    parser.add_argument("--json", action="store_true", help="one JSON object instead of lines")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    if args.file is not None and args.config is not None and args.file != args.config:
+        print("scopegate check: one file, please: FILE and -c name two", file=sys.stderr)
+        return 2
+    review = review_of(args.file or args.config or Path("gateway.yaml"), os.environ)
+    if args.json:
+        print(json.dumps(as_json(review), ensure_ascii=False, indent=2))
+    else:
+        print("\n".join(as_lines(review)))
+    return EXIT_PROBLEMS if review.problems else EXIT_FINE
+
+
+def review_of(file: Path, environ: Mapping[str, str]) -> Review:
+    """Problems, broken promises and warnings. ConfigError when there is no file to read."""
+    from scopegate.edge.foresee import decider
+    from scopegate.policy import Review, examine
+    from scopegate.policy.promises import broken
+    from scopegate.worker import prices
+
+    review = examine(file, environ, prices.load())
+    if review.policy is None:
+        return review
+    problems = broken(review.policy.promises, decider(review.policy), str(file))
+    return Review(None if problems else review.policy, tuple(problems), review.warnings)
+
+
+def as_lines(review: Review) -> list[str]:
+    lines = [str(problem) for problem in review.problems]
+    lines += [f"{warning} (warning)" for warning in review.warnings]
+    return [*lines, summary(review)]
+
+
+def summary(review: Review) -> str:
+    """One line. `fine: 6 routes, 3 tiers, 1 offload, 2 promises kept`, or how much is wrong."""
+    warnings = f", {_count(len(review.warnings), 'warning')}" if review.warnings else ""
+    policy = review.policy
+    if policy is None:
+        return f"{_count(len(review.problems), 'problem')}{warnings}"
+    parts = [
+        _count(len(policy.routes), "route"),
+        _count(len(policy.tiers), "tier"),
+        _count(len(policy.offloads), "offload"),
+        f"{_count(len(policy.promises), 'promise')} kept",
+    ]
+    return f"fine: {', '.join(parts)}{warnings}"
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
+def as_json(review: Review) -> dict[str, object]:
+    return {
+        "ok": not review.problems,
+        "digest": review.policy.digest if review.policy else None,
+        "problems": _listed(review.problems),
+        "warnings": _listed(review.warnings),
+    }
+
+
+def _listed(problems: Iterable[Problem]) -> list[dict[str, str | None]]:
+    return [{"where": one.where, "path": one.path, "what": one.what, "hint": one.hint} for one in problems]

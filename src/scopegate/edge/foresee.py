@@ -1,0 +1,48 @@
+"""What the gateway would do with a request that nobody has sent: the edge's own judgement, without a connection.
+
+Pure. Called by `scopegate check` and before a reload, to hold a policy to its promises.
+"""
+
+from __future__ import annotations
+
+from scopegate.edge.routes import NoRoute, compile_routes
+from scopegate.edge.target import judge_target
+from scopegate.edge.verdict import Refusal
+from scopegate.policy.policy import Auth, Mode, Policy, Route
+from scopegate.policy.promises import Decide, Outcome
+from scopegate.policy.spelling import NO_TIER
+
+_CREDENTIAL_FIELDS = frozenset({"authorization", "cookie"})
+
+
+def decider(policy: Policy) -> Decide:
+    """Judges requests to a Host that is served: well-formed, within every limit, and signed in wherever that is
+    asked for, but for the fields they come without."""
+    table = compile_routes(policy.routes)
+    hosts = policy.server.hosts
+    host = min(hosts).encode() if hosts else b"localhost"
+
+    def decide(method: str, target: str, without: tuple[str, ...]) -> Outcome:
+        judged = judge_target(method.encode(), target.encode(), [host], hosts)
+        if isinstance(judged, Refusal):
+            return Outcome(None, None, judged.status)
+        found = table.match(judged.method, judged.path)
+        if isinstance(found, NoRoute):
+            return Outcome(None, None, 405 if found.allowed else 404)
+        return Outcome(found.name, found.tier.name if found.tier else NO_TIER, _refusal(found, without))
+
+    return decide
+
+
+def _refusal(route: Route, without: tuple[str, ...]) -> int | None:
+    """401 for one who is not signed in and has to be; a watching route refuses nobody."""
+    if route.auth is None or route.mode is Mode.WATCH:
+        return None
+    return None if _is_signed_in(route.auth, without) else 401
+
+
+def _is_signed_in(auth: Auth, without: tuple[str, ...]) -> bool:
+    """Not without the field, or the cookie, that would prove it: whoever takes away one of them means a stranger."""
+    missing = set(without)
+    cookie = auth.jwt.cookie
+    return not (missing & _CREDENTIAL_FIELDS or (cookie is not None and cookie.lower() in missing))

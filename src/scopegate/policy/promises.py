@@ -1,0 +1,51 @@
+"""What the file promises about requests, and whether it holds.
+
+Pure. What the gateway would do with a request is asked of `decide`, which the edge provides (`edge/foresee`): these
+two live on different layers and meet in `scopegate check` and before every reload.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+from scopegate.errors import Problem
+from scopegate.policy.policy import Promise
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a request meets. `route` is None when it gets to none; `tier` is a name, `none` on a route without limit,
+    None without a route. `answers` is the status of the gateway's own refusal, None when it would pass to the app."""
+
+    route: str | None
+    tier: str | None
+    answers: int | None
+
+
+Decide = Callable[[str, str, tuple[str, ...]], Outcome]
+"""(method, target, lower-case names of the fields the request comes without) -> what it meets."""
+
+
+def broken(promises: Sequence[Promise], decide: Decide, file: str) -> list[Problem]:
+    """One problem for each thing promised that is not so, in file order; `file` as it is to be shown."""
+    return [problem for index, promise in enumerate(promises) for problem in _broken(promise, index, decide, file)]
+
+
+def _broken(promise: Promise, index: int, decide: Decide, file: str) -> Iterator[Problem]:
+    outcome = decide(promise.method, promise.path, promise.without)
+    request = f"{promise.method} {promise.path}"
+    for part, promised, found in (
+        ("route", promise.route, outcome.route or "no route"),
+        ("tier", promise.tier, outcome.tier or "no route"),
+        ("answers", promise.answers, outcome.answers or "what the app answers"),
+    ):
+        if promised is not None and promised != found:
+            what = f"{request} meets {_said(part, found)}, not {promised}"
+            yield Problem(f"{file}:{promise.line}:{promise.column}", f"promises[{index}].{part}", what)
+
+
+def _said(part: str, found: str | int) -> str:
+    if found == "no route" or part == "answers":
+        return str(found)
+    return f"{part} {found}"
