@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
+from uuid import uuid4
 
 import httpx
 from pydantic import SecretStr
@@ -115,7 +116,9 @@ def policy(routes: int = 3, listen: str = "127.0.0.1") -> Policy:
 async def add_job(
     outbox: Outbox, lead_id: str, contractor: str | None = "roofers", text: str = "the roof leaks"
 ) -> LeadJob:
-    order = LeadOrder(f"order-{lead_id}", "lead-photos", "submit-lead", f"req-{lead_id}"[:60], NOW_MS, {"text": text})
+    order = LeadOrder(
+        f"order-{uuid4().hex}", "lead-photos", "submit-lead", f"req-{lead_id}"[:60], NOW_MS, {"text": text}
+    )
     lead = Lead(lead_id, contractor, text, ("https://photos.example.com/1.jpg?X-Amz-Signature=SECRETQUERY",))
     job = await outbox.settle(order, OrderState.ACCEPTED, 201, lead)
     assert job is not None
@@ -136,7 +139,7 @@ async def book(ledger: Ledger, job: LeadJob, micros: int = 1234, call_id: str = 
     rules = policy().ai
     assert rules is not None
     accounts = budget.accounts(rules.budgets, NOW_MS, job.lead.contractor)
-    reservation = await ledger.reserve(accounts, micros * 2, NOW_MS, NOW_MS + 60_000)
+    reservation = await ledger.reserve(accounts, micros + 1, NOW_MS, NOW_MS + 60_000)
     assert isinstance(reservation, Reservation)
     await ledger.settle(reservation, call(job, micros, call_id))
 

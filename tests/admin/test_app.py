@@ -69,6 +69,13 @@ async def test_a_job_tells_its_story_and_sums_to_the_ledger(home: House) -> None
     assert "SECRETQUERY" not in answer.text
 
 
+async def test_an_id_that_utf8_cannot_carry_is_shown(home: House) -> None:
+    job = await house.add_job(home.outbox, "\ud800\x00<b>")
+    async with house.client(create_admin(home.sources(), None)) as client:
+        assert (await client.get(f"/api/jobs/{job.job_id}")).json()["lead_id"] == "\ud800\x00<b>"
+        assert (await client.get("/")).status_code == 200
+
+
 @pytest.mark.parametrize(
     "query",
     [

@@ -21,7 +21,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from scopegate import metrics
-from scopegate.admin.problem import FIXED_FIELDS, problem
+from scopegate.admin.answers import FIXED_FIELDS, problem
 from scopegate.clock import Clock
 from scopegate.errors import Problem
 from scopegate.policy.policy import Policy

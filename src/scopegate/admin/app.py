@@ -18,15 +18,15 @@ from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.requests import Request
-from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
+from starlette.responses import HTMLResponse, RedirectResponse, Response
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
 from scopegate import logs
 from scopegate.admin.access import Access
+from scopegate.admin.answers import AsciiJson, problem
 from scopegate.admin.health import Check, Health, is_ready
 from scopegate.admin.page import Overview, render
-from scopegate.admin.problem import problem
 from scopegate.admin.records import job_detail, job_summary, moment, usage_row
 from scopegate.admin.scrape import Scrape, read_standings
 from scopegate.clock import Clock
@@ -98,12 +98,12 @@ class _Port:
         )
 
     async def livez(self, request: Request) -> Response:
-        return JSONResponse({"alive": True})
+        return AsciiJson({"alive": True})
 
     async def readyz(self, request: Request) -> Response:
         states = await self._health.states()
         ready = is_ready(states)
-        return JSONResponse({"ready": ready, "checks": dict(states)}, 200 if ready else 503)
+        return AsciiJson({"ready": ready, "checks": dict(states)}, 200 if ready else 503)
 
     async def metrics(self, request: Request) -> Response:
         try:
@@ -122,13 +122,13 @@ class _Port:
             limit=_read(query.get("limit"), _limit, "limit", f"a number from 1 to {MAX_JOBS}") or 50,
         )
         found = await self._s.jobs.list(wanted)
-        return JSONResponse({"jobs": [job_summary(job) for job in found]})
+        return AsciiJson({"jobs": [job_summary(job) for job in found]})
 
     async def job(self, request: Request) -> Response:
         job = await self._s.jobs.get(_job_id(request))
         if job is None:
             raise HTTPException(404, "There is no such job.")
-        return JSONResponse(job_detail(job, await self._s.ledger.calls(job_id=job.job_id)))
+        return AsciiJson(job_detail(job, await self._s.ledger.calls(job_id=job.job_id)))
 
     async def replay(self, request: Request) -> Response:
         """A new job for the same lead; a browser's form goes back to the page, everybody else gets the job."""
@@ -141,7 +141,7 @@ class _Port:
         await self._wake(new.job_id)
         if "text/html" in request.headers.get("accept", ""):
             return RedirectResponse("/", 303)
-        return JSONResponse(job_summary(new), 202, {"location": f"/api/jobs/{new.job_id}"})
+        return AsciiJson(job_summary(new), 202, {"location": f"/api/jobs/{new.job_id}"})
 
     async def _wake(self, job_id: str) -> None:
         if self._s.messenger is None:
@@ -158,7 +158,7 @@ class _Port:
             _DEFAULT_USAGE_DAYS
         )
         rows = await self._s.ledger.spend_by(by, since.isoformat())
-        return JSONResponse({"by": by, "since": since.isoformat(), "rows": [usage_row(row) for row in rows]})
+        return AsciiJson({"by": by, "since": since.isoformat(), "rows": [usage_row(row) for row in rows]})
 
     async def first_page(self, request: Request) -> Response:
         now_ms, rules = self._s.clock.now_ms(), self._s.policy.ai.budgets if self._s.policy.ai else ()

@@ -94,7 +94,7 @@ def _jobs(jobs: Sequence[LeadJob]) -> str:
 
 
 def _job_row(job: LeadJob) -> Sequence[str]:
-    address = f"/api/jobs/{quote(job.job_id, safe='')}"
+    address = f"/api/jobs/{quote(job.job_id, safe='', errors='replace')}"
     replay = ""
     if job.state is JobState.FAILED:
         replay = f'<form method="post" action="{escape(address)}/replay"><button>Replay</button></form>'

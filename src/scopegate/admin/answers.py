@@ -1,9 +1,11 @@
-"""Errors of the admin port as RFC 9457 problem documents, and the fields every answer carries."""
+"""What answers of the admin port are made of: the fields each carries, JSON, and RFC 9457 problem documents."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from http import HTTPStatus
+from typing import Any
 
 from starlette.responses import JSONResponse
 
@@ -19,7 +21,14 @@ FIXED_FIELDS = {
 }
 
 
-def problem(status: int, code: str, detail: str, fields: Mapping[str, str] | None = None) -> JSONResponse:
+class AsciiJson(JSONResponse):
+    """JSON in ASCII: a lead's id may hold what UTF-8 cannot carry (a lone surrogate)."""
+
+    def render(self, content: Any) -> bytes:
+        return json.dumps(content, allow_nan=False, separators=(",", ":")).encode("ascii")
+
+
+def problem(status: int, code: str, detail: str, fields: Mapping[str, str] | None = None) -> AsciiJson:
     """`code` is a closed set; `detail` is our own sentence, never a client's words."""
     body = {
         "type": f"urn:scopegate:problem:{code}",
@@ -28,4 +37,4 @@ def problem(status: int, code: str, detail: str, fields: Mapping[str, str] | Non
         "code": code,
         "detail": detail,
     }
-    return JSONResponse(body, status, {**FIXED_FIELDS, **(fields or {})}, media_type="application/problem+json")
+    return AsciiJson(body, status, {**FIXED_FIELDS, **(fields or {})}, media_type="application/problem+json")

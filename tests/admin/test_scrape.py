@@ -1,0 +1,141 @@
+"""One scrape over real processes' files and a real database; what fails is left out and counted."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
+from prometheus_client.parser import text_string_to_metric_families as parse_text
+
+from scopegate import metrics
+from scopegate.admin.app import Sources, create_admin
+from scopegate.errors import StoreUnavailable
+from tests.admin import house
+from tests.admin.conftest import House
+from tests.admin.test_app import hanging
+
+OPENMETRICS = "application/openmetrics-text; version=1.0.0"
+
+
+async def scrape(sources: Sources, accept: str = "") -> str:
+    async with house.client(create_admin(sources, None)) as client:
+        answer = await client.get("/metrics", headers={"accept": accept})
+    assert answer.status_code == 200
+    return answer.text
+
+
+def samples(text: str, name: str) -> dict[str, float]:
+    """The samples of that name, by their labels' values."""
+    found = [sample for family in parse_text(text) for sample in family.samples if sample.name == name]  # type: ignore[no-untyped-call]
+    return {",".join(sample.labels.values()): sample.value for sample in found}
+
+
+async def test_the_database_speaks_through_the_scrape(home: House) -> None:
+    first = await house.add_job(home.outbox, "a")
+    await house.add_job(home.outbox, "b")
+    await house.fail_job(home.jobs, first)
+    await house.book(home.ledger, first, 1_500_000)
+    home.clock.advance(90)
+    text = await scrape(home.sources())
+    assert samples(text, "scopegate_jobs") == {"queued": 1, "running": 0, "held": 0, "done": 0, "failed": 1}
+    assert samples(text, "scopegate_oldest_due_job_seconds")[""] > 0
+    assert samples(text, "scopegate_outbox_orders")["accepted"] == 2
+    assert samples(text, "scopegate_budget_limit_usd") == {"day": 20, "month": 300, "contractor-day": 2}
+    assert samples(text, "scopegate_budget_spent_usd") == {"day": 1.5, "month": 1.5}
+    assert samples(text, "scopegate_budget_reserved_usd") == {"day": 0, "month": 0}
+    assert list(samples(text, "scopegate_build_info").values()) == [1]
+
+
+async def test_nothing_due_is_zero_seconds(home: House) -> None:
+    assert samples(await scrape(home.sources()), "scopegate_oldest_due_job_seconds") == {"": 0}
+
+
+async def test_both_formats_parse_and_name_the_catalogue_only(home: House) -> None:
+    plain = {family.name for family in parse_text(await scrape(home.sources()))}  # type: ignore[no-untyped-call]
+    strict = {family.name for family in parse_openmetrics(await scrape(home.sources(), OPENMETRICS))}  # type: ignore[no-untyped-call]
+    assert plain == strict
+    known = {family.name for family in metrics.catalogue()}
+    assert {name for name in plain if name.startswith("scopegate_")} <= known
+
+
+async def test_a_source_that_fails_is_left_out_and_counted(home: House) -> None:
+    class Down:
+        async def counts(self) -> None:
+            raise StoreUnavailable("connect")
+
+        async def due(self, now_ms: int, limit: int) -> None:
+            raise StoreUnavailable("connect")
+
+    before = metrics.SCRAPE_ERRORS.labels("jobs")._value.get()
+    text = await scrape(replace(home.sources(), jobs=Down()))  # type: ignore[arg-type]
+    assert samples(text, "scopegate_jobs") == {}
+    assert samples(text, "scopegate_scrape_errors_total")["jobs"] == before + 1
+    assert samples(text, "scopegate_budget_limit_usd") != {}
+
+
+async def test_a_source_that_hangs_costs_one_second(home: House) -> None:
+    class Hung:
+        async def count(self, state: object) -> None:
+            await hanging()
+
+    started = time.monotonic()
+    text = await scrape(replace(home.sources(), outbox=Hung()))  # type: ignore[arg-type]
+    assert time.monotonic() - started < 2
+    assert samples(text, "scopegate_outbox_orders") == {}
+    assert samples(text, "scopegate_jobs") != {}
+
+
+async def test_files_that_cannot_be_read_fail_the_scrape(home: House, tmp_path: Path) -> None:
+    async with house.client(create_admin(replace(home.sources(), metrics_directory=tmp_path / "gone"), None)) as client:
+        answer = await client.get("/metrics")
+    assert answer.status_code == 503
+    assert answer.json()["code"] == "metrics_unreadable"
+
+
+WRITER = """
+import sys
+from pathlib import Path
+from scopegate import exposition
+exposition.prepare(Path(sys.argv[1]), sys.argv[2])
+from scopegate import metrics
+from tests.admin import house
+metrics.declare(house.policy(routes=20))
+metrics.REQUESTS.labels("read-api", "200").inc(3)
+print(flush=True)
+sys.stdin.read()
+"""
+
+
+@pytest.fixture
+def processes(tmp_path: Path) -> Path:
+    return house.directory(tmp_path / "metrics")
+
+
+async def test_five_processes_twenty_routes_under_50_ms(home: House, processes: Path) -> None:
+    started = [
+        subprocess.Popen(
+            [sys.executable, "-c", WRITER, str(processes), role], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        )
+        for role in ("gateway", "gateway", "worker")
+    ]
+    for process in started:
+        assert process.stdout is not None
+        process.stdout.readline()
+    app = create_admin(replace(home.sources(), metrics_directory=processes), None)
+    took = []
+    async with house.client(app) as client:
+        for _ in range(10):
+            begun = time.perf_counter()
+            text = (await client.get("/metrics")).text
+            took.append(time.perf_counter() - begun)
+    for process in started:
+        process.communicate(b"")
+    assert samples(text, "scopegate_requests_total")["read-api,200"] == 9
+    assert samples(text, "scopegate_processes") == {"gateway": 2, "worker": 1, "admin": 0}
+    assert min(took) < 0.05
+    assert len(text) < 1_000_000
