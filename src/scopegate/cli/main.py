@@ -43,11 +43,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; the exit code. `argv` without the program's name, None for the process' own."""
     words = list(sys.argv[1:] if argv is None else argv)
     try:
-        args = parser(words).parse_args(words)
-        code: int = args.run(args)
+        code = _run(words)
         sys.stdout.flush()
-    except SystemExit as exc:
-        return exc.code if isinstance(exc.code, int) else 0 if exc.code is None else EXIT_FAILED
     except ConfigError as exc:
         return _refuse(exc)
     except ScopegateError as exc:
@@ -57,6 +54,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         return EXIT_INTERRUPTED
     except BrokenPipeError:
         return _pipe_closed()
+    return code
+
+
+def _run(words: Sequence[str]) -> int:
+    """Read the words and run the command. argparse ends with SystemExit after help and after wrong usage."""
+    try:
+        args = parser(words).parse_args(words)
+        code: int = args.run(args)
+    except SystemExit as exc:
+        return exc.code if isinstance(exc.code, int) else EXIT_FAILED
     return code
 
 

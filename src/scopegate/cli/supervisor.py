@@ -76,6 +76,11 @@ class Supervisor:
         """The processes of this moment, by child."""
         return {name: process.pid for name, process in self._running.items()}
 
+    @property
+    def longest_end_s(self) -> float:
+        """The bound on the time from a wish to stop to the end."""
+        return self._drain_s + _LAST_GRACE_S
+
     async def all_ready(self) -> None:
         """Returns when every child has been ready once."""
         for ready in self._ready.values():

@@ -1,0 +1,31 @@
+"""`scopegate admin`: console, metrics and health, in this process."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from scopegate.cli import role
+
+if TYPE_CHECKING:
+    from argparse import _SubParsersAction
+
+
+def register(commands: _SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = commands.add_parser(
+        "admin", help="serve console, metrics and health", description="Serve console, metrics and health."
+    )
+    role.add_options(parser)
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    settings, policy = role.load(args.config, [role.ADMIN], join_as=role.ADMIN)
+    from scopegate import wiring
+
+    async def serve(stop: asyncio.Event, ready: Callable[[], None]) -> None:
+        await wiring.serve_admin(settings, policy, stop, ready)
+
+    return role.run(serve, args.leash, policy.server.timeouts.drain_s)

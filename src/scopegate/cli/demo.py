@@ -1,0 +1,146 @@
+"""`scopegate demo`: all of it at work on this machine, in a directory that vanishes with it."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+import socket
+import sys
+import tempfile
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from scopegate import logs
+from scopegate.errors import ConfigError, Problem
+
+if TYPE_CHECKING:
+    from argparse import _SubParsersAction
+
+    from scopegate.cli.supervisor import Supervisor
+    from scopegate.demo.narrator import Narrator
+    from scopegate.demo.report import Outcome
+    from scopegate.demo.stage import RealAPI, Stage
+
+EXIT_INTERRUPTED = 130
+_DRAIN_S = 25.0
+_START_S = 60.0
+
+
+def register(commands: _SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = commands.add_parser(
+        "demo",
+        help="see all of it at work, nothing to set up",
+        description="Start a demo app, a simulated Claude and scopegate on free ports of this machine, and play a "
+        "story: quick leads against a limit, and a lead with photos that goes through every step while the model "
+        "fails. Stays up until Ctrl-C.",
+    )
+    parser.add_argument("--once", action="store_true", help="end after the story; exit 0 only if it came true")
+    parser.add_argument("--json", action="store_true", help="one JSON object on standard output, the story on error")
+    parser.add_argument("--live", action="store_true", help="call the real API with ANTHROPIC_API_KEY: costs money")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    live = _real_api() if args.live else None
+    from scopegate.demo import stage as stages
+    from scopegate.demo.narrator import Narrator
+
+    narrator = Narrator(sys.stderr if args.json else sys.stdout)
+    with ExitStack() as held:
+        state = Path(held.enter_context(tempfile.TemporaryDirectory(prefix="scopegate-", ignore_cleanup_errors=True)))
+        sock = held.enter_context(socket.create_server((stages.LOOPBACK, 0), backlog=256))
+        stage = stages.build(state, os.environ, live, sock)
+        logs.configure("info", "json", held.enter_context((state / "logs" / "demo.log").open("w", encoding="utf-8")))
+        return asyncio.run(_show(args, stage, narrator))
+
+
+def _real_api() -> RealAPI:
+    from scopegate.demo.stage import RealAPI
+
+    key = os.environ.get("ANTHROPIC_API_KEY")
+    if not key:
+        raise ConfigError([Problem("ANTHROPIC_API_KEY", "", "not set, and --live calls the real API with it")])
+    return RealAPI(key, os.environ.get("ANTHROPIC_BASE_URL") or None)
+
+
+async def _show(args: argparse.Namespace, stage: Stage, narrator: Narrator) -> int:
+    """Bring the stage up, play, stay if asked to, and leave nothing running."""
+    from scopegate.cli import role
+    from scopegate.cli.supervisor import Supervisor
+    from scopegate.clock import SystemClock
+
+    stop, hurry = asyncio.Event(), asyncio.Event()
+    role.stop_on_signals(asyncio.get_running_loop(), stop, hurry)
+    supervisor = Supervisor(stage.children, SystemClock(), _DRAIN_S, ready_s=_START_S)
+    keeping = asyncio.create_task(supervisor.run(stop, hurry))
+    playing = asyncio.create_task(_play(args, stage, supervisor, narrator))
+    try:
+        await asyncio.wait({keeping, playing}, return_when=asyncio.FIRST_COMPLETED)
+        if not playing.done():
+            return EXIT_INTERRUPTED if stop.is_set() else _report_death(stage)
+        code = playing.result()
+        if not args.once and code == 0:
+            _say_where(stage, narrator)
+            await keeping
+        return code
+    finally:
+        playing.cancel()
+        stop.set()
+        await asyncio.gather(keeping, playing, return_exceptions=True)
+
+
+async def _play(args: argparse.Namespace, stage: Stage, supervisor: Supervisor, narrator: Narrator) -> int:
+    from scopegate.clock import SystemClock
+    from scopegate.demo import report, story
+
+    names = ", ".join(child.name for child in stage.children)
+    narrator.act(f"0  Starting {names}")
+    await supervisor.all_ready()
+    narrator.say(f"up: gateway http://{stage.gateway}, admin http://{stage.admin}, app http://{stage.app}")
+    try:
+        outcome = await story.play(stage, narrator, SystemClock())
+    except story.StoryBroken as exc:
+        print(f"scopegate demo: {exc}", file=sys.stderr)
+        _show_logs(stage)
+        if args.json:
+            print(json.dumps({"failed": [str(exc)]}))
+        return 1
+    problems = report.complaints(outcome)
+    _conclude(args, narrator, outcome, problems)
+    return 1 if problems else 0
+
+
+def _conclude(args: argparse.Namespace, narrator: Narrator, outcome: Outcome, problems: list[str]) -> None:
+    from scopegate.demo.report import as_json
+
+    narrator.act("The story came true." if not problems else "The story did not come true:")
+    for problem in problems:
+        narrator.say(problem)
+    if args.json:
+        print(json.dumps(as_json(outcome)), flush=True)
+
+
+def _say_where(stage: Stage, narrator: Narrator) -> None:
+    narrator.act("It stays up until Ctrl-C")
+    narrator.say(f"the app behind the gateway   http://{stage.gateway}/")
+    narrator.say(f"admin, metrics               http://{stage.admin}/  any user name, password {stage.admin_token}")
+    narrator.say(f"the app without the gateway  http://{stage.app}/")
+    if stage.claude is not None:
+        narrator.say(f"simulated Claude             http://{stage.claude}/  (says there how to make it fail)")
+    narrator.say(f"state                        {stage.state}")
+
+
+def _report_death(stage: Stage) -> int:
+    print("scopegate demo: a process could not be kept running", file=sys.stderr)
+    _show_logs(stage)
+    return 1
+
+
+def _show_logs(stage: Stage) -> None:
+    from scopegate.demo.stage import tail
+
+    for path in (*stage.logs, stage.state / "logs" / "demo.log"):
+        print(f"--- {path.name}\n{tail(path)}", file=sys.stderr)

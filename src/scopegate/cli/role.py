@@ -1,0 +1,191 @@
+"""What the commands that run a process share: options, loading, metrics directory, signals, leash.
+
+Called by `gateway`, `worker`, `admin` and `up`. What a role does is `wiring`'s business.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import signal
+from collections.abc import Awaitable, Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from scopegate import logs
+from scopegate.cli.leash import Leash
+from scopegate.errors import ConfigError, Problem
+
+if TYPE_CHECKING:
+    from scopegate.cli.supervisor import Supervisor
+    from scopegate.policy.policy import Policy
+    from scopegate.settings import Settings
+
+log = logs.get("role")
+
+GATEWAY, WORKER, ADMIN = "gateway", "worker", "admin"
+_GRACE_BEYOND_DRAIN_S = 5.0
+
+Serve = Callable[[asyncio.Event, Callable[[], None]], Awaitable[None]]
+"""Runs a role until the event is set; calls the callback once, when it serves."""
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "-c", "--config", metavar="FILE", type=Path, default=Path("gateway.yaml"), help="the policy file (%(default)s)"
+    )
+    parser.add_argument("--leash", metavar="FD", type=int, default=None, help=argparse.SUPPRESS)
+
+
+def load(config: Path, roles: Sequence[str], *, join_as: str | None = None) -> tuple[Settings, Policy]:
+    """Settings and policy for these roles, with logging configured. Raises ConfigError with the problems of both.
+
+    With `join_as` this process counts its metrics as that role: settled here, because what comes after may import the
+    catalogue (see `exposition.prepare`)."""
+    from scopegate import policy as policies
+    from scopegate import settings as environment
+
+    problems: list[Problem] = []
+    settings = policy = None
+    try:
+        settings = environment.load(os.environ)
+        if join_as is not None:
+            join(settings, join_as)
+    except ConfigError as exc:
+        problems += exc.problems
+    try:
+        policy = policies.load(config, os.environ)
+    except ConfigError as exc:
+        problems += exc.problems
+    if settings is not None and policy is not None:
+        problems += missing(settings, policy, roles)
+    if problems:
+        raise ConfigError(problems)
+    assert settings is not None
+    assert policy is not None
+    logs.configure(settings.log_level, settings.log_format)
+    return settings, policy
+
+
+def join(settings: Settings, name: str) -> None:
+    """Count the metrics of this process as those of role `name`."""
+    from scopegate import exposition
+
+    exposition.prepare(metrics_dir(settings), name)
+
+
+def missing(settings: Settings, policy: Policy, roles: Sequence[str]) -> list[Problem]:
+    """What these roles need from the environment for this policy, and do not have."""
+    problems: list[Problem] = []
+    if WORKER in roles and policy.offloads and settings.anthropic_api_key is None:
+        offloads = ", ".join(sorted(policy.offloads))
+        problems.append(Problem("ANTHROPIC_API_KEY", "", f"not set, and offload {offloads} needs it for its calls"))
+    if ADMIN in roles:
+        from scopegate.admin.access import admin_problems
+
+        problems += admin_problems(settings.admin_token, policy)
+    return problems
+
+
+def state_dir(settings: Settings) -> Path:
+    """The state directory as an absolute path, made for our user alone. Raises ConfigError where it cannot be made."""
+    directory = settings.state_dir.absolute()
+    try:
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as exc:
+        raise ConfigError([Problem("SCOPEGATE_STATE_DIR", "", f"{directory}: {exc.strerror}")]) from exc
+    if not os.access(directory, os.W_OK | os.X_OK):
+        raise ConfigError([Problem("SCOPEGATE_STATE_DIR", "", f"{directory}: not writable")])
+    return directory
+
+
+def metrics_dir(settings: Settings) -> Path:
+    """Where the processes of one state directory leave their metrics, see `exposition`."""
+    return state_dir(settings) / "metrics"
+
+
+def stop_on_signals(loop: asyncio.AbstractEventLoop, stop: asyncio.Event, hurry: asyncio.Event | None = None) -> None:
+    """SIGTERM or SIGINT sets `stop`; a second one sets `hurry`."""
+
+    def heard() -> None:
+        if stop.is_set() and hurry is not None:
+            hurry.set()
+        stop.set()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, heard)
+
+
+def run(serve: Serve, leash_fd: int | None, drain_s: float, *, uvloop: bool = False) -> int:
+    """Run a role in this process until a signal, or until its supervisor is gone. The exit code."""
+    with asyncio.Runner(loop_factory=_fast_loop if uvloop else None) as runner:
+        runner.run(_run(serve, leash_fd, drain_s))
+    return 0
+
+
+async def _run(serve: Serve, leash_fd: int | None, drain_s: float) -> None:
+    loop, stop = asyncio.get_running_loop(), asyncio.Event()
+    stop_on_signals(loop, stop)
+    if leash_fd is None:
+        await serve(stop, lambda: None)
+        return
+    leash = Leash(leash_fd)
+    leash.watch(lambda: _set_from_outside(loop, stop), drain_s + _GRACE_BEYOND_DRAIN_S)
+    await serve(stop, leash.ready)
+
+
+def _set_from_outside(loop: asyncio.AbstractEventLoop, stop: asyncio.Event) -> None:
+    try:
+        loop.call_soon_threadsafe(stop.set)
+    except RuntimeError:  # the loop is closed: the process is ending already
+        return
+
+
+def _fast_loop() -> asyncio.AbstractEventLoop:
+    try:
+        import uvloop
+    except ImportError:  # Windows has none
+        return asyncio.new_event_loop()
+    loop: asyncio.AbstractEventLoop = uvloop.new_event_loop()
+    return loop
+
+
+def supervise(supervisor: Supervisor, leash_fd: int | None, when_ready: Callable[[], None] = lambda: None) -> int:
+    """Run a supervisor in this process until a signal, or until its own supervisor is gone. `when_ready` is called
+    once all its children serve. The exit code."""
+    return asyncio.run(_supervise(supervisor, leash_fd, when_ready))
+
+
+async def _supervise(supervisor: Supervisor, leash_fd: int | None, when_ready: Callable[[], None]) -> int:
+    loop, stop, hurry = asyncio.get_running_loop(), asyncio.Event(), asyncio.Event()
+    stop_on_signals(loop, stop, hurry)
+    leash = None if leash_fd is None else Leash(leash_fd)
+    if leash is not None:
+        leash.watch(lambda: _set_from_outside(loop, stop), supervisor.longest_end_s + _GRACE_BEYOND_DRAIN_S)
+
+    async def tell() -> None:
+        await supervisor.all_ready()
+        when_ready()
+        if leash is not None:
+            leash.ready()
+
+    telling = asyncio.create_task(tell())
+    try:
+        return await supervisor.run(stop, hurry)
+    finally:
+        telling.cancel()
+
+
+def sweeper(directory: Path) -> Callable[[int], None]:
+    """What a supervisor does when a child has ended: fold its metrics into the archive, so that files never pile up.
+    A directory in trouble costs metrics, never a process."""
+    from scopegate import exposition
+
+    def sweep(_pid: int) -> None:
+        try:
+            exposition.sweep(directory)
+        except (OSError, exposition.ExpositionBusy) as exc:
+            log.warning("metrics.not_swept", directory=str(directory), error=str(exc))
+
+    return sweep

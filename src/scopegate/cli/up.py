@@ -1,0 +1,169 @@
+"""`scopegate up`: gateway, worker and admin on this machine, with the engines they need when none is configured.
+
+Everything that can be wrong is found before the first process starts: policy, environment, ports, state directory.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Mapping
+from contextlib import ExitStack
+from pathlib import Path
+from typing import IO, TYPE_CHECKING
+
+from scopegate import logs
+from scopegate.cli import role
+from scopegate.errors import ScopegateError
+
+if TYPE_CHECKING:
+    import socket
+    from argparse import _SubParsersAction
+
+    from scopegate.cli.supervisor import Child
+    from scopegate.policy.policy import Origin, Policy
+    from scopegate.settings import Settings
+    from scopegate.stores.embedded import EmbeddedValkey
+
+log = logs.get("up")
+
+ENGINE = "valkey"
+_EXAMPLES = """\
+examples:
+  scopegate up                            gateway.yaml here, state in ./.scopegate
+  REDIS_URL=redis://10.0.0.5 scopegate up  with a Redis of yours
+"""
+
+
+class StateDirTaken(ScopegateError):
+    """Another `up` runs on this state directory."""
+
+
+def register(commands: _SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = commands.add_parser(
+        "up",
+        help="run gateway, worker and admin on this machine",
+        description="Run gateway, worker and admin on this machine, supervised, with a Valkey and a database file of "
+        "their own unless REDIS_URL and DATABASE_URL say otherwise.",
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    role.add_options(parser)
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    settings, policy = role.load(args.config, [role.GATEWAY, role.WORKER, role.ADMIN])
+    from scopegate.cli import ports
+
+    directory = role.state_dir(settings)
+    with ExitStack() as held:
+        held.enter_context(lock(directory))
+        sock = held.enter_context(ports.listen(policy.server.listen))
+        ports.probe(policy.admin.listen)
+        return _supervise(args, settings, policy, directory, sock)
+
+
+def lock(directory: Path) -> IO[str]:
+    """Hold the state directory for this process; the kernel lets go when it ends, however it ends. Raises
+    StateDirTaken."""
+    import fcntl
+
+    handle = (directory / "up.lock").open("a+", encoding="ascii")
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        handle.seek(0)
+        holder = handle.read(20).strip() or "unknown"
+        handle.close()
+        raise StateDirTaken(f"{directory} is in use by another `scopegate up` (pid {holder})") from None
+    handle.truncate(0)
+    handle.write(f"{os.getpid()}\n")
+    handle.flush()
+    return handle
+
+
+def _supervise(
+    args: argparse.Namespace, settings: Settings, policy: Policy, directory: Path, sock: socket.socket
+) -> int:
+    from scopegate.cli.supervisor import Supervisor
+    from scopegate.clock import SystemClock
+
+    engine = find_engine(settings, directory)
+    supervisor = Supervisor(
+        children(args.config, settings, policy, directory, sock, engine),
+        SystemClock(),
+        policy.server.timeouts.drain_s,
+        on_exit=role.sweeper(role.metrics_dir(settings)),
+    )
+    text = announcement(settings, policy, directory, engine)
+    return role.supervise(supervisor, args.leash, lambda: print(text, flush=True))
+
+
+def find_engine(settings: Settings, directory: Path) -> EmbeddedValkey | None:
+    """The Valkey to run ourselves: None when REDIS_URL names another, or when there is no binary to run."""
+    if settings.redis_url is not None:
+        return None
+    from scopegate.stores.embedded import EmbeddedValkey
+
+    return EmbeddedValkey.find(directory)
+
+
+def environment(directory: Path, redis_url: str | None) -> Mapping[str, str]:
+    """What the children get: ours, with the engine named. Without DATABASE_URL they find the file in the state
+    directory by themselves."""
+    env = dict(os.environ) | {"SCOPEGATE_STATE_DIR": str(directory)}
+    return env if redis_url is None else env | {"REDIS_URL": redis_url}
+
+
+def children(
+    config: Path,
+    settings: Settings,
+    policy: Policy,
+    directory: Path,
+    sock: socket.socket,
+    engine: EmbeddedValkey | None,
+) -> list[Child]:
+    """Gateway first: it is the first to be asked to stop. The engine, which the others need, ends last."""
+    from scopegate.cli import gateway
+    from scopegate.cli.supervisor import Child
+
+    redis_url = settings.redis_url if engine is None else engine.url
+    env = environment(directory, redis_url)
+    after = () if engine is None else (ENGINE,)
+    python = (sys.executable, "-P", "-m", "scopegate")
+    workers = gateway.worker_count(policy, shared_limits=redis_url is not None)
+    found = gateway.children(config, sock, workers, env, after=after)
+    found += [Child(name, (*python, name, "-c", str(config)), env, after=after) for name in (role.WORKER, role.ADMIN)]
+    if engine is not None:
+        found.append(Child(ENGINE, tuple(engine.argv), env, ready=engine.wait_ready, ours=False))
+    return found
+
+
+def announcement(settings: Settings, policy: Policy, directory: Path, engine: EmbeddedValkey | None) -> str:
+    """What runs where, for a person. Names no secret and no URL that could hold one."""
+    from scopegate.cli import ports
+
+    if settings.redis_url is not None:
+        redis = "as REDIS_URL says"
+    elif engine is not None:
+        redis = f"embedded Valkey, state in {directory}"
+    else:
+        redis = "none: limits count in memory, jobs are found by the worker's sweep (install scopegate[embedded])"
+    database = "as DATABASE_URL says" if settings.database_url is not None else str(directory / "scopegate.db")
+    upstreams = ", ".join(f"{origin.scheme}://{origin.authority}" for origin in _origins(policy))
+    return "\n".join(
+        [
+            f"scopegate is up, policy {policy.digest}",
+            f"  gateway   {ports.url(policy.server.listen)}  ->  {upstreams}",
+            f"  admin     {ports.url(policy.admin.listen)}",
+            f"  redis     {redis}",
+            f"  database  {database}",
+            "Ctrl-C stops it.",
+        ]
+    )
+
+
+def _origins(policy: Policy) -> list[Origin]:
+    return [origin for upstream in policy.upstreams.values() for origin in upstream.servers]

@@ -1,0 +1,52 @@
+"""Listening sockets, and what is said when there is none to be had."""
+
+from __future__ import annotations
+
+import socket
+
+import pytest
+
+from scopegate.cli import ports
+from scopegate.policy.policy import Address
+
+
+def test_a_socket_listens_where_it_is_told() -> None:
+    with ports.listen(Address("127.0.0.1", 0)) as sock:
+        with socket.create_connection(sock.getsockname()[:2], timeout=5):
+            pass
+        assert sock.getblocking() is False
+
+
+def test_a_port_in_use_is_said_clearly() -> None:
+    with ports.listen(Address("127.0.0.1", 0)) as sock:
+        taken = Address("127.0.0.1", sock.getsockname()[1])
+        with pytest.raises(
+            ports.PortUnusable, match=f"cannot listen on 127.0.0.1:{taken.port}: Address already in use"
+        ):
+            ports.probe(taken)
+
+
+def test_a_probed_port_is_left_free() -> None:
+    with ports.listen(Address("127.0.0.1", 0)) as sock:
+        address = Address("127.0.0.1", sock.getsockname()[1])
+    ports.probe(address)
+    ports.listen(address).close()
+
+
+@pytest.mark.parametrize("host", ["192.0.2.1", "no such host"])
+def test_an_address_that_is_not_ours_is_said_clearly(host: str) -> None:
+    with pytest.raises(ports.PortUnusable, match=f"cannot listen on {host}:80"):
+        ports.listen(Address(host, 80))
+
+
+@pytest.mark.parametrize(
+    ("address", "url"),
+    [
+        (Address("0.0.0.0", 8080), "http://127.0.0.1:8080"),
+        (Address("::", 8080), "http://[::1]:8080"),
+        (Address("::1", 80), "http://[::1]:80"),
+        (Address("10.1.2.3", 81), "http://10.1.2.3:81"),
+    ],
+)
+def test_a_url_is_one_a_browser_here_can_open(address: Address, url: str) -> None:
+    assert ports.url(address) == url
