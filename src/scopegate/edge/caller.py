@@ -28,7 +28,7 @@ _FORWARDED_PAIR = re.compile(
 _QUOTED_PAIR = re.compile(rb"\\(.)", re.DOTALL)
 _V4_PORT = re.compile(r"([0-9.]+)(?::([0-9]{1,5}))?")
 _V6 = re.compile(r"([0-9a-f:.]+)(?:%[^\]\[]*)?", re.IGNORECASE)
-_V6_PORT = re.compile(r"\[([0-9a-f:.]+)(?:%[^\]\[]*)?\](?::([0-9]{1,5}))?", re.IGNORECASE)
+_V6_PORT = re.compile(r"\[([0-9a-f]*:[0-9a-f:.]*)(?:%[^\]\[]*)?\](?::([0-9]{1,5}))?", re.IGNORECASE)
 
 
 class _Hop(NamedTuple):
@@ -70,7 +70,7 @@ def limit_group(address: str) -> str:
 
 
 def forwarded_nodes(fields: Sequence[bytes]) -> tuple[bytes, ...]:
-    """The `for` nodes of Forwarded fields in order (RFC 7239 4), ready for `client_address` in place of X-Forwarded-For.
+    """The `for` nodes of Forwarded fields in order (RFC 7239 4), for `client_address` in place of X-Forwarded-For.
 
     Take one field or the other as the proxies in front write it, never both: a proxy that adds to one lets the
     client's copy of the other through. An element without one clear `for` is `unknown`, which ends a walk; fields
@@ -99,7 +99,7 @@ def _elements(field: bytes) -> list[bytes] | None:
         if name is not None and name.lower() == b"for":
             nodes[-1].append(bare if quoted is None else _QUOTED_PAIR.sub(rb"\1", quoted))
         if not separator:
-            return [each[0] if len(each) == 1 else UNKNOWN.encode() for each in nodes]
+            return [each[0] if len(each) == 1 and b"," not in each[0] else UNKNOWN.encode() for each in nodes]
         if separator == b",":
             nodes.append([])
         position = pair.end()

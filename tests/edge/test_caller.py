@@ -1,0 +1,214 @@
+"""The client's address: what a client writes never counts, what a trusted proxy writes does."""
+
+from __future__ import annotations
+
+from ipaddress import ip_network
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from scopegate.edge.caller import MAX_HOPS, UNKNOWN, client_address, forwarded_nodes, limit_group
+from scopegate.policy.policy import Network
+
+NOBODY: tuple[Network, ...] = ()
+TRUSTED: tuple[Network, ...] = tuple(
+    ip_network(text) for text in ("10.0.0.0/8", "192.0.2.7/32", "fd00::/8", "2001:db8:ffff::/48")
+)
+PROXY = "10.0.0.2"
+ME = "198.51.100.9"
+
+Case = tuple[str, list[bytes], str]
+
+IGNORED: list[Case] = [  # peer, field lines, address: an untrusted peer is the client
+    (ME, [], ME),
+    (ME, [b"1.2.3.4"], ME),
+    (ME, [b"10.0.0.2"], ME),
+    (ME, [b"1.2.3.4, 10.0.0.2"], ME),
+    (ME, [b""], ME),
+    (ME, [b"garbage"], ME),
+    ("192.0.2.8", [b"1.2.3.4"], "192.0.2.8"),
+    ("11.0.0.1", [b"1.2.3.4"], "11.0.0.1"),
+    ("127.0.0.1", [b"1.2.3.4"], "127.0.0.1"),
+    ("::1", [b"1.2.3.4"], "::1"),
+    ("2001:db8::5", [b"1.2.3.4"], "2001:db8::5"),
+    ("::ffff:198.51.100.9", [b"1.2.3.4"], ME),
+    ("::ffff:c633:6409", [], ME),
+    ("2001:DB8:0:0:0:0:0:5", [], "2001:db8::5"),
+    ("fe80::1%eth0", [], "fe80::1"),
+    ("fe80::1%eth0", [b"1.2.3.4"], "fe80::1"),
+    ("", [], UNKNOWN),
+    ("", [b"1.2.3.4"], UNKNOWN),
+    ("/run/app.sock", [b"1.2.3.4"], UNKNOWN),
+    ("localhost", [b"1.2.3.4"], UNKNOWN),
+]
+
+WALKED: list[Case] = [  # behind trusted proxies the field is read from the right
+    (PROXY, [], PROXY),
+    (PROXY, [b"1.2.3.4"], "1.2.3.4"),
+    (PROXY, [b" 1.2.3.4 "], "1.2.3.4"),
+    (PROXY, [b"\t1.2.3.4\t"], "1.2.3.4"),
+    (PROXY, [b"6.6.6.6, 1.2.3.4"], "1.2.3.4"),
+    (PROXY, [b"6.6.6.6,1.2.3.4"], "1.2.3.4"),
+    (PROXY, [b"6.6.6.6 ,\t1.2.3.4"], "1.2.3.4"),
+    (PROXY, [b"6.6.6.6", b"1.2.3.4"], "1.2.3.4"),
+    (PROXY, [b"1.2.3.4", b"6.6.6.6"], "6.6.6.6"),
+    (PROXY, [b"6.6.6.6, 7.7.7.7", b"8.8.8.8, 1.2.3.4"], "1.2.3.4"),
+    (PROXY, [b"1.2.3.4, 10.0.0.3"], "1.2.3.4"),
+    (PROXY, [b"1.2.3.4", b"10.0.0.3"], "1.2.3.4"),
+    (PROXY, [b"6.6.6.6, 1.2.3.4, 10.0.0.4, 10.0.0.3"], "1.2.3.4"),
+    (PROXY, [b"10.0.0.9, 1.2.3.4, 10.0.0.3"], "1.2.3.4"),
+    (PROXY, [b"10.0.0.9, 10.0.0.3"], "10.0.0.9"),
+    (PROXY, [b"10.0.0.2"], "10.0.0.2"),
+    (PROXY, [b"1.2.3.4, 192.0.2.7"], "1.2.3.4"),
+    (PROXY, [b"1.2.3.4, 192.0.2.8"], "192.0.2.8"),
+    (PROXY, [b"1.2.3.4:5678"], "1.2.3.4"),
+    (PROXY, [b"1.2.3.4:1"], "1.2.3.4"),
+    (PROXY, [b"1.2.3.4:65535"], "1.2.3.4"),
+    (PROXY, [b"1.2.3.4, 10.0.0.3:443"], "1.2.3.4"),
+    (PROXY, [b"2001:db8::5"], "2001:db8::5"),
+    (PROXY, [b"2001:DB8:0:0::5"], "2001:db8::5"),
+    (PROXY, [b"[2001:db8::5]"], "2001:db8::5"),
+    (PROXY, [b"[2001:db8::5]:443"], "2001:db8::5"),
+    (PROXY, [b"fe80::1%eth0"], "fe80::1"),
+    (PROXY, [b"[fe80::1%25eth0]:80"], "fe80::1"),
+    (PROXY, [b"::ffff:1.2.3.4"], "1.2.3.4"),
+    (PROXY, [b"::FFFF:102:304"], "1.2.3.4"),
+    (PROXY, [b"[::ffff:1.2.3.4]:99"], "1.2.3.4"),
+    (PROXY, [b"1.2.3.4, ::ffff:10.0.0.3"], "1.2.3.4"),
+    (PROXY, [b"1.2.3.4, fd00::7"], "1.2.3.4"),
+    (PROXY, [b"1.2.3.4, 2001:db8:ffff::1"], "1.2.3.4"),
+    (PROXY, [b"1.2.3.4, 2001:db8:fffe::1"], "2001:db8:fffe::1"),
+    ("::ffff:10.0.0.2", [b"1.2.3.4"], "1.2.3.4"),
+    ("::ffff:a00:2", [b"1.2.3.4"], "1.2.3.4"),
+    ("fd00::1", [b"1.2.3.4"], "1.2.3.4"),
+    ("fd00::1%eth0", [b"1.2.3.4"], "1.2.3.4"),
+    ("192.0.2.7", [b"1.2.3.4"], "1.2.3.4"),
+    (PROXY, [b"64:ff9b::102:304"], "64:ff9b::102:304"),
+    (PROXY, [b"::1.2.3.4"], "::102:304"),
+    (PROXY, [b"127.0.0.1"], "127.0.0.1"),
+    (PROXY, [b"::1"], "::1"),
+]
+
+STOPPED: list[Case] = [  # an entry that is no address ends the walk at the last trusted hop
+    (PROXY, [entry], PROXY)
+    for entry in (
+        b"", b" ", b",", b"unknown", b"_hidden", b"-", b"localhost", b"client:*\x00x", b'"1.2.3.4"', b"for=1.2.3.4",
+        b"1.2.3", b"1.2.3.4.5", b"1.2.3.256", b"01.2.3.4", b"0x1.2.3.4", b"16909060", b"1.2.3.4/32", b"1.2.3.4:",
+        b"1.2.3.4:0", b"1.2.3.4:65536", b"1.2.3.4:999999", b"1.2.3.4:x", b"1.2.3.4 5.6.7.8", b"1.2.3.4;5.6.7.8",
+        b"[1.2.3.4]", b"[::1", b"::1]", b"[::1]:", b"[::1]:0", b"[::1]x", b"::g", b":::", b"1::2::3", b"12345::",
+        b"::ffff:1.2.3.256", b"*", b"0.0.0.0", b"::", b"224.0.0.1", b"ff02::1", b"\xef\xbc\x91.2.3.4", b"1.2.3.4\x00",
+        b"1.2.3.4\r\n", b"::1%" + b"z" * 100, b"9" * 1000,
+    )
+]  # fmt: skip
+
+HALF_WAY: list[Case] = [
+    (PROXY, [b"1.2.3.4, unknown, 10.0.0.3"], "10.0.0.3"),
+    (PROXY, [b"1.2.3.4, , 10.0.0.3"], "10.0.0.3"),
+    (PROXY, [b"1.2.3.4,"], PROXY),
+    (PROXY, [b"1.2.3.4", b""], PROXY),
+    (PROXY, [b", 1.2.3.4"], "1.2.3.4"),
+    (PROXY, [b"garbage, 1.2.3.4"], "1.2.3.4"),
+    (PROXY, [b"\xff\xfe, 1.2.3.4"], "1.2.3.4"),
+    (PROXY, [b"x" * 30_000 + b", 1.2.3.4"], "1.2.3.4"),
+]
+
+
+def test_the_tables_are_as_large_as_promised() -> None:
+    assert len(IGNORED) + len(WALKED) + len(STOPPED) + len(HALF_WAY) >= 80
+
+
+@pytest.mark.parametrize(("peer", "lines", "address"), IGNORED + WALKED + STOPPED + HALF_WAY)
+def test_whose_address_counts(peer: str, lines: list[bytes], address: str) -> None:
+    assert client_address(peer, lines, TRUSTED) == address
+
+
+@pytest.mark.parametrize(("peer", "lines", "_address"), WALKED)
+def test_nobody_is_trusted_by_default(peer: str, lines: list[bytes], _address: str) -> None:
+    assert client_address(peer, lines, NOBODY) == client_address(peer, [], TRUSTED)
+
+
+@given(st.lists(st.binary(max_size=60), max_size=4), st.ip_addresses(v=4).filter(lambda ip: not ip.is_multicast))
+def test_nothing_a_client_sends_changes_what_its_proxy_says(forged: list[bytes], real: object) -> None:
+    proxy_says = [*forged, str(real).encode()]
+    if str(real) == "0.0.0.0" or str(real).startswith("10.") or str(real) == "192.0.2.7":
+        return
+    assert client_address(PROXY, proxy_says, TRUSTED) == str(real)
+
+
+@given(st.text(max_size=40), st.lists(st.binary(max_size=60), max_size=4))
+def test_the_answer_is_always_an_address_or_the_one_word(peer: str, lines: list[bytes]) -> None:
+    for address in (client_address(peer, lines, TRUSTED), client_address(PROXY, lines, TRUSTED)):
+        assert address == UNKNOWN or client_address(address, [], NOBODY) == address
+
+
+def test_a_chain_of_trusted_proxies_is_read_to_its_bound_only() -> None:
+    reached = b"1.2.3.4" + b", 10.0.0.3" * (MAX_HOPS - 1)
+    beyond = b"1.2.3.4" + b", 10.0.0.4" + b", 10.0.0.3" * (MAX_HOPS - 1)
+    assert client_address(PROXY, [reached], TRUSTED) == "1.2.3.4"
+    assert client_address(PROXY, [beyond], TRUSTED) == "10.0.0.4"
+    assert client_address(PROXY, reached.split(b", "), TRUSTED) == "1.2.3.4"
+    assert client_address(PROXY, beyond.split(b", "), TRUSTED) == "10.0.0.4"
+
+
+# ── groups ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize(
+    ("address", "group"),
+    [
+        ("1.2.3.4", "1.2.3.4"),
+        ("::ffff:1.2.3.4", "1.2.3.4"),
+        ("2001:db8:1:2:3:4:5:6", "2001:db8:1:2::/64"),
+        ("2001:db8:1:2::", "2001:db8:1:2::/64"),
+        ("2001:db8:1:3::", "2001:db8:1:3::/64"),
+        ("::1", "::/64"),
+        (UNKNOWN, UNKNOWN),
+    ],
+)
+def test_the_group_of_an_address(address: str, group: str) -> None:
+    assert limit_group(address) == group
+
+
+def test_ten_thousand_addresses_of_one_subscriber_are_one_group() -> None:
+    assert len({limit_group(f"2001:db8:1:2:{index:x}::{index:x}") for index in range(10_000)}) == 1
+    assert len({limit_group(f"2001:db8:1:{index:x}::1") for index in range(1000)}) == 1000
+
+
+# ── Forwarded (RFC 7239) ────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize(
+    ("lines", "nodes"),
+    [
+        ([], ()),
+        ([b"for=1.2.3.4"], (b"1.2.3.4",)),
+        ([b"For=1.2.3.4;proto=http;by=10.0.0.2"], (b"1.2.3.4",)),
+        ([b'for="1.2.3.4:80"'], (b"1.2.3.4:80",)),
+        ([b"for=1.2.3.4:80"], (b"1.2.3.4:80",)),
+        ([b'for="[2001:db8::5]:443"'], (b"[2001:db8::5]:443",)),
+        ([b'by=a;for=1.2.3.4, for="[::1]"'], (b"1.2.3.4", b"[::1]")),
+        ([b"for=1.1.1.1", b"for=2.2.2.2"], (b"1.1.1.1", b"2.2.2.2")),
+        ([b"for=_hidden, for=unknown"], (b"_hidden", b"unknown")),
+        ([b'for="a\\"b"'], (b'a"b',)),
+        ([b'host="a, for=6.6.6.6";for=1.2.3.4'], (b"1.2.3.4",)),
+        ([b'for="6.6.6.6, 1.2.3.4"'], (b"unknown",)),
+        ([b"proto=http"], (b"unknown",)),
+        ([b""], (b"unknown",)),
+        ([b"for=1.1.1.1,"], (b"1.1.1.1", b"unknown")),
+        ([b"for=1.1.1.1;for=2.2.2.2"], (b"unknown",)),
+        ([b'for="1.1.1.1'], ()),
+        ([b"for"], ()),
+        ([b"for=a b"], ()),
+        ([b"for=1.1.1.1", b'"'], ()),
+        ([b"for=" + b"1" * 5000], ()),
+    ],
+)
+def test_the_nodes_of_a_forwarded_field(lines: list[bytes], nodes: tuple[bytes, ...]) -> None:
+    assert forwarded_nodes(lines) == nodes
+
+
+def test_forwarded_nodes_take_the_place_of_x_forwarded_for() -> None:
+    nodes = forwarded_nodes([b"for=6.6.6.6", b'for="[2001:db8::5]:9", for=10.0.0.3'])
+    assert client_address(PROXY, nodes, TRUSTED) == "2001:db8::5"
+    assert client_address(ME, nodes, TRUSTED) == ME
