@@ -2,14 +2,15 @@
 
 `log = logs.get("worker")`, then `log.info("job.finished", job_id=..., seconds=...)`: a dotted event name that never
 varies, and fields. Ids bound with `logs.bound(request_id=...)` travel into every line below. Secrets are cut out by
-field name, and the query of every URL goes: presigned photo addresses carry credentials there. A lead's own words
-never belong in a field.
+field name and by shape, and the query of every URL goes: presigned photo addresses carry credentials there. A lead's
+own words never belong in a field; e-mail addresses and telephone numbers are cut out where they slip in.
 """
 
 from __future__ import annotations
 
 import json
 import logging
+import math
 import re
 import sys
 import time
@@ -17,39 +18,103 @@ import traceback
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
+from itertools import islice
 from types import MappingProxyType
 from typing import Any, TextIO
 
-_SECRET_NAME = re.compile(r"secret|token(?!s)|password|authorization|cookie|api_?key|signature|credential", re.I)
-_URL_QUERY = re.compile(r"(\b[a-z][a-z0-9+.-]*://[^\s?\"'<>#]+)[?#][^\s\"'<>]*", re.I)
-_URL_USERINFO = re.compile(r"(\b[a-z][a-z0-9+.-]*://)[^\s/@\"'<>]+@", re.I)
-_BEARER = re.compile(r"(?i)\bbearer\s+[\w.~+/=-]+|\bsk-ant-[\w-]+|\bwhsec_[\w+/=-]+")
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+_SECRET_NAME = re.compile(
+    r"secret|token(?!s)|passw|passphrase|authorization|cookie|api[-_]?key|private[-_]?key|signature|credential"
+    r"|(?:^|[-_.])(?:jwt|pwd|dsn)(?:$|[-_.])",
+    re.I,
+)
+_URL = re.compile(r"\b([a-z][a-z0-9+.-]{0,20}://)([^\s\"'<>]*)", re.I)
+_SHAPES = re.compile(
+    r"\b(?:bearer|basic)\s+[\w.~+/=-]+"  # an Authorization field
+    r"|\bsk-[\w-]{8,}|\bwhsec_[\w+/=-]+|\b(?:AKIA|ASIA)[A-Z0-9]{16}\b"  # API, webhook and cloud keys
+    r"|\beyJ[\w-]+\.[\w-]+\.[\w-]*"  # a JWT
+    r"|-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(?:-----END [A-Z ]*PRIVATE KEY-----|\Z)",
+    re.I | re.S,
+)
+_ASSIGNED = re.compile(
+    r"""\b((?:[\w-]{0,40}[-_])?(?:secret|token|password|passwd|passphrase|authorization|cookie|api[-_]?key|signature|credential)s?)"""
+    r"""(["']?\s*[=:]\s*)("[^"]*"?|'[^']*'?|[^\s"',;&)}\]]+)""",
+    re.I,
+)
+_EMAIL = re.compile(r"[\w.+-]{1,64}@[\w-]+(?:\.[\w-]+)+")
+_PHONE = re.compile(
+    r"(?<![\w.])(?:\+\d[\d ().-]{7,17}\d|\(\d{3}\)[ -]?\d{3}[ .-]\d{4}|\d{3}[ .-]\d{3}[ .-]\d{4})(?!\w)"
+)
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
+_UNSAFE_IN_JSON = re.compile(r"[\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 
+_CUT = "[redacted]"
 _MAX_TEXT = 2000
+_MAX_ITEMS = 50
+_MAX_DEPTH = 6
 
 _NOTHING: Mapping[str, object] = MappingProxyType({})
 _bound: ContextVar[Mapping[str, object]] = ContextVar("scopegate_log_fields", default=_NOTHING)
 
 
-def redact(name: str, value: object) -> object:
-    """The value as it may be written: secrets by field name and by shape are cut, text is bounded."""
+def redact(name: str, value: object, depth: int = 0) -> object:
+    """The value as it may be written: secrets by field name and by shape are cut, text, items and depth are bounded."""
     if _SECRET_NAME.search(name):
-        return "[redacted]"
-    if isinstance(value, bool | int | float) or value is None:
+        return _CUT
+    if value is None or isinstance(value, bool):
         return value
-    if isinstance(value, Mapping):
-        return {str(key): redact(str(key), inner) for key, inner in value.items()}
-    if isinstance(value, list | tuple | set | frozenset):
-        return [redact(name, inner) for inner in value]
-    return redact_text(str(value))
+    if isinstance(value, int | float):
+        return _number(value)
+    if depth < _MAX_DEPTH and isinstance(value, Mapping):
+        return {redact_text(str(key)): redact(str(key), value[key], depth + 1) for key in islice(value, _MAX_ITEMS)}
+    if depth < _MAX_DEPTH and isinstance(value, list | tuple | set | frozenset):
+        return [redact(name, inner, depth + 1) for inner in islice(value, _MAX_ITEMS)]
+    return redact_text(_string(value), keep_end=name == "stack")
 
 
-def redact_text(text: str) -> str:
-    """Free text with credentials, URL queries and user names in URLs cut out, at most 2000 characters."""
-    text = _URL_USERINFO.sub(r"\1[redacted]@", text[: _MAX_TEXT * 2])
-    text = _BEARER.sub("[redacted]", _URL_QUERY.sub(r"\1?[redacted]", text))
-    return text if len(text) <= _MAX_TEXT else text[:_MAX_TEXT] + "…"
+def _number(value: int | float) -> int | float | str:
+    """JSON has no NaN and no infinity, and Python refuses to write integers of thousands of digits."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else str(value)
+    return value if -(2**63) <= value < 2**64 else "[huge number]"
+
+
+def _string(value: object) -> str:
+    try:
+        return str(value)
+    except Exception as broken:  # a line must be written whatever a value's own code does
+        return f"[{type(value).__name__}: {type(broken).__name__} in its text]"
+
+
+def redact_text(text: str, *, keep_end: bool = False) -> str:
+    """Free text with credentials, URL queries, user names in URLs, e-mail addresses and telephone numbers cut out, at
+    most 2000 characters: the first ones, or the last."""
+    text = _bounded(text, _MAX_TEXT * 2, keep_end)
+    text = _SHAPES.sub(_CUT, _URL.sub(_clean_url, text))
+    text = _ASSIGNED.sub(rf"\1\2{_CUT}", text)
+    text = _PHONE.sub("[phone]", _EMAIL.sub("[email]", text))
+    if len(text) <= _MAX_TEXT:
+        return text
+    return "…" + text[-_MAX_TEXT:] if keep_end else text[:_MAX_TEXT] + "…"
+
+
+def _bounded(text: str, limit: int, keep_end: bool) -> str:
+    """Cut at a space: half a secret would not be known by its shape."""
+    if len(text) <= limit:
+        return text
+    if keep_end:
+        return text[-limit:].partition(" ")[2] or _CUT
+    return text[:limit].rpartition(" ")[0] or _CUT
+
+
+def _clean_url(match: re.Match[str]) -> str:
+    """Scheme, host and path. Credentials end at the last `@` of the authority; outside http a password may hold `/`,
+    `?` and `#` unencoded, so there everything before the last `@` goes."""
+    scheme, rest = match[1], match[2]
+    end = len(re.split(r"[/?#]", rest, maxsplit=1)[0]) if scheme.lower() in ("http://", "https://") else len(rest)
+    at = rest.rfind("@", 0, end)
+    host = f"{_CUT}@{rest[at + 1 :]}" if at >= 0 else rest
+    kept = re.split(r"[?#]", host, maxsplit=1)
+    return scheme + kept[0] + (f"?{_CUT}" if len(kept) > 1 else "")
 
 
 class Log:
@@ -71,7 +136,7 @@ class Log:
         """With `exc`, its type, text and stack join the line."""
         if exc is not None:
             stack = "".join(traceback.format_exception(exc)[-8:])
-            fields = {**fields, "error": type(exc).__name__, "error_detail": str(exc), "stack": stack}
+            fields = {**fields, "error": type(exc).__name__, "error_detail": _string(exc), "stack": stack}
         self._write(logging.ERROR, event, fields)
 
     def _write(self, level: int, event: str, fields: Mapping[str, object]) -> None:
@@ -99,7 +164,15 @@ def _fields_of(record: logging.LogRecord) -> dict[str, object]:
         fields = {"message": record.getMessage()}
         if record.exc_info and record.exc_info[1] is not None:
             fields["stack"] = "".join(traceback.format_exception(record.exc_info[1])[-8:])
-    return {name: redact(name, value) for name, value in fields.items()}
+    return {_field_name(name): redact(name, value) for name, value in fields.items()}
+
+
+_OWN_FIELDS = ("ts", "level", "source", "event")
+
+
+def _field_name(name: str) -> str:
+    """A field never takes the place of a line's own four."""
+    return f"field_{name}" if name in _OWN_FIELDS else name
 
 
 def timestamp(seconds: float) -> str:
@@ -122,7 +195,8 @@ class JsonLines(logging.Formatter):
             "source": record.name.removeprefix("scopegate."),
             "event": event_name(record),
         }
-        return json.dumps(line | _fields_of(record), ensure_ascii=False, default=str, separators=(",", ":"))
+        text = json.dumps(line | _fields_of(record), ensure_ascii=False, separators=(",", ":"))
+        return _UNSAFE_IN_JSON.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
 
 
 class PlainLines(logging.Formatter):
