@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import SecretStr
 
@@ -167,8 +167,8 @@ async def test_bound_fields_stay_with_their_task(stream: io.StringIO) -> None:
     "name",
     [
         "secret", "webhook_secret", "token", "admin_token", "access-token", "password", "PASSWORD", "passwd",
-        "db_passwd", "passphrase", "authorization", "Authorization", "proxy_authorization", "cookie", "set-cookie", "api_key",
-        "apikey",
+        "db_passwd", "passphrase", "authorization", "Authorization", "proxy_authorization", "cookie",
+        "set-cookie", "api_key", "apikey",
         "x-api-key", "ANTHROPIC_API_KEY", "private_key", "signature", "x-amz-signature", "credential", "jwt",
         "dsn", "db.dsn", "user-pwd",
     ],

@@ -18,6 +18,7 @@ import traceback
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
+from functools import lru_cache
 from itertools import islice
 from types import MappingProxyType
 from typing import Any, TextIO
@@ -44,6 +45,8 @@ _EMAIL = re.compile(r"[\w.+-]{1,64}@[\w-]+(?:\.[\w-]+)+")
 _PHONE = re.compile(
     r"(?<![\w.])(?:\+\d[\d ().-]{7,17}\d|\(\d{3}\)[ -]?\d{3}[ .-]\d{4}|\d{3}[ .-]\d{3}[ .-]\d{4})(?!\w)"
 )
+_PLAIN_WORD = re.compile(r"(?!.*(?:sk-|whsec_|A[KS]IA|eyJ|\d{3}[.-]\d{3}[.-]\d{4}))[A-Za-z0-9_./-]{0,80}\Z")
+"""Most values: an id, a code, a path, an address. Nothing below can be in one."""
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 _UNSAFE_IN_JSON = re.compile(r"[\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 
@@ -58,7 +61,7 @@ _bound: ContextVar[Mapping[str, object]] = ContextVar("scopegate_log_fields", de
 
 def redact(name: str, value: object, depth: int = 0) -> object:
     """The value as it may be written: secrets by field name and by shape are cut, text, items and depth are bounded."""
-    if _SECRET_NAME.search(name):
+    if _is_secret(name):
         return _CUT
     if value is None or isinstance(value, bool):
         return value
@@ -69,6 +72,11 @@ def redact(name: str, value: object, depth: int = 0) -> object:
     if depth < _MAX_DEPTH and isinstance(value, list | tuple | set | frozenset):
         return [redact(name, inner, depth + 1) for inner in islice(value, _MAX_ITEMS)]
     return redact_text(_string(value), keep_end=name == "stack")
+
+
+@lru_cache(maxsize=1024)
+def _is_secret(name: str) -> bool:
+    return _SECRET_NAME.search(name) is not None
 
 
 def _number(value: int | float) -> int | float | str:
@@ -88,6 +96,8 @@ def _string(value: object) -> str:
 def redact_text(text: str, *, keep_end: bool = False) -> str:
     """Free text with credentials, URL queries, user names in URLs, e-mail addresses and telephone numbers cut out, at
     most 2000 characters: the first ones, or the last."""
+    if _PLAIN_WORD.match(text):
+        return text
     text = _bounded(text, _MAX_TEXT * 2, keep_end)
     text = _SHAPES.sub(_CUT, _URL.sub(_clean_url, text))
     text = _ASSIGNED.sub(rf"\1\2{_CUT}", text)
