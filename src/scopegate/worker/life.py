@@ -1,0 +1,196 @@
+"""The life of a job under one lease: attempt after attempt until it is done, has to wait, or has failed by name.
+
+Everything that happens is in the database before the next thing is begun. What an attempt's end means is decided in
+`leads/progress`; what a step does is in `worker/steps`; who holds the lease, and for how long, is `worker/main`'s.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import replace
+from typing import Final, assert_never
+
+from scopegate import logs, metrics
+from scopegate.clock import Clock
+from scopegate.errors import (
+    AIBudgetError,
+    AIError,
+    DeliveryError,
+    PhotoError,
+    StoreError,
+)
+from scopegate.leads.job import Attempt, AttemptState, LeadJob, Lease, StepName, StepRecord
+from scopegate.leads.progress import (
+    CRASHED,
+    MAX_CRASHES,
+    STOPPED,
+    Again,
+    Fail,
+    Fault,
+    Hold,
+    crashes,
+    hold_until_ms,
+    is_last_try,
+    judge,
+    next_step,
+    with_attempt,
+)
+from scopegate.policy.policy import BudgetRule, Offload, WhenSpent
+from scopegate.stores.ports import JobStore, Ledger
+from scopegate.types import Json
+from scopegate.worker.steps import Steps, Work
+
+log = logs.get("job")
+
+INTERNAL: Final = "internal"
+"""The error code of an attempt that met a fault of ours. The log has the stack."""
+_MAX_DETAIL_CHARS: Final = 500
+
+
+class Life:
+    """Walks jobs. One instance serves any number of them."""
+
+    def __init__(
+        self,
+        jobs: JobStore,
+        ledger: Ledger,
+        steps: Steps,
+        budgets: Sequence[BudgetRule],
+        clock: Clock,
+        jitter: Callable[[], float],
+    ) -> None:
+        self._jobs = jobs
+        self._ledger = ledger
+        self._steps = steps
+        self._when_spent: Mapping[str, WhenSpent] = {rule.name: rule.when_spent for rule in budgets}
+        self._clock = clock
+        self._jitter = jitter
+
+    async def walk(self, lease: Lease, job: LeadJob, offload: Offload) -> None:
+        """Run the job's next steps until it ends or has to wait; the lease is then given back.
+
+        Raises LeaseLost and StoreUnavailable: nothing more may be, or can be, written. Cancelled, it records the
+        running attempt as cut short; the lease is then still to be given back.
+        """
+        while (record := next_step(job)) is not None:
+            if crashes(record.attempts) >= MAX_CRASHES:
+                await self.fail(lease, job, CRASHED)
+                return
+            moved = await self._attempt(lease, job, offload, record)
+            if moved is None:
+                return
+            job = moved
+        await self._finish(lease, job)
+
+    async def fail(self, lease: Lease, job: LeadJob, code: str) -> None:
+        await self._jobs.finish(lease, self._clock.now_ms(), error_code=code)
+        log.error("job.failed", code=code)
+        self._count_end(job, "failed")
+
+    async def _finish(self, lease: Lease, job: LeadJob) -> None:
+        result = job.results()[StepName.SCORE]
+        points = result["score"] if isinstance(result, Mapping) else None
+        assert isinstance(points, int)
+        await self._jobs.finish(lease, self._clock.now_ms(), score=points)
+        log.info("job.done", score=points, seconds=self._age_s(job))
+        self._count_end(job, "done")
+
+    # ── one attempt ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+    async def _attempt(self, lease: Lease, job: LeadJob, offload: Offload, record: StepRecord) -> LeadJob | None:
+        """The job with the step done, or None when it was given back or has ended."""
+        attempt = await self._jobs.start_attempt(lease, record.name, self._clock.now_ms())
+        work = Work(job, offload, record.name, attempt.n, is_last_try(record.attempts))
+        began_s = self._clock.monotonic_s()
+        try:
+            result = await self._steps.perform(work)
+        except StoreError:  # the database or the lease is gone: the attempt is found lost by whoever comes next
+            raise
+        except asyncio.CancelledError:
+            await self._cut_short(lease, work, attempt)
+            raise
+        except Exception as error:
+            fault = self._fault(error)
+            await self._fail_attempt(lease, work, attempt, fault, began_s)
+            await self._obey(lease, job, record, fault)
+            return None
+        return await self._complete(lease, work, attempt, result, began_s)
+
+    async def _complete(self, lease: Lease, work: Work, attempt: Attempt, result: Json, began_s: float) -> LeadJob:
+        done = await self._ended(work, attempt, AttemptState.DONE)
+        await self._jobs.finish_attempt(lease, work.step, done, result)
+        self._count_attempt(work.step, "done", began_s)
+        log.info("step.done", step=work.step, attempt=done.n, cost_usd_micros=done.cost_usd_micros)
+        return with_attempt(work.job, work.step, done, result)
+
+    async def _fail_attempt(self, lease: Lease, work: Work, attempt: Attempt, fault: Fault, began_s: float) -> None:
+        failed = await self._ended(work, attempt, AttemptState.FAILED, fault.code, fault.detail)
+        await self._jobs.finish_attempt(lease, work.step, failed)
+        self._count_attempt(work.step, fault.code, began_s)
+        log.warning("step.failed", step=work.step, attempt=failed.n, code=fault.code, detail=fault.detail)
+
+    async def _cut_short(self, lease: Lease, work: Work, attempt: Attempt) -> None:
+        """For an orderly stop. After a lost lease the write is refused, as it should be."""
+        with suppress(StoreError):
+            cut = await self._ended(work, attempt, AttemptState.LOST, STOPPED)
+            await self._jobs.finish_attempt(lease, work.step, cut)
+            log.info("step.cut_short", step=work.step, attempt=attempt.n)
+
+    async def _obey(self, lease: Lease, job: LeadJob, record: StepRecord, fault: Fault) -> None:
+        match judge(fault, record.attempts, self._clock.now_ms(), self._jitter()):
+            case Again(due_ms):
+                await self._jobs.release(lease, due_ms, error_code=fault.code)
+            case Hold(due_ms):
+                await self._jobs.release(lease, due_ms, held=True, error_code=fault.code)
+                log.warning("job.held", code=fault.code, until=logs.timestamp(due_ms / 1000))
+            case Fail(code):
+                await self.fail(lease, job, code)
+            case other:
+                assert_never(other)
+
+    def _fault(self, error: Exception) -> Fault:
+        """What the worker's clients raise, as the decision needs it. Anything unforeseen is ours: tried again, since a
+        bug met once may depend on the answer that it met."""
+        detail = logs.redact_text(str(error))[:_MAX_DETAIL_CHARS]
+        match error:
+            case AIBudgetError(budget=budget, reset_ms=reset_ms):
+                hold = self._when_spent.get(budget, WhenSpent.FAIL) is WhenSpent.HOLD
+                until_ms = hold_until_ms(reset_ms, self._clock.now_ms()) if hold else None
+                return Fault(error.code, detail, hold_until_ms=until_ms)
+            case AIError():
+                return Fault(error.code, detail, error.retryable, error.retry_after_s)
+            case PhotoError() | DeliveryError():
+                return Fault(error.code, detail, error.retryable)
+            case _:
+                log.error("step.broken", exc=error)
+                return Fault(INTERNAL, type(error).__name__, retryable=True)
+
+    async def _ended(
+        self, work: Work, attempt: Attempt, state: AttemptState, code: str | None = None, detail: str | None = None
+    ) -> Attempt:
+        """The attempt with its end and its cost: what the ledger booked for it, so that history and ledger agree."""
+        calls = await self._ledger.calls(job_id=work.job.job_id)
+        ours = (call for call in calls if call.step == work.step and call.step_attempt == attempt.n)
+        return replace(
+            attempt,
+            state=state,
+            finished_ms=self._clock.now_ms(),
+            error_code=code,
+            error_detail=detail or None,
+            cost_usd_micros=sum(call.cost_usd_micros for call in ours),
+        )
+
+    # ── counting ────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _count_attempt(self, step: StepName, outcome: str, began_s: float) -> None:
+        metrics.STEP_ATTEMPTS.labels(step, outcome).inc()
+        metrics.STEP_SECONDS.labels(step).observe(self._clock.monotonic_s() - began_s)
+
+    def _count_end(self, job: LeadJob, state: str) -> None:
+        metrics.JOBS_FINISHED.labels(job.offload, state).inc()
+        metrics.JOB_SECONDS.labels(job.offload).observe(self._age_s(job))
+
+    def _age_s(self, job: LeadJob) -> float:
+        return max(0.0, (self._clock.now_ms() - job.created_ms) / 1000)

@@ -1,0 +1,255 @@
+"""The worker: takes jobs that are due, one lease each, and walks them.
+
+Two ways lead here: a wake-up by id (`run`, called by `stores/queue`), and the sweep, which finds in the database what
+nobody woke: retries, held jobs, jobs of workers that died. What happens under a lease is `worker/life`'s business. The
+database decides who may run what; everything here may be killed at any point.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine, Mapping
+from contextlib import suppress
+from typing import Any, Final
+
+from scopegate import logs
+from scopegate.clock import Clock
+from scopegate.errors import LeaseLost, StoreError, StoreUnavailable
+from scopegate.leads.job import LeadJob, Lease
+from scopegate.limits.window import Spent, Window
+from scopegate.policy.policy import Offload
+from scopegate.stores.ports import JobStore, LimitStore, Outbox
+from scopegate.worker.life import INTERNAL, Life
+
+log = logs.get("worker")
+
+LEASE_S: Final = 15.0
+"""How long a killed worker's job waits for the next one."""
+RENEW_S: Final = 5.0
+SWEEP_S: Final = 2.0
+OVERDUE_S: Final = 120.0
+"""A lead order still pending after this is unknown: its gateway died before the app's answer was recorded."""
+AT_ONCE: Final = 10
+"""Jobs of one process at a time. They mostly wait for the model; photos and decoders have bounds of their own."""
+_GIVE_BACK_S: Final = 3.0
+
+OFFLOAD_GONE: Final = "offload_gone"
+"""The error code of a job whose offload is no longer in the policy."""
+
+
+class Starts:
+    """`starts: N per T` of an offload: how many jobs may begin. One that goes on after a wait or a crash has begun."""
+
+    def __init__(self, limits: LimitStore, local: LimitStore) -> None:
+        """`local` counts in this process while `limits` is unusable."""
+        self._limits = limits
+        self._local = local
+
+    async def wait_ms(self, offload: Offload) -> int:
+        """0 when one more job may begin, and it is counted; else milliseconds until it is worth asking again."""
+        if offload.starts is None:
+            return 0
+        window = Window("starts", f"starts:{offload.name}", offload.starts)
+        try:
+            spent = await _spent(self._limits, window)
+        except StoreUnavailable as fault:
+            log.warning("starts.counted_locally", kind=fault.kind)
+            spent = await _spent(self._local, window)
+        return 0 if spent.admitted else max(1, spent.retry_after_ms)
+
+
+async def _spent(limits: LimitStore, window: Window) -> Spent:
+    answer = limits.spend([window])
+    return answer if isinstance(answer, Spent) else await answer
+
+
+class Worker:
+    """`owner` names this process in leases; `offloads` gives those of the policy in force at each job's start."""
+
+    def __init__(
+        self,
+        jobs: JobStore,
+        outbox: Outbox,
+        life: Life,
+        starts: Starts,
+        offloads: Callable[[], Mapping[str, Offload]],
+        clock: Clock,
+        owner: str,
+        *,
+        at_once: int = AT_ONCE,
+        lease_s: float = LEASE_S,
+        renew_s: float = RENEW_S,
+        sweep_s: float = SWEEP_S,
+    ) -> None:
+        assert renew_s * 2 < lease_s, "one missed renewal must not lose the lease"
+        self._jobs = jobs
+        self._outbox = outbox
+        self._life = life
+        self._starts = starts
+        self._offloads = offloads
+        self._clock = clock
+        self._owner = owner
+        self._at_once = at_once
+        self._lease_s = lease_s
+        self._renew_s = renew_s
+        self._sweep_s = sweep_s
+        self._running: dict[str, asyncio.Task[None]] = {}
+        self._stopping = False
+        self._store_was_down = False
+
+    # ── the sweep ───────────────────────────────────────────────────────────────────────────────────────────────────
+
+    async def serve(self, stop: asyncio.Event, drain_s: float) -> None:
+        """Sweep until `stop` is set, then take nothing more and let the running jobs come to an end; what still runs
+        after `drain_s` seconds is cut short and given back."""
+        stopping = asyncio.create_task(stop.wait())
+        try:
+            while not stop.is_set():
+                await self._sweep_once()
+                await self._either(self._clock.sleep(self._sweep_s), stopping)
+        finally:
+            stopping.cancel()
+            await self._drain(drain_s)
+
+    async def _sweep_once(self) -> None:
+        try:
+            await self.sweep()
+        except StoreUnavailable as fault:
+            if not self._store_was_down:
+                log.error("worker.store_down", kind=fault.kind)
+            self._store_was_down = True
+        else:
+            if self._store_was_down:
+                log.info("worker.store_back")
+            self._store_was_down = False
+
+    async def sweep(self) -> None:
+        """Start the jobs that are due, as many as there is room for; call overdue orders unknown."""
+        now_ms = self._clock.now_ms()
+        room = self._at_once - len(self._running)
+        for job_id in await self._jobs.due(now_ms, room) if room > 0 else ():
+            self._start(job_id)
+        unknown = await self._outbox.overdue(now_ms - round(OVERDUE_S * 1000))
+        if unknown:
+            log.error("orders.unknown", count=unknown)
+
+    async def _drain(self, drain_s: float) -> None:
+        self._stopping = True
+        running = set(self._running.values())
+        if running:
+            log.info("worker.draining", jobs=len(running))
+            await self._either(asyncio.wait(running), self._clock.sleep(drain_s))
+        for task in running:
+            task.cancel()
+        await asyncio.gather(*running, return_exceptions=True)
+
+    @staticmethod
+    async def _either(*waits: Coroutine[Any, Any, Any] | asyncio.Task[Any]) -> None:
+        """Until the first ends; coroutines among them are then cancelled, tasks go on."""
+        tasks = {wait if isinstance(wait, asyncio.Task) else asyncio.create_task(wait): wait for wait in waits}
+        try:
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for task, wait in tasks.items():
+                if task is not wait:
+                    task.cancel()
+
+    # ── one job ─────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    async def run(self, job_id: str) -> None:
+        """Run a job if it is due, free, and there is room for it; returns when it has ended or waits again.
+
+        Never raises a StoreError: the job is then left to the sweep. Cancelled, it gives the job back."""
+        task = self._start(job_id)
+        if task is None:
+            return
+        try:
+            await asyncio.shield(task)
+        except asyncio.CancelledError:
+            task.cancel()
+            await asyncio.wait({task})
+            raise
+
+    def _start(self, job_id: str) -> asyncio.Task[None] | None:
+        if self._stopping or job_id in self._running or len(self._running) >= self._at_once:
+            return None
+        task = asyncio.create_task(self._take(job_id))
+        self._running[job_id] = task
+        task.add_done_callback(lambda _: self._running.pop(job_id, None))
+        return task
+
+    async def _take(self, job_id: str) -> None:
+        try:
+            now_ms = self._clock.now_ms()
+            taken = await self._jobs.lease(job_id, self._owner, now_ms, now_ms + round(self._lease_s * 1000))
+            if taken is not None:
+                lease, job = taken
+                with logs.bound(job_id=job_id, request_id=job.request_id):
+                    await self._under_lease(lease, job)
+        except LeaseLost:
+            log.warning("job.lease_lost", job_id=job_id)
+        except StoreUnavailable as fault:
+            log.error("job.store_unavailable", job_id=job_id, kind=fault.kind)
+
+    async def _under_lease(self, lease: Lease, job: LeadJob) -> None:
+        """Walk the job while a second task renews the lease. When it cannot, the walk is stopped at once."""
+        walk = asyncio.create_task(self._walk(lease, job))
+        renewal = asyncio.create_task(self._renew(lease))
+        try:
+            await asyncio.wait({walk, renewal}, return_when=asyncio.FIRST_COMPLETED)
+        except asyncio.CancelledError:
+            renewal.cancel()
+            await self._stop(walk)
+            await self._give_back(lease)
+            raise
+        if not walk.done():  # only a lost lease ends the renewal
+            await self._stop(walk)
+            raise LeaseLost(f"job {lease.job_id}, token {lease.token}")
+        renewal.cancel()
+        walk.result()
+
+    async def _walk(self, lease: Lease, job: LeadJob) -> None:
+        try:
+            await self._begin(lease, job)
+        except StoreError:
+            raise
+        except Exception as error:  # a bug: it would meet the next holder, too
+            log.error("job.broken", exc=error)
+            await self._life.fail(lease, job, INTERNAL)
+
+    async def _begin(self, lease: Lease, job: LeadJob) -> None:
+        offload = self._offloads().get(job.offload)
+        if offload is None:
+            await self._life.fail(lease, job, OFFLOAD_GONE)
+            return
+        has_begun = any(step.attempts for step in job.steps)
+        wait_ms = 0 if has_begun else await self._starts.wait_ms(offload)
+        if wait_ms:
+            await self._jobs.release(lease, self._clock.now_ms() + wait_ms)
+            return
+        await self._life.walk(lease, job, offload)
+
+    async def _renew(self, lease: Lease) -> None:
+        """Returns when the lease is lost, or has run out while the database could not be reached."""
+        until_ms = lease.until_ms
+        while self._clock.now_ms() < until_ms:
+            await self._clock.sleep(self._renew_s)
+            wanted_ms = self._clock.now_ms() + round(self._lease_s * 1000)
+            try:
+                await self._jobs.renew(lease, wanted_ms)
+                until_ms = wanted_ms
+            except LeaseLost:
+                return
+            except StoreUnavailable as fault:
+                log.warning("job.not_renewed", kind=fault.kind)
+
+    @staticmethod
+    async def _stop(walk: asyncio.Task[None]) -> None:
+        walk.cancel()
+        await asyncio.wait({walk})
+
+    async def _give_back(self, lease: Lease) -> None:
+        """So that another worker takes the job at once instead of after the lease. Whatever fails: it runs out."""
+        with suppress(StoreError, TimeoutError):
+            async with asyncio.timeout(_GIVE_BACK_S):
+                await self._jobs.release(lease, self._clock.now_ms())
