@@ -78,6 +78,7 @@ def test_a_reader_that_had_enough_is_no_traceback() -> None:
         [sys.executable, "-m", "scopegate", "up", "--help"],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
+        env={name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"},
     )
     assert process.stdout is not None
     process.stdout.close()

@@ -45,6 +45,7 @@ def load(config: Path, roles: Sequence[str], *, join_as: str | None = None) -> t
     catalogue (see `exposition.prepare`)."""
     from scopegate import policy as policies
     from scopegate import settings as environment
+    from scopegate.worker import prices
 
     problems: list[Problem] = []
     settings = policy = None
@@ -55,7 +56,7 @@ def load(config: Path, roles: Sequence[str], *, join_as: str | None = None) -> t
     except ConfigError as exc:
         problems += exc.problems
     try:
-        policy = policies.load(config, os.environ)
+        policy = policies.load(config, os.environ, prices.load())
     except ConfigError as exc:
         problems += exc.problems
     if settings is not None and policy is not None:
@@ -180,12 +181,12 @@ async def _supervise(supervisor: Supervisor, leash_fd: int | None, when_ready: C
 def sweeper(directory: Path) -> Callable[[int], None]:
     """What a supervisor does when a child has ended: fold its metrics into the archive, so that files never pile up.
     A directory in trouble costs metrics, never a process."""
-    from scopegate import exposition
+    from scopegate import totals
 
     def sweep(_pid: int) -> None:
         try:
-            exposition.sweep(directory)
-        except (OSError, exposition.ExpositionBusy) as exc:
+            totals.sweep(directory)
+        except (OSError, totals.DirectoryBusy) as exc:
             log.warning("metrics.not_swept", directory=str(directory), error=str(exc))
 
     return sweep
