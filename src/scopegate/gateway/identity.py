@@ -21,7 +21,7 @@ import jwt
 from scopegate.clock import Clock
 from scopegate.edge.claims import BAD_CLAIMS, Identity, Proven, json_object, judge_claims, unauthenticated
 from scopegate.edge.verdict import Refusal
-from scopegate.gateway.jwks import RETRY_S, KeySet
+from scopegate.gateway.jwks import RETRY_S, TIMEOUT_S, KeySet
 from scopegate.policy.policy import Auth, JwtRule
 
 MAX_TOKEN_BYTES = 8192
@@ -52,8 +52,9 @@ _UNAVAILABLE = Refusal(503, "identity_unavailable", "Sign-in cannot be checked r
 class Identities:
     """Checks sign-in for every `auth` of the policies in force. One per process; key sets survive a reload."""
 
-    def __init__(self, http: httpx.AsyncClient, clock: Clock) -> None:
-        """`http` fetches key sets; it should take no proxy from the environment (`trust_env=False`)."""
+    def __init__(self, http: httpx.AsyncClient, clock: Clock, timeout_s: float = TIMEOUT_S) -> None:
+        """`http` fetches key sets, each within `timeout_s`; it should take no proxy from the environment."""
+        self._timeout_s = timeout_s
         self._http = http
         self._clock = clock
         self._key_sets: dict[str, KeySet[tuple[Key, ...]]] = {}
@@ -99,7 +100,7 @@ class Identities:
         if url is None:
             return None
         if url not in self._key_sets:
-            self._key_sets[url] = KeySet(url, self._http, self._clock, parse_keys)
+            self._key_sets[url] = KeySet(url, self._http, self._clock, parse_keys, self._timeout_s)
         return self._key_sets[url]
 
 

@@ -43,12 +43,15 @@ class KeySet(Generic[Keys]):
     serves up to STALE_S and is renewed in the background, so an outage delays one round of requests and no more.
     """
 
-    def __init__(self, url: str, http: httpx.AsyncClient, clock: Clock, parse: Callable[[bytes], Keys]) -> None:
-        """`parse` raises ValueError for a document without a usable key."""
+    def __init__(
+        self, url: str, http: httpx.AsyncClient, clock: Clock, parse: Callable[[bytes], Keys], timeout_s: float
+    ) -> None:
+        """`parse` raises ValueError for a document without a usable key; `timeout_s` bounds one fetch in all."""
         self._url = url
         self._http = http
         self._clock = clock
         self._parse = parse
+        self._timeout_s = timeout_s
         self._keys: Keys | None = None
         self._document = b""
         self._fetched_s = 0.0
@@ -122,10 +125,10 @@ class KeySet(Generic[Keys]):
             _log.info("identity.keys_loaded", url=self._url, generation=self.generation)
 
     async def _download(self) -> bytes:
-        """The document: status 200, not compressed, not redirected, at most MAX_BYTES, within TIMEOUT_S in all."""
+        """The document: status 200, not compressed, not redirected, at most MAX_BYTES, within the time-out."""
         wanted = {"accept": "application/json", "accept-encoding": "identity"}
         async with (
-            asyncio.timeout(TIMEOUT_S),
+            asyncio.timeout(self._timeout_s),
             self._http.stream("GET", self._url, headers=wanted, follow_redirects=False) as response,
         ):
             if response.status_code != 200:

@@ -1,0 +1,229 @@
+"""Fields in, fields out: what a request and an answer may carry across the gateway, in both directions.
+
+Pure. One pass over the fields of a message decides framing (RFC 9112 section 6), cuts hop-by-hop fields (RFC 9110
+section 7.6.1, those named by Connection too) and every name that the gateway itself speaks for (forwarded address,
+identity, request id) or that an app's framework trusts as its own. What is left goes on as received; framing is ours.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from http import HTTPStatus
+
+from scopegate.edge.verdict import Refusal, Target
+from scopegate.types import Fields
+
+CHUNKED = -1
+"""In place of a length: the body is chunked."""
+UNTIL_EOF = -2
+"""In place of a length: the response body ends with the connection."""
+
+VIA = b"1.1 scopegate"
+
+_HOP_BY_HOP = (
+    b"connection keep-alive proxy-connection te trailer transfer-encoding upgrade http2-settings "
+    b"proxy-authenticate proxy-authorization proxy-authentication-info"
+).split()
+_OURS_IN_REQUESTS = (
+    b"content-length host expect x-request-id forwarded x-forwarded-for x-forwarded-proto x-forwarded-host "
+    b"x-forwarded-port x-forwarded-server x-forwarded-scheme x-forwarded-ssl x-original-url x-rewrite-url "
+    b"x-real-ip x-client-ip x-cluster-client-ip true-client-ip via "
+    b"x-http-method-override x-http-method x-method-override"
+).split()
+_INNER_PREFIXES = (
+    b"x-scopegate-",
+    b"x-middleware-",
+    b"x-nextjs-",
+    b"x-invoke-",
+    b"x-matched-path",
+    b"x-now-route-matches",
+    b"x-isr",
+    b"x-prerender-",
+    b"x-vercel-",
+)
+"""Names by which this gateway, Next.js and its hosts talk to themselves (CVE-2025-29927: `x-middleware-subrequest`)."""
+
+_NOTE, _CUT, _NOTE_AND_CUT = 1, 2, 3
+_REQUEST_RULES: Mapping[bytes, int] = dict.fromkeys([*_HOP_BY_HOP, *_OURS_IN_REQUESTS], _NOTE_AND_CUT) | dict.fromkeys(
+    [b"authorization", b"cookie", b"content-type", b"accept"], _NOTE
+)
+_RESPONSE_RULES: Mapping[bytes, int] = (
+    dict.fromkeys([*_HOP_BY_HOP, b"content-length"], _NOTE_AND_CUT)
+    | dict.fromkeys([b"server", b"x-request-id", b"x-powered-by", b"alt-svc"], _CUT)
+    | dict.fromkeys([b"date", b"via"], _NOTE)
+)
+_NONE: tuple[bytes, ...] = ()
+_REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,128}")
+_TOKENS_THAT_NEED_NO_CUT = frozenset([b"close", b"keep-alive", b"upgrade", b"te", b"http2-settings", b""])
+
+
+class Noted:
+    """One pass over a message's fields. `passed` are the lines that go on; `noted` holds the values that were asked
+    after, by name; `length` is the body's length in bytes, or CHUNKED, or UNTIL_EOF; `tokens` are Connection's."""
+
+    __slots__ = ("length", "noted", "passed", "tokens")
+
+    def __init__(self, fields: Fields, rules: Mapping[bytes, int]) -> None:
+        passed: list[bytes] = []
+        noted: dict[bytes, list[bytes]] = {}
+        for name, value in fields:
+            rule = rules.get(name)
+            if rule is None:
+                passed.append(b"%b: %b\r\n" % (name, value))
+                continue
+            if rule != _CUT:
+                noted.setdefault(name, []).append(value)
+            if rule == _NOTE:
+                passed.append(b"%b: %b\r\n" % (name, value))
+        self.passed = passed
+        self.noted = noted
+        self.length = 0
+        self.tokens = _list_of(noted[b"connection"]) if b"connection" in noted else _NONE
+
+    def get(self, name: bytes) -> Sequence[bytes]:
+        return self.noted.get(name, _NONE)
+
+    def has(self, name: bytes) -> bool:
+        """Whether a field of this name goes on."""
+        return any(line.startswith(name + b":") for line in self.passed)
+
+    def cut_nominated(self) -> None:
+        """Remove the fields that Connection names as its own."""
+        if self.tokens and not _TOKENS_THAT_NEED_NO_CUT.issuperset(self.tokens):
+            prefixes = tuple(token + b":" for token in self.tokens if token)
+            self.passed = [line for line in self.passed if not line.startswith(prefixes)]
+
+
+def _list_of(values: Sequence[bytes]) -> tuple[bytes, ...]:
+    return tuple(token.strip(b" \t").lower() for value in values for token in value.split(b","))
+
+
+def read_request(fields: Fields, version: str) -> Noted | Refusal:
+    """What a request's fields say, or why they cannot be trusted to mean one thing."""
+    notes = Noted(fields, _REQUEST_RULES)
+    noted = notes.noted
+    if b"transfer-encoding" in noted or b"content-length" in noted:
+        length = _request_length(noted, version)
+        if isinstance(length, Refusal):
+            return length
+        notes.length = length
+    if b"expect" in noted and [value.lower() for value in noted[b"expect"]] != [b"100-continue"]:
+        return Refusal(417, "expectation_failed", "The only expectation understood is 100-continue.", close=True)
+    notes.passed = [line for line in notes.passed if not line.startswith(_INNER_PREFIXES)]
+    notes.cut_nominated()
+    return notes
+
+
+def _bad_framing(detail: str) -> Refusal:
+    return Refusal(400, "bad_framing", detail, close=True)
+
+
+def _request_length(noted: Mapping[bytes, list[bytes]], version: str) -> int | Refusal:
+    if b"transfer-encoding" in noted:
+        if b"content-length" in noted:
+            return _bad_framing("Content-Length and Transfer-Encoding exclude each other.")
+        if version != "1.1":
+            return _bad_framing("Transfer-Encoding needs HTTP/1.1.")
+        if [value.lower() for value in noted[b"transfer-encoding"]] != [b"chunked"]:
+            return _bad_framing("The only transfer coding understood is chunked.")
+        return CHUNKED
+    values = noted[b"content-length"]
+    if len(values) != 1 or not values[0].isdigit() or len(values[0]) > 15:
+        return _bad_framing("Content-Length must be one decimal number.")
+    return int(values[0])
+
+
+def is_persistent(notes: Noted, version: str) -> bool:
+    """Whether the connection may serve another exchange (RFC 9112 section 9.3). HTTP/1.0 peers get one."""
+    return version == "1.1" and b"close" not in notes.tokens
+
+
+def request_id(notes: Noted, fresh: bytes) -> bytes:
+    """The client's own request id when there is one well-formed value (1 to 128 of `A-Za-z0-9._-`), else `fresh`."""
+    given = notes.noted.get(b"x-request-id")
+    return given[0] if given and len(given) == 1 and _REQUEST_ID.fullmatch(given[0]) else fresh
+
+
+def request_head(
+    target: Target,
+    notes: Noted,
+    *,
+    address: bytes,
+    chain: bytes,
+    scheme: bytes,
+    request_id: bytes,
+    identity: bytes = b"",
+) -> bytes:
+    """The head that goes upstream, framing included. `address` is the client's, `chain` the X-Forwarded-For to send
+    (ending in the peer that we saw), `identity` ready-made field lines."""
+    length = notes.length
+    method = target.method
+    if length == CHUNKED:
+        framing = b"transfer-encoding: chunked\r\n"
+    elif length or method in ("POST", "PUT", "PATCH"):
+        framing = b"content-length: %d\r\n" % length
+    else:
+        framing = b""
+    host = target.host.encode()
+    via = b", ".join([*notes.noted[b"via"], VIA]) if b"via" in notes.noted else VIA
+    return (
+        b"%b %b HTTP/1.1\r\nhost: %b\r\n%b%b%bx-real-ip: %b\r\nx-forwarded-for: %b\r\n"
+        b"x-forwarded-proto: %b\r\nx-forwarded-host: %b\r\nx-request-id: %b\r\nvia: %b\r\n\r\n"
+    ) % (
+        method.encode(),
+        target.raw,
+        host,
+        b"".join(notes.passed),
+        framing,
+        identity,
+        address,
+        chain,
+        scheme,
+        host,
+        request_id,
+        via,
+    )
+
+
+class BadAnswerError(ValueError):
+    """The upstream's answer does not mean one thing."""
+
+
+def read_response(fields: Fields, status: int, method: str) -> Noted:
+    """What an answer's fields say. Raises BadAnswerError when its framing is ambiguous (RFC 9112 section 6.3)."""
+    notes = Noted(fields, _RESPONSE_RULES)
+    noted = notes.noted
+    declared = _response_length(noted)
+    if method == "HEAD" or status in (204, 304):
+        notes.length = 0
+        if declared >= 0 and b"content-length" in noted and status != 204:
+            notes.passed.append(b"content-length: %d\r\n" % declared)
+    else:
+        notes.length = declared
+    notes.cut_nominated()
+    return notes
+
+
+def _response_length(noted: Mapping[bytes, list[bytes]]) -> int:
+    if b"transfer-encoding" in noted:
+        if b"content-length" in noted or [v.lower() for v in noted[b"transfer-encoding"]] != [b"chunked"]:
+            raise BadAnswerError("ambiguous transfer-encoding")
+        return CHUNKED
+    values = noted.get(b"content-length")
+    if values is None:
+        return UNTIL_EOF
+    if len(set(values)) != 1 or not values[0].isdigit() or len(values[0]) > 15:
+        raise BadAnswerError("bad content-length")
+    return int(values[0])
+
+
+def _status_line(status: int) -> bytes:
+    try:
+        phrase = HTTPStatus(status).phrase
+    except ValueError:
+        phrase = ""
+    return f"HTTP/1.1 {status} {phrase}\r\n".encode()
+
+
+STATUS_LINES: Mapping[int, bytes] = {status: _status_line(status) for status in range(100, 1000)}

@@ -1,0 +1,62 @@
+"""The access log: one JSON line per request, in the shape of `logs.JsonLines`, written in batches.
+
+Every field is made by us or judged before (the path is canonical, the id well-formed): nothing of the client's text
+can break a line, and the query is left out since it may carry credentials.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from typing import TextIO
+
+from scopegate.logs import timestamp
+
+_FLUSH_AT = 256
+
+
+class AccessLog:
+    """`now_s` gives Unix seconds. Lines wait until `flush`, or until 256 have gathered."""
+
+    def __init__(self, now_s: Callable[[], float], stream: TextIO | None = None) -> None:
+        self._now_s = now_s
+        self._stream = stream or sys.stderr
+        self._lines: list[str] = []
+        self._second = 0
+        self._stamp = ""
+
+    def write(
+        self,
+        request_id: bytes,
+        client: str,
+        method: str,
+        path: str,
+        route: str,
+        status: int,
+        bytes_in: int,
+        bytes_out: int,
+        seconds: float,
+        note: str,
+    ) -> None:
+        """`note` is the refusal's code, the upstream error's kind, or empty."""
+        if '"' in path or "\\" in path:
+            path = json.dumps(path)[1:-1]
+        now_s = self._now_s()
+        if int(now_s) != self._second:
+            self._second = int(now_s)
+            self._stamp = timestamp(self._second)[:20]
+        self._lines.append(
+            f'{{"ts":"{self._stamp}{int(now_s * 1000) % 1000:03d}Z","level":"info","source":"gateway",'
+            f'"event":"request","request_id":"{request_id.decode()}","client":"{client}","method":"{method}",'
+            f'"path":"{path}","route":"{route}","status":{status},"bytes_in":{bytes_in},"bytes_out":{bytes_out},'
+            f'"seconds":{seconds:.6f},"note":"{note}"}}\n'
+        )
+        if len(self._lines) >= _FLUSH_AT:
+            self.flush()
+
+    def flush(self) -> None:
+        if self._lines:
+            lines, self._lines = self._lines, []
+            self._stream.write("".join(lines))
+            self._stream.flush()

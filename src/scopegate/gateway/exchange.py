@@ -1,0 +1,536 @@
+"""One proxied exchange: the record that every step of the pipeline reads and completes, and what the connections on
+both sides tell it once it is forwarded.
+
+A step returns None to go on, a Refusal to end there, or a Pending to wait; nothing else can stop a request, and every
+request leaves through `Exchange.finish`. No task is made for a request that need not wait: the connection on either
+side calls the exchange back.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable, Iterator
+from typing import TYPE_CHECKING, Any, Protocol
+
+from scopegate import logs
+from scopegate.edge import headers
+from scopegate.edge.framing import LAST_CHUNK, as_chunk
+from scopegate.edge.headers import CHUNKED, STATUS_LINES, UNTIL_EOF, Noted
+from scopegate.edge.verdict import Caller, Refusal, RequestHead, Target
+from scopegate.errors import UpstreamError
+from scopegate.gateway import responses
+from scopegate.gateway.ruleset import RoutePlan, Ruleset
+from scopegate.gateway.upstream import Server, UpstreamConnection
+from scopegate.limits.window import Spent
+from scopegate.metrics import NO_ROUTE, UPSTREAM_ERRORS
+
+if TYPE_CHECKING:
+    from scopegate.gateway.app import Gateway
+    from scopegate.gateway.intake import OrderInHand
+
+HOLD_BYTES = 1024 * 1024
+"""A chunked body is held back up to this size, so that one over its limit never reaches the app."""
+
+MIN_BODY_BYTES_PER_S = 240
+"""Slower than this in the long run is an attack or a dead line (Kestrel's figure)."""
+
+_log = logs.get("pipeline")
+
+
+class Client(Protocol):
+    """What an exchange asks of the connection it came in on."""
+
+    peer: str
+
+    def write(self, data: bytes) -> None: ...
+
+    def open_body(self, length: int, *, expects_continue: bool) -> None:
+        """A body is announced: `length` bytes, or CHUNKED."""
+        ...
+
+    def read_body(self) -> None:
+        """Begin (or go on) to hand the request's body to `Exchange.on_body`."""
+        ...
+
+    def pause_body(self, paused: bool) -> None: ...
+
+    def wait_until(self, seconds: float | None) -> None:
+        """`Exchange.on_deadline` is called that many seconds from now unless something else is set before."""
+        ...
+
+    def exchange_done(self, *, reusable: bool, linger: bool) -> None:
+        """The answer is written. `linger`: the client may still be sending what nobody will read."""
+        ...
+
+    def abort(self) -> None:
+        """Break the connection: the client must not take what it got for a complete answer."""
+        ...
+
+
+class Pending:
+    """A step that waits. `then` is called with the finished future and decides how to go on."""
+
+    __slots__ = ("future", "then")
+
+    def __init__(self, future: asyncio.Future[Any], then: Callable[[Exchange, asyncio.Future[Any]], Outcome]) -> None:
+        self.future = future
+        self.then = then
+
+
+Outcome = Refusal | Pending | None
+Step = Callable[["Exchange"], Outcome]
+
+
+class Exchange:
+    """One request and its answer. The record that every step reads and completes."""
+
+    head: RequestHead
+    notes: Noted
+    target: Target
+    chain: bytes
+    scheme: bytes
+    again: Step
+    upstream_started_s: float
+
+    __slots__ = (
+        "_answer_length",
+        "_held",
+        "_held_bytes",
+        "_pending",
+        "_steps",
+        "_waits_for_body",
+        "again",
+        "answer_begun",
+        "body_done",
+        "bytes_in",
+        "bytes_out",
+        "caller",
+        "chain",
+        "client",
+        "finished",
+        "gate",
+        "head",
+        "identity",
+        "keep_alive",
+        "method",
+        "notes",
+        "order",
+        "path",
+        "plan",
+        "request_id",
+        "retried",
+        "rules",
+        "scheme",
+        "spent",
+        "started_s",
+        "status",
+        "target",
+        "tried",
+        "upstream",
+        "upstream_started_s",
+    )
+
+    def __init__(self, gate: Gateway, client: Client, started_s: float) -> None:
+        self.gate = gate
+        self.rules: Ruleset = gate.rules
+        self.client = client
+        self.started_s = started_s
+        self.method = ""
+        self.path = ""
+        self.request_id = gate.next_request_id()
+        self.plan: RoutePlan | None = None
+        self.spent: Spent | None = None
+        self.order: OrderInHand | None = None
+        self.caller = _NOBODY
+        self.identity = b""
+        self.keep_alive = False
+        self.body_done = True
+        self.bytes_in = 0
+        self.bytes_out = 0
+        self.status = 0
+        self.answer_begun = False
+        self.finished = False
+        self.retried = False
+        self.upstream: UpstreamConnection | None = None
+        self.tried: frozenset[Server] = frozenset()
+        self._held: list[bytes] = []
+        self._held_bytes = 0
+        self._waits_for_body: asyncio.Future[None] | None = None
+        self._pending: Pending | None = None
+        self._steps: Iterator[Step] = iter(())
+        gate.in_flight += 1
+
+    # ── running the steps ───────────────────────────────────────────────────────────────────────────────────────────
+
+    def begin(self, head: RequestHead, steps: Iterable[Step]) -> None:
+        """The head is in: run the pipeline as far as it goes without waiting."""
+        self.head = head
+        self._steps = iter(steps)
+        self._advance()
+
+    def _advance(self) -> None:
+        for step in self._steps:
+            outcome = step(self)
+            if outcome is not None:
+                self._take(outcome)
+                return
+
+    def _take(self, outcome: Refusal | Pending) -> None:
+        if isinstance(outcome, Refusal):
+            self.refuse(outcome)
+            return
+        self._pending = outcome
+        outcome.future.add_done_callback(self._resume)
+
+    def wait_for(self, future: asyncio.Future[Any], then: Callable[[Exchange, asyncio.Future[Any]], Outcome]) -> None:
+        """Outside the steps: `then` goes on when the future is done."""
+        self._take(Pending(future, then))
+
+    def _resume(self, future: asyncio.Future[Any]) -> None:
+        pending, self._pending = self._pending, None
+        if self.finished or pending is None:
+            _return_unused(future)
+            return
+        try:
+            outcome = pending.then(self, future)
+        except Exception as bug:
+            _log.error("request.bug", exc=bug, request_id=self.request_id.decode())
+            outcome = Refusal(500, "internal", "Something went wrong in the gateway.", close=True)
+        if outcome is None:
+            self._advance()
+        else:
+            self._take(outcome)
+
+    # ── the request's body ──────────────────────────────────────────────────────────────────────────────────────────
+
+    def on_body(self, payload: bytes, done: bool) -> None:
+        """A piece of the request's body, unframed, in order."""
+        if self.finished:
+            return
+        self.bytes_in += len(payload)
+        self.body_done = done
+        if self.plan is not None and self.bytes_in > self.plan.max_body_bytes:
+            self.refuse_or_break(too_large(self.plan))
+        elif not done and self._is_too_slow():
+            self.on_deadline()
+        elif self.upstream is not None:
+            self.upstream.send(self._framed(payload, done), done)
+            self._wait_for_what_is_next()
+        else:
+            self._hold(payload)
+
+    def _is_too_slow(self) -> bool:
+        """A body may trickle for a while, but has to come at a minimum rate in the long run."""
+        excess_s = self.gate.loop.time() - self.started_s - self.rules.timeouts.body_idle_s
+        return excess_s > 0 and self.bytes_in < excess_s * MIN_BODY_BYTES_PER_S
+
+    def _hold(self, payload: bytes) -> None:
+        if payload:
+            self._held.append(payload)
+            self._held_bytes += len(payload)
+            self.gate.held_bytes += len(payload)
+        waiting = self._waits_for_body
+        if waiting is not None and not self.body_done:
+            self.client.wait_until(self.rules.timeouts.body_idle_s)
+        if waiting is not None and not waiting.done() and (self.body_done or not self._may_hold_more()):
+            self.client.pause_body(True)
+            waiting.set_result(None)
+        elif not self.body_done and waiting is None:
+            self.client.pause_body(True)
+
+    def _may_hold_more(self) -> bool:
+        return self.order is not None or (
+            self._held_bytes < HOLD_BYTES and self.gate.held_bytes < self.gate.max_held_bytes
+        )
+
+    def hold_body(self) -> asyncio.Future[None]:
+        """Gather the body here before the app hears of the request: all of it, or as much as may be held."""
+        self._waits_for_body = self.gate.loop.create_future()
+        self.client.wait_until(self.rules.timeouts.body_idle_s)
+        self.client.read_body()
+        return self._waits_for_body
+
+    def held(self) -> bytes:
+        return self._held[0] if len(self._held) == 1 else b"".join(self._held)
+
+    def drop_held(self) -> bytes:
+        held = self.held()
+        self.gate.held_bytes -= self._held_bytes
+        self._held = []
+        self._held_bytes = 0
+        self._waits_for_body = None
+        return held
+
+    def _framed(self, payload: bytes, done: bool) -> bytes:
+        if self.notes.length != CHUNKED:
+            return payload
+        framed = as_chunk(payload) if payload else b""
+        return framed + LAST_CHUNK if done else framed
+
+    # ── the app's side ──────────────────────────────────────────────────────────────────────────────────────────────
+
+    def use(self, connection: UpstreamConnection) -> None:
+        """Send the request on this connection."""
+        plan, notes = self.plan, self.notes
+        assert plan is not None
+        if notes.length and not self.body_done and not self._held:
+            self.client.read_body()  # what has come with the head goes out with it
+            if self.finished:
+                connection.give_back()
+                return
+        if notes.length == CHUNKED and self.body_done:
+            notes.length = self._held_bytes
+        head = headers.request_head(
+            self.target,
+            notes,
+            address=self.caller.address.encode(),
+            chain=self.chain,
+            scheme=self.scheme,
+            request_id=self.request_id,
+            identity=self.identity,
+        )
+        retryable = self.method in _SAFE and not self._held and self.body_done
+        data = head + self._framed(self.drop_held(), self.body_done) if notes.length else head
+        self.upstream = connection
+        self.retried = self.retried or not (connection.reused and retryable)
+        self.upstream_started_s = self.gate.loop.time()
+        connection.start(self, self.method, data, self.body_done)
+        self._wait_for_what_is_next()
+        if not self.body_done:
+            self.client.pause_body(False)
+            self.client.read_body()
+
+    def _wait_for_what_is_next(self) -> None:
+        timeouts = self.rules.timeouts
+        plan = self.plan
+        assert plan is not None
+        if not self.body_done:
+            self.client.wait_until(timeouts.body_idle_s)
+        elif self.answer_begun:
+            self.client.wait_until(plan.route.upstream.timeouts.idle_s)
+        else:
+            self.client.wait_until(plan.route.upstream.timeouts.response_s)
+
+    def on_upstream_paused(self, paused: bool) -> None:
+        self.client.pause_body(paused)
+
+    def on_client_paused(self, paused: bool) -> None:
+        """The client reads slower than the app answers (True), or catches up (False)."""
+        if self.upstream is not None:
+            self.upstream.pause(paused)
+
+    def on_answer(self, status: int, notes: Noted, payload: bytes, done: bool) -> None:
+        """The app's answer has begun, and with `done` it is all there."""
+        plan = self.plan
+        assert plan is not None
+        plan.upstream_latencies.observe(self.gate.loop.time() - self.upstream_started_s)
+        if done:
+            self.upstream = None
+        if self.order is not None:
+            self.order.on_answer(status, notes, payload, done)
+            if self.order.collecting:
+                self._wait_for_what_is_next()
+                return
+        self.send_answer(status, notes, payload, done)
+
+    def on_answer_body(self, payload: bytes, done: bool) -> None:
+        if done:
+            self.upstream = None
+        if self.order is not None and self.order.collecting:
+            self.order.on_answer_body(payload, done)
+            return
+        self._send_body(payload, done)
+
+    def on_upstream_error(self, error: UpstreamError) -> None:
+        plan, connection, self.upstream = self.plan, self.upstream, None
+        assert plan is not None
+        UPSTREAM_ERRORS.labels(plan.route.upstream.name, error.kind).inc()
+        if not self.retried and error.kind == "reset" and connection is not None and not connection.answered:
+            # a kept-alive connection that the app had already closed (RFC 9112 9.3.1): safe requests get one more try
+            self.retried = True
+            outcome = self.again(self)
+            if outcome is not None:
+                self._take(outcome)
+            return
+        if self.order is not None:
+            self.order.on_upstream_error(error)
+        self.fail(error)
+
+    def fail(self, error: UpstreamError) -> None:
+        """The app gave no (whole) answer."""
+        if self.answer_begun:
+            self._break(error.kind)
+            return
+        self.refuse(refusal_for(error))
+
+    # ── the answer ──────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def send_answer(self, status: int, notes: Noted, payload: bytes, done: bool) -> None:
+        """Head and first bytes of the app's answer, to the client."""
+        self.status = status
+        self.answer_begun = True
+        length = notes.length
+        if length < 0 and done:
+            length = len(payload)
+        if not self.body_done or self.gate.draining:
+            self.keep_alive = False
+        if length < 0 and self.head.version != "1.1":
+            self.keep_alive = False
+            length = UNTIL_EOF
+        elif length < 0:
+            length = CHUNKED
+        self._answer_length = length
+        head = self._answer_head(status, notes, length)
+        self.bytes_out += len(payload)
+        self.client.write(head + self._framed_answer(payload, done) if payload else head)
+        if done:
+            self.finish()
+        else:
+            self._wait_for_what_is_next()
+
+    def _answer_head(self, status: int, notes: Noted, length: int) -> bytes:
+        lines = [STATUS_LINES[status], *notes.passed]
+        if b"date" not in notes.noted:
+            lines.append(b"date: %b\r\n" % self.gate.http_date())
+        if length == CHUNKED:
+            lines.append(b"transfer-encoding: chunked\r\n")
+        elif length > 0 or (length == 0 and self.method != "HEAD" and status not in (204, 304)):
+            lines.append(b"content-length: %d\r\n" % length)
+        if self.spent is not None:
+            lines.append(responses.limit_fields(self.spent, self.gate.now_s()))
+        if not self.keep_alive:
+            lines.append(b"connection: close\r\n")
+        lines.append(b"x-request-id: %b\r\nvia: 1.1 scopegate\r\n\r\n" % self.request_id)
+        return b"".join(lines)
+
+    def _framed_answer(self, payload: bytes, done: bool) -> bytes:
+        if self._answer_length != CHUNKED:
+            return payload
+        framed = as_chunk(payload) if payload else b""
+        return framed + LAST_CHUNK if done else framed
+
+    def _send_body(self, payload: bytes, done: bool) -> None:
+        self.bytes_out += len(payload)
+        data = self._framed_answer(payload, done)
+        if data:
+            self.client.write(data)
+        if done:
+            self.finish()
+        else:
+            self._wait_for_what_is_next()
+
+    def refuse(self, refusal: Refusal) -> None:
+        """Answer by ourselves. The app's connection, if there is one, is dropped."""
+        if self.finished:
+            return
+        self._drop_upstream()
+        plan = self.plan
+        tally = plan.tally if plan is not None else self.rules.stray
+        tally.refuse(refusal.code)
+        if refusal.close or not self.body_done or self.gate.draining:
+            self.keep_alive = False
+        if not self.keep_alive and not refusal.close:
+            refusal = Refusal(refusal.status, refusal.code, refusal.detail, refusal.fields, close=True)
+        self.status = refusal.status
+        notes = getattr(self, "notes", None)
+        now_s = self.gate.now_s()
+        data = responses.answer(
+            refusal,
+            self.request_id,
+            page=notes is not None and responses.wants_page(notes.get(b"accept")),
+            now_s=now_s,
+            extra=responses.limit_fields(self.spent, now_s) if self.spent is not None else b"",
+            bodiless=self.method == "HEAD",
+        )
+        self.client.write(data)
+        self.finish(refusal.code)
+
+    # ── the ways out ────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def finish(self, note: str = "") -> None:
+        """The one exit: count, log, and let the connection go on."""
+        if self.finished:
+            return
+        self.finished = True
+        gate, plan = self.gate, self.plan
+        gate.in_flight -= 1
+        if self._held_bytes:
+            self.drop_held()
+        seconds = gate.loop.time() - self.started_s
+        tally = plan.tally if plan is not None else self.rules.stray
+        tally.count(self.status, seconds, self.bytes_in, self.bytes_out)
+        gate.access.write(
+            self.request_id,
+            self.caller.address or self.client.peer,
+            self.method,
+            self.path,
+            plan.name if plan is not None else NO_ROUTE,
+            self.status,
+            self.bytes_in,
+            self.bytes_out,
+            seconds,
+            note,
+        )
+        self.client.exchange_done(reusable=self.keep_alive and self.body_done, linger=bool(note))
+
+    def on_deadline(self) -> None:
+        """Nothing moved for as long as the policy allows."""
+        if not self.body_done:
+            self.refuse_or_break(Refusal(408, "body_timeout", "The request's body came too slowly.", close=True))
+        else:
+            if self.plan is not None:
+                UPSTREAM_ERRORS.labels(self.plan.route.upstream.name, "timeout").inc()
+            error = UpstreamError("timeout")
+            if self.order is not None:
+                self.order.on_upstream_error(error)
+            self.refuse_or_break(refusal_for(error))
+
+    def refuse_or_break(self, refusal: Refusal) -> None:
+        if self.answer_begun:
+            self._break(refusal.code)
+        else:
+            self.refuse(refusal)
+
+    def _break(self, note: str) -> None:
+        self._drop_upstream()
+        self.client.abort()
+        self.keep_alive = False
+        self.finish(note)
+
+    def on_client_gone(self) -> None:
+        """The visitor left. An order under way goes on without them; anything else is dropped."""
+        if self.finished:
+            return
+        if self.order is not None and self.order.goes_on_alone():
+            return
+        self._drop_upstream()
+        if self._pending is not None:
+            self._pending.future.cancel()
+        self.status = self.status or 499
+        self.finish("client_gone")
+
+    def _drop_upstream(self) -> None:
+        connection, self.upstream = self.upstream, None
+        if connection is not None:
+            connection.abort()
+
+
+def _return_unused(future: asyncio.Future[Any]) -> None:
+    """A connection that came too late goes back to its pool."""
+    if not future.cancelled() and future.exception() is None and isinstance(future.result(), UpstreamConnection):
+        future.result().give_back()
+
+
+_NOBODY = Caller("", "")
+_SAFE = frozenset(["GET", "HEAD", "OPTIONS"])
+
+
+def too_large(plan: RoutePlan) -> Refusal:
+    return Refusal(413, "body_too_large", f"The body may have at most {plan.max_body_bytes} bytes here.", close=True)
+
+
+def refusal_for(error: UpstreamError) -> Refusal:
+    """How an outage of the app looks to the client."""
+    if error.kind == "timeout":
+        return Refusal(504, "upstream_timeout", "The app did not answer in time.")
+    return Refusal(502, f"upstream_{error.kind}", "The app cannot be reached or gave no valid answer.")

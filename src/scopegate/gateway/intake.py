@@ -1,0 +1,264 @@
+"""Lead orders: what a route with `offload` does besides proxying.
+
+The order is in the outbox before the request goes on, and settled with the app's answer before the client gets it:
+accepted leads become a job, in the same transaction. While the database is away the lead still reaches the app; its
+order waits here, in memory and bounded, until the database is back. Called by the pipeline; owns no request.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable
+from typing import TYPE_CHECKING, Any
+
+from scopegate import logs, metrics
+from scopegate.clock import Clock
+from scopegate.edge.headers import Noted
+from scopegate.edge.verdict import Refusal
+from scopegate.errors import StoreError, StoreUnavailable, UpstreamError
+from scopegate.gateway.exchange import Exchange, Pending
+from scopegate.leads.intake import Unreadable, parse_body, read_lead
+from scopegate.leads.job import Lead, LeadOrder, OrderState
+from scopegate.policy.policy import Offload
+from scopegate.stores.ports import Messenger, Outbox
+from scopegate.types import Json
+
+if TYPE_CHECKING:
+    from scopegate.gateway.exchange import Outcome
+
+MAX_ANSWER_BYTES = 1024 * 1024
+MAX_UNRECORDED = 10_000
+STORE_PATIENCE_S = 2.0
+RETRY_EVERY_S = 2.0
+_log = logs.get("intake")
+
+Settlement = tuple[LeadOrder, OrderState, int | None, Lead | None]
+
+
+class Intake:
+    """Writes orders down and settles them. One per gateway process."""
+
+    def __init__(self, outbox: Outbox, messenger: Messenger, clock: Clock) -> None:
+        self._outbox = outbox
+        self._messenger = messenger
+        self._clock = clock
+        self._unrecorded: deque[Settlement] = deque()
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._retrying: asyncio.Task[None] | None = None
+
+    def begin(self, x: Exchange, offload: Offload) -> Outcome:
+        """A pipeline step: gather the body, write the order, go on."""
+        if len(self._unrecorded) >= MAX_UNRECORDED:
+            return Refusal(503, "intake_full", "Leads cannot be taken right now.", ((b"retry-after", b"30"),))
+        x.order = OrderInHand(self, x, offload)
+        if x.body_done:
+            return x.order.record()
+        return Pending(x.hold_body(), _body_is_here)
+
+    async def put(self, order: LeadOrder) -> None:
+        """As durable as can be had: an order the database does not take is settled all the same, later."""
+        try:
+            async with asyncio.timeout(STORE_PATIENCE_S):
+                await self._outbox.put(order)
+        except (StoreError, TimeoutError) as error:
+            _log.error("order.not_recorded", order_id=order.order_id, request_id=order.request_id, reason=str(error))
+
+    async def settle(self, order: LeadOrder, state: OrderState, status: int | None, lead: Lead | None) -> None:
+        """Close the order. What the database does not take now it gets later; the client does not wait for that."""
+        try:
+            async with asyncio.timeout(STORE_PATIENCE_S):
+                await self._settle_now((order, state, status, lead))
+        except (StoreError, TimeoutError) as error:
+            _log.error("order.not_settled", order_id=order.order_id, state=state, reason=str(error))
+            self._keep((order, state, status, lead))
+
+    async def _settle_now(self, settlement: Settlement) -> None:
+        order, state, status, lead = settlement
+        job = await self._outbox.settle(order, state, status, lead)
+        if job is None:
+            return
+        _log.info(
+            "order.accepted", order_id=order.order_id, job_id=job.job_id, lead_id=job.lead.lead_id,
+            request_id=order.request_id,
+        )  # fmt: skip
+        self.run(self._wake(job.job_id))
+
+    async def _wake(self, job_id: str) -> None:
+        try:
+            await self._messenger.wake(job_id)
+        except StoreUnavailable as error:
+            _log.warning("job.not_announced", job_id=job_id, reason=str(error))  # the worker's sweep finds it
+
+    def run(self, work: Awaitable[None]) -> asyncio.Task[None]:
+        """Do it beside the request; a stop waits for it."""
+        task = asyncio.ensure_future(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+    # ── orders the database has not taken ───────────────────────────────────────────────────────────────────────────
+
+    def _keep(self, settlement: Settlement) -> None:
+        self._unrecorded.append(settlement)
+        metrics.ORDERS_UNRECORDED.set(len(self._unrecorded))
+        if self._retrying is None or self._retrying.done():
+            self._retrying = asyncio.ensure_future(self._retry())
+
+    async def _retry(self) -> None:
+        while self._unrecorded:
+            await self._clock.sleep(RETRY_EVERY_S)
+            await self._drain()
+
+    async def _drain(self) -> None:
+        """Settle what waits, oldest first, until the database refuses again."""
+        while self._unrecorded:
+            try:
+                async with asyncio.timeout(STORE_PATIENCE_S):
+                    await self._settle_now(self._unrecorded[0])
+            except (StoreError, TimeoutError):
+                return
+            self._unrecorded.popleft()
+            metrics.ORDERS_UNRECORDED.set(len(self._unrecorded))
+
+    async def close(self) -> None:
+        """Finish what is under way; what the database still does not take is named in the log, one line each."""
+        if self._retrying is not None:
+            self._retrying.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._drain()
+        for order, state, _status, lead in self._unrecorded:
+            _log.error(
+                "order.lost", order_id=order.order_id, state=state, lead_id=lead.lead_id if lead else None,
+                request_id=order.request_id,
+            )  # fmt: skip
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._messenger.close()
+
+
+class OrderInHand:
+    """One lead on its way through the gateway. `collecting`: the app's answer is held back until it is settled."""
+
+    def __init__(self, intake: Intake, x: Exchange, offload: Offload) -> None:
+        self._intake = intake
+        self._x = x
+        self._offload = offload
+        self._order: LeadOrder | None = None
+        self._status = 0
+        self._notes: Noted | None = None
+        self._parts: list[bytes] = []
+        self._size = 0
+        self.collecting = False
+
+    def record(self) -> Pending:
+        """The body is complete: write the order."""
+        x = self._x
+        x.notes.passed = [line for line in x.notes.passed if not line.lower().startswith(b"accept-encoding:")]
+        x.notes.passed.append(b"accept-encoding: identity\r\n")  # the answer has to be read here
+        self._order = LeadOrder(
+            order_id=f"ord_{x.gate.next_request_id().decode()}",
+            offload=self._offload.name,
+            route=x.plan.name if x.plan is not None else "",
+            request_id=x.request_id.decode(),
+            received_ms=x.gate.now_ms(),
+            request=_json_or_none(x.held()),
+        )
+        return Pending(self._intake.run(self._intake.put(self._order)), _go_on)
+
+    def on_answer(self, status: int, notes: Noted, payload: bytes, done: bool) -> None:
+        """The app has spoken. Only an answer that may hold a lead is held back."""
+        self._status, self._notes = status, notes
+        if status not in self._offload.when_status:
+            self._settle_beside(OrderState.REFUSED, "refused")
+            return
+        self.collecting = True
+        self.on_answer_body(payload, done)
+
+    def on_answer_body(self, payload: bytes, done: bool) -> None:
+        self._parts.append(payload)
+        self._size += len(payload)
+        if done:
+            self._settle_first()
+        elif self._size > MAX_ANSWER_BYTES:
+            self._let_through()
+
+    def _settle_first(self) -> None:
+        lead = self._lead(b"".join(self._parts))
+        assert self._order is not None
+        work = self._intake.settle(self._order, OrderState.ACCEPTED, self._status, lead)
+        self._x.wait_for(self._intake.run(work), _answer)
+
+    def answer(self) -> None:
+        """The order is settled: the client gets what the app said."""
+        self.collecting = False
+        assert self._notes is not None
+        self._x.send_answer(self._status, self._notes, b"".join(self._parts), True)
+
+    def _let_through(self) -> None:
+        """Too large to be read: the client gets it as it comes, the order is kept without a job."""
+        self.collecting = False
+        assert self._notes is not None
+        self._unreadable("the answer is too large")
+        self._settle_beside(OrderState.ACCEPTED, "unreadable")
+        self._x.send_answer(self._status, self._notes, b"".join(self._parts), False)
+
+    def _lead(self, body: bytes) -> Lead | None:
+        assert self._order is not None
+        assert self._notes is not None
+        found: Lead | Unreadable
+        if self._notes.has(b"content-encoding"):
+            found = Unreadable("the answer is compressed")
+        else:
+            found = read_lead(self._offload, self._order.request, _json_or_none(body))
+        if isinstance(found, Unreadable):
+            self._unreadable(found.reason)
+            metrics.ORDERS.labels(self._offload.name, "unreadable").inc()
+            return None
+        metrics.ORDERS.labels(self._offload.name, "accepted").inc()
+        return found
+
+    def _unreadable(self, reason: str) -> None:
+        _log.error(
+            "order.unreadable", offload=self._offload.name, request_id=self._x.request_id.decode(), reason=reason
+        )
+
+    def on_upstream_error(self, error: UpstreamError) -> None:
+        """No answer: an order the app may have seen is unknown, one it cannot have seen is dropped."""
+        if error.sent:
+            self._settle_beside(OrderState.UNKNOWN, "unknown")
+        else:
+            self._settle_beside(OrderState.REFUSED, "refused")
+
+    def goes_on_alone(self) -> bool:
+        """The visitor left: a lead that has arrived whole is delivered all the same."""
+        return self._order is not None
+
+    def _settle_beside(self, state: OrderState, outcome: str) -> None:
+        if self._order is not None:
+            metrics.ORDERS.labels(self._offload.name, outcome).inc()
+            self._intake.run(self._intake.settle(self._order, state, self._status or None, None))
+
+
+def _json_or_none(body: bytes) -> Json:
+    try:
+        return parse_body(body)
+    except ValueError:
+        return None
+
+
+def _body_is_here(x: Exchange, future: asyncio.Future[None]) -> Outcome:
+    future.result()
+    assert x.order is not None
+    return x.order.record()
+
+
+def _go_on(_x: Exchange, future: asyncio.Future[None]) -> Outcome:
+    future.result()
+    return None
+
+
+def _answer(x: Exchange, future: asyncio.Future[None]) -> Outcome:
+    future.result()
+    assert x.order is not None
+    x.order.answer()
+    return None

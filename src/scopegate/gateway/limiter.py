@@ -1,0 +1,110 @@
+"""Rate limits at the edge: the store decides; while it cannot, the tier's `on_store_error` does.
+
+A store that failed is left alone for a second, so that its time-out is paid once and not by every visitor. Called by
+the pipeline only.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import Callable
+from functools import lru_cache
+
+from scopegate import logs, metrics
+from scopegate.clock import Clock
+from scopegate.edge.verdict import Caller, Refusal
+from scopegate.errors import StoreUnavailable
+from scopegate.limits.window import Spent, Window
+from scopegate.policy.policy import OnStoreError, Tier, TierKey
+from scopegate.stores.ports import LimitStore
+
+_LEAVE_ALONE_S = 1.0
+_log = logs.get("limiter")
+
+
+WindowsOf = Callable[[str], tuple[Window, ...]]
+
+
+def windows_of(tier: Tier) -> WindowsOf:
+    """From a key to the tier's windows. Routes that name the same tier share them; the newest 8,192 keys are kept."""
+    names = [tier.name] + [f"{tier.name}-{n}" for n in range(2, len(tier.quotas) + 1)]
+
+    @lru_cache(maxsize=8192)
+    def windows(key: str) -> tuple[Window, ...]:
+        digest = hashlib.blake2b(key.encode(), digest_size=12).hexdigest()
+        return tuple(
+            Window(name, f"{tier.name}:{quota.limit}/{quota.span_ms}:{digest}", quota)
+            for name, quota in zip(names, tier.quotas, strict=True)
+        )
+
+    return windows
+
+
+def key_of(tier: Tier, caller: Caller) -> str:
+    """Whom the tier counts. A visitor without an identity is counted by address, never in one bucket for all."""
+    if tier.key is TierKey.GLOBAL:
+        return "all"
+    if tier.key is TierKey.USER and caller.user is not None:
+        return f"user:{caller.user}"
+    return f"ip:{caller.group}"
+
+
+class Limiter:
+    """`store` may be shared (Redis); `local` counts in this process while it is down."""
+
+    def __init__(self, store: LimitStore, local: LimitStore, clock: Clock) -> None:
+        self._store = store
+        self._local = local
+        self._clock = clock
+        self._down_until_s = 0.0
+        self._is_up = True
+        metrics.LIMIT_STORE_UP.set(1)
+
+    def spend(self, windows: tuple[Window, ...]) -> Spent | asyncio.Future[Spent] | None:
+        """None while the store is left alone: ask `without_store`."""
+        if self._down_until_s and self._clock.monotonic_s() < self._down_until_s:
+            return None
+        return self._store.spend(windows)
+
+    def settle(self, future: asyncio.Future[Spent]) -> Spent | None:
+        """The store's late answer; None when it failed."""
+        try:
+            spent = future.result()
+        except StoreUnavailable as error:
+            self._failed(error)
+            return None
+        if not self._is_up:
+            self._is_up = True
+            self._down_until_s = 0.0
+            metrics.LIMIT_STORE_UP.set(1)
+            _log.info("limit_store.up")
+        return spent
+
+    def _failed(self, error: StoreUnavailable) -> None:
+        metrics.LIMIT_STORE_ERRORS.labels(error.kind).inc()
+        self._down_until_s = self._clock.monotonic_s() + _LEAVE_ALONE_S
+        if self._is_up:
+            self._is_up = False
+            metrics.LIMIT_STORE_UP.set(0)
+            _log.error("limit_store.down", kind=error.kind, detail=str(error))
+
+    def without_store(self, tier: Tier, windows: tuple[Window, ...]) -> Spent | Refusal | None:
+        """What the tier says while the store is down: count here, refuse, or (None) let pass."""
+        match tier.on_store_error:
+            case OnStoreError.LOCAL:
+                spent = self._local.spend(windows)
+                assert isinstance(spent, Spent)
+                return spent
+            case OnStoreError.ALLOW:
+                return None
+            case OnStoreError.DENY:
+                return Refusal(
+                    503,
+                    "limit_store_down",
+                    "Requests cannot be counted right now. Try again shortly.",
+                    ((b"retry-after", b"2"),),
+                )
+
+    async def close(self) -> None:
+        await self._store.close()

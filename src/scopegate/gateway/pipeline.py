@@ -1,0 +1,228 @@
+"""The life of a proxied request, top to bottom: PIPELINE is the list of its steps over one `Exchange`.
+
+What a request meets is decided here, by pure rules of `edge` and one atomic step of the limit store; what happens after
+`forward`, the connections tell the exchange. Run by `protocol`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+from scopegate.edge import headers
+from scopegate.edge.caller import client_address, limit_group
+from scopegate.edge.headers import CHUNKED
+from scopegate.edge.routes import NoRoute
+from scopegate.edge.target import judge_target
+from scopegate.edge.verdict import Caller, Refusal
+from scopegate.errors import UpstreamError
+from scopegate.gateway import responses
+from scopegate.gateway.exchange import Exchange, Outcome, Pending, Step, refusal_for, too_large
+from scopegate.gateway.limiter import key_of
+from scopegate.gateway.upstream import Connecting, UpstreamConnection
+from scopegate.limits.window import Spent
+from scopegate.metrics import UPSTREAM_ERRORS
+
+
+def admit(x: Exchange) -> Outcome:
+    """More requests at once than the policy allows are turned away before they cost anything."""
+    if x.gate.in_flight > x.rules.limits.in_flight:
+        return Refusal(503, "overloaded", "Too many requests at once.", ((b"retry-after", b"1"),), close=True)
+    return None
+
+
+def read_fields(x: Exchange) -> Outcome:
+    """What the fields say: framing, connection, id."""
+    head = x.head
+    notes = headers.read_request(head.fields, head.version)
+    if isinstance(notes, Refusal):
+        return notes
+    x.notes = notes
+    x.keep_alive = headers.is_persistent(notes, head.version)
+    if notes.length != 0:
+        x.body_done = False
+        x.client.open_body(notes.length, expects_continue=b"expect" in notes.noted)
+    x.request_id = headers.request_id(notes, x.request_id)
+    return None
+
+
+def find_target(x: Exchange) -> Outcome:
+    """What is asked for, in the one spelling that is judged and forwarded."""
+    target = judge_target(x.head.method, x.head.target, x.notes.get(b"host"), x.rules.hosts)
+    if isinstance(target, Refusal):
+        return target
+    x.target = target
+    x.method = target.method
+    x.path = target.path
+    return None
+
+
+def find_route(x: Exchange) -> Outcome:
+    """The one route whose policy holds."""
+    found = x.rules.match(x.method, x.path)
+    if not isinstance(found, NoRoute):
+        x.plan = found
+        return None
+    if not found.allowed:
+        return Refusal(404, "no_route", "Nothing is served here.")
+    allow = ", ".join(found.allowed).encode()
+    return Refusal(405, "method_not_allowed", "This method is not served here.", ((b"allow", allow),))
+
+
+def find_caller(x: Exchange) -> Outcome:
+    """Whose request it is: the address, through trusted proxies only."""
+    peer, trusted = x.client.peer, x.rules.trusted
+    forwarded = x.notes.get(b"x-forwarded-for") if trusted else ()
+    address = client_address(peer, forwarded, trusted)
+    x.caller = Caller(address, limit_group(address))
+    x.scheme = b"http"
+    if address == peer:
+        x.chain = address.encode()
+        return None
+    x.chain = b"%b, %b" % (address.encode(), peer.encode())
+    if [value.lower() for value in x.notes.get(b"x-forwarded-proto")] == [b"https"]:
+        x.scheme = b"https"
+    return None
+
+
+def sign_in(x: Exchange) -> Outcome:
+    """Routes with `auth` are for verified identities only."""
+    plan = x.plan
+    assert plan is not None
+    if plan.auth is None:
+        return None
+    return x.gate.signin.check(x, plan.auth)
+
+
+def spend(x: Exchange) -> Outcome:
+    """Every window of the tier, all or nothing."""
+    plan = x.plan
+    assert plan is not None
+    if plan.windows is None:
+        return None
+    assert plan.tier is not None
+    windows = plan.windows(key_of(plan.tier, x.caller))
+    spent = x.gate.limiter.spend(windows)
+    if isinstance(spent, Spent):
+        return _spent(x, spent, "")
+    if spent is None:
+        return _spend_without_store(x)
+    return Pending(spent, _after_spending)
+
+
+def _after_spending(x: Exchange, future: asyncio.Future[Spent]) -> Outcome:
+    spent = x.gate.limiter.settle(future)
+    return _spent(x, spent, "") if spent is not None else _spend_without_store(x)
+
+
+def _spend_without_store(x: Exchange) -> Outcome:
+    plan = x.plan
+    assert plan is not None
+    assert plan.tier is not None
+    assert plan.windows is not None
+    verdict = x.gate.limiter.without_store(plan.tier, plan.windows(key_of(plan.tier, x.caller)))
+    if isinstance(verdict, Spent):
+        return _spent(x, verdict, "local_")
+    if verdict is None or not plan.enforced:
+        plan.tally.decide("allowed")
+        return None
+    plan.tally.decide("denied")
+    return verdict
+
+
+def _spent(x: Exchange, spent: Spent, prefix: str) -> Outcome:
+    plan = x.plan
+    assert plan is not None
+    if spent.admitted:
+        plan.tally.decide(prefix + "admitted")
+        x.spent = spent
+        return None
+    if not plan.enforced:
+        plan.tally.decide("would_limit")
+        return None
+    plan.tally.decide(prefix + "limited")
+    x.spent = spent
+    return responses.rate_limited(spent)
+
+
+def check_body(x: Exchange) -> Outcome:
+    """Size and type, as far as the head tells. In watch mode only the server's own bound holds."""
+    plan, notes = x.plan, x.notes
+    assert plan is not None
+    if notes.length == 0:
+        return None
+    if notes.length > plan.max_body_bytes:
+        return too_large(plan)
+    if plan.types and plan.enforced:
+        given = notes.get(b"content-type")
+        kind = given[0].partition(b";")[0].strip().lower().decode("latin-1") if len(given) == 1 else ""
+        if kind not in plan.types:
+            return Refusal(415, "unsupported_type", f"Send {' or '.join(sorted(plan.types))} here.", close=True)
+    return None
+
+
+def gather_body(x: Exchange) -> Outcome:
+    """A body of unknown length is judged before the app hears of it, as far as it may be held."""
+    if x.notes.length == CHUNKED:
+        return Pending(x.hold_body(), _go_on)
+    return None
+
+
+def _go_on(_x: Exchange, future: asyncio.Future[None]) -> Outcome:
+    future.result()
+    return None
+
+
+def take_order(x: Exchange) -> Outcome:
+    """Routes that offload work write the order down before the request goes on."""
+    plan = x.plan
+    assert plan is not None
+    if plan.offload is None:
+        return None
+    return x.gate.intake.begin(x, plan.offload)
+
+
+def forward(x: Exchange) -> Outcome:
+    """To the app. What happens from here on, the connections tell."""
+    plan = x.plan
+    assert plan is not None
+    x.again = forward
+    connection = plan.pool.acquire(x.tried)
+    if isinstance(connection, Connecting):
+        x.tried = x.tried | {connection.server}
+        x.client.wait_until(None)
+        return Pending(connection.future, _connected)
+    x.use(connection)
+    return None
+
+
+def _connected(x: Exchange, future: asyncio.Future[UpstreamConnection]) -> Outcome:
+    plan = x.plan
+    assert plan is not None
+    try:
+        connection = future.result()
+    except UpstreamError as error:
+        UPSTREAM_ERRORS.labels(plan.route.upstream.name, error.kind).inc()
+        if len(x.tried) < len(plan.pool.servers):
+            return forward(x)
+        if x.order is not None:
+            x.order.on_upstream_error(error)
+        return refusal_for(error)
+    if not connection.is_usable():
+        return forward(x)
+    x.use(connection)
+    return None
+
+
+PIPELINE: tuple[Step, ...] = (
+    admit,
+    read_fields,
+    find_target,
+    find_route,
+    find_caller,
+    sign_in,
+    spend,
+    check_body,
+    gather_body,
+    take_order,
+    forward,
+)

@@ -1,0 +1,340 @@
+"""The public port: hardened HTTP/1.1 on httptools, run by uvicorn in place of its own protocol classes.
+
+A head is cut out and measured before the parser sees it, bodies are framed by `edge/framing`, one request is read at a
+time: what follows in the same packet stays unread until its turn. Deadlines are checked by the gateway's ticker. What a
+request means and where it goes is `pipeline`'s business; this file knows bytes, order and time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from typing import TYPE_CHECKING, Any, cast
+
+import httptools
+
+from scopegate.edge.framing import BodyReader, ChunkedBody, FramingError, LengthBody
+from scopegate.edge.headers import CHUNKED
+from scopegate.edge.verdict import Refusal, RequestHead
+from scopegate.gateway.exchange import Exchange
+from scopegate.gateway.pipeline import PIPELINE
+from scopegate.types import Fields
+
+if TYPE_CHECKING:
+    from uvicorn.config import Config
+    from uvicorn.server import ServerState
+
+    from scopegate.gateway.app import Gateway
+
+READ_AHEAD_BYTES = 64 * 1024
+"""What may wait unread behind the request being served; reading stops beyond it."""
+LINGER_S = 2.0
+LINGER_BYTES = 1024 * 1024
+
+_HEAD_END = b"\r\n\r\n"
+_CONTROLS = bytes(set(range(32)) - set(b"\t\r\n")) + b"\x7f"
+_BARE_LF = re.compile(rb"(?<!\r)\n")
+_CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+_VERSIONS = frozenset(["1.0", "1.1"])
+_LINE_EXTRA_BYTES = 40  # the method, the version and the spaces around the target
+NEVER = float("inf")
+
+
+class ClientConnection(asyncio.Protocol):
+    """One connection from outside. uvicorn makes it; `app_state["gateway"]` is the gateway it belongs to."""
+
+    __slots__ = (
+        "_body",
+        "_body_paused",
+        "_buffer",
+        "_connections",
+        "_delivering",
+        "_discarded",
+        "_exchange",
+        "_expects_continue",
+        "_fields",
+        "_gate",
+        "_lingering",
+        "_parser",
+        "_reading_paused",
+        "_stopping",
+        "_transport",
+        "_url",
+        "deadline_s",
+        "peer",
+    )
+
+    def __init__(
+        self,
+        config: Config,
+        server_state: ServerState,
+        app_state: dict[str, Any],
+        _loop: asyncio.AbstractEventLoop | None = None,
+    ) -> None:
+        self._gate: Gateway = app_state["gateway"]
+        self._connections: set[Any] = server_state.connections
+        self._transport: asyncio.Transport | None = None
+        self._parser = httptools.HttpRequestParser(self)
+        self._exchange: Exchange | None = None
+        self._url = b""
+        self._fields: Fields = []
+        self._buffer = b""
+        self._body: BodyReader | None = None
+        self._delivering = False
+        self._expects_continue = False
+        self._body_paused = False
+        self._reading_paused = False
+        self._stopping = False
+        self._lingering = False
+        self._discarded = 0
+        self.deadline_s = NEVER
+        self.peer = ""
+
+    # ── the connection ──────────────────────────────────────────────────────────────────────────────────────────────
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)  # uvloop has classes of its own
+        self._connections.add(self)
+        self._gate.connections.add(self)
+        address = transport.get_extra_info("peername")
+        self.peer = address[0] if isinstance(address, tuple) else "127.0.0.1"
+        self.wait_until(self._gate.rules.timeouts.head_s)
+        if len(self._gate.connections) > self._gate.rules.limits.connections:
+            refusal = Refusal(503, "overloaded", "Too many connections.", ((b"retry-after", b"1"),), close=True)
+            self._new_exchange().refuse(refusal)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._transport = None
+        self._connections.discard(self)
+        self._gate.connections.discard(self)
+        if self._exchange is not None:
+            self._exchange.on_client_gone()
+
+    def pause_writing(self) -> None:
+        if self._exchange is not None:
+            self._exchange.on_client_paused(True)
+
+    def resume_writing(self) -> None:
+        if self._exchange is not None:
+            self._exchange.on_client_paused(False)
+
+    def shutdown(self) -> None:
+        """uvicorn stops: end when the request being served has its answer."""
+        self._stopping = self._gate.draining = True
+        if self._exchange is None and self._transport is not None and not self._lingering:
+            self._end()
+
+    # ── bytes in ────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def data_received(self, data: bytes) -> None:
+        if self._exchange is None:
+            if self._lingering:
+                self._discard(data)
+            else:
+                self._receive_head(data)
+        elif self._delivering:
+            self._receive_body(data)
+        else:
+            self._buffer += data
+            self._update_reading()
+
+    def on_url(self, url: bytes) -> None:
+        self._url += url
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self._fields.append((name.lower(), value))
+
+    def _receive_head(self, data: bytes) -> None:
+        before = self._buffer
+        if before:
+            data = before + data
+            self._buffer = b""
+        elif data[0] in b"\r\n":  # RFC 9112 2.2: empty lines before the request line are ignored
+            data = data.lstrip(b"\r\n")
+            if not data:
+                return
+        end = data.find(_HEAD_END) + 4
+        if end < 4 or end > self._gate.rules.limits.head_bytes:
+            self._unfinished_head(data, len(before))
+            return
+        head = data[:end]
+        if end < len(data):
+            self._buffer = data[end:]
+        exchange = self._new_exchange()
+        parsed = self._parse(head)
+        if isinstance(parsed, Refusal):
+            exchange.refuse(parsed)
+        else:
+            exchange.begin(parsed, PIPELINE)
+
+    def _unfinished_head(self, data: bytes, checked: int) -> None:
+        """Wait for the rest, unless it is already clear that it cannot become a request. The first `checked` bytes
+        were looked at before."""
+        limits, fresh = self._gate.rules.limits, data[max(0, checked - 1) :]
+        if _BARE_LF.search(fresh, 1 if checked else 0) or len(fresh.translate(None, _CONTROLS)) != len(fresh):
+            refusal = _bad_syntax()
+        elif len(data) > limits.target_bytes and b"\r\n" not in data[: limits.target_bytes + _LINE_EXTRA_BYTES]:
+            refusal = Refusal(414, "target_too_long", "The request target is too long.", close=True)
+        elif len(data) > limits.head_bytes:
+            refusal = Refusal(431, "head_too_large", "The request's fields are too large.", close=True)
+        else:
+            self._buffer = data
+            self.deadline_s = min(self.deadline_s, self._gate.loop.time() + self._gate.rules.timeouts.head_s)
+            return
+        self._new_exchange().refuse(refusal)
+
+    def _parse(self, head: bytes) -> RequestHead | Refusal:
+        self._url = b""
+        self._fields = []
+        if len(head.translate(None, _CONTROLS)) != len(head):
+            return _bad_syntax()
+        parser = self._parser
+        try:
+            parser.feed_data(head)
+        except httptools.HttpParserUpgrade:
+            self._parser = httptools.HttpRequestParser(self)  # a parser is no use after it has seen an upgrade
+        except httptools.HttpParserError:
+            return _bad_syntax()
+        version = parser.get_http_version()
+        if version not in _VERSIONS:
+            return Refusal(505, "version_not_supported", "Speak HTTP/1.1.", close=True)
+        limits = self._gate.rules.limits
+        if len(self._fields) > limits.fields:
+            return Refusal(431, "too_many_fields", "The request has too many fields.", close=True)
+        if len(self._url) > limits.target_bytes:
+            return Refusal(414, "target_too_long", "The request target is too long.", close=True)
+        return RequestHead(parser.get_method(), self._url, version, self._fields)
+
+    def _receive_body(self, data: bytes) -> None:
+        reader, exchange = self._body, self._exchange
+        assert reader is not None
+        assert exchange is not None
+        try:
+            payload = reader.feed(data)
+        except FramingError:
+            exchange.refuse_or_break(Refusal(400, "bad_framing", "The body is not framed as HTTP demands.", close=True))
+            return
+        if reader.done:
+            self._buffer = reader.left_over
+            self._body = None
+            self._delivering = False
+            self._parser = httptools.HttpRequestParser(self)  # the old one still waits for the body
+        elif not payload:
+            return
+        exchange.on_body(payload, reader.done)
+
+    def _discard(self, data: bytes) -> None:
+        self._discarded += len(data)
+        if self._discarded > LINGER_BYTES:
+            self.abort()
+
+    def _new_exchange(self) -> Exchange:
+        self._exchange = exchange = Exchange(self._gate, self, self._gate.loop.time())
+        self.deadline_s = NEVER
+        return exchange
+
+    # ── what an exchange asks of its client ─────────────────────────────────────────────────────────────────────────
+
+    def open_body(self, length: int, *, expects_continue: bool) -> None:
+        """The head announced a body of `length` bytes, or CHUNKED. Nothing is read of it until `read_body`."""
+        self._body = ChunkedBody() if length == CHUNKED else LengthBody(length)
+        self._expects_continue = expects_continue
+
+    def read_body(self) -> None:
+        if self._body is None or self._delivering:
+            return
+        self._delivering = True
+        self._body_paused = False
+        if self._expects_continue and not self._buffer:
+            self.write(_CONTINUE)
+        data, self._buffer = self._buffer, b""
+        if data:
+            self._receive_body(data)
+        self._update_reading()
+
+    def pause_body(self, paused: bool) -> None:
+        self._body_paused = paused
+        self._update_reading()
+
+    def _update_reading(self) -> None:
+        transport = self._transport
+        if transport is None or transport.is_closing():
+            return
+        pause = (self._body_paused and self._body is not None) or (
+            not self._delivering and len(self._buffer) > READ_AHEAD_BYTES
+        )
+        if pause != self._reading_paused:
+            self._reading_paused = pause
+            if pause:
+                transport.pause_reading()
+            else:
+                transport.resume_reading()
+
+    def write(self, data: bytes) -> None:
+        if self._transport is not None:
+            self._transport.write(data)
+
+    def wait_until(self, seconds: float | None) -> None:
+        self.deadline_s = NEVER if seconds is None else self._gate.loop.time() + seconds
+
+    def abort(self) -> None:
+        if self._transport is not None:
+            self._transport.abort()
+
+    def exchange_done(self, *, reusable: bool, linger: bool) -> None:
+        self._exchange = None
+        if self._transport is None:
+            return
+        if not reusable or self._stopping:
+            self._end(linger=linger)
+            return
+        self._body_paused = False
+        self._expects_continue = False
+        self.wait_until(self._gate.rules.timeouts.keep_alive_s)
+        if self._reading_paused:
+            self._update_reading()
+        if self._buffer:
+            self._gate.loop.call_soon(self._receive_next)
+
+    def _receive_next(self) -> None:
+        if self._exchange is None and self._buffer and not self._lingering:
+            data, self._buffer = self._buffer, b""
+            self._receive_head(data)
+            self._update_reading()
+
+    # ── the end ─────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def on_deadline(self) -> None:
+        """`deadline_s` has passed. Called by the gateway's ticker."""
+        if self._exchange is not None:
+            self.deadline_s = NEVER
+            self._exchange.on_deadline()
+        elif self._lingering:
+            self.abort()
+        elif self._buffer:
+            refusal = Refusal(408, "head_timeout", "The request's head came too slowly.", close=True)
+            self._new_exchange().refuse(refusal)
+        else:
+            self._end()
+
+    def _end(self, *, linger: bool = False) -> None:
+        """Close without cutting off the last answer: what the client is still sending is read and thrown away for a
+        moment, since closing over unread bytes resets the connection (RFC 9112 9.6)."""
+        transport = self._transport
+        assert transport is not None
+        if transport.is_closing():
+            return
+        if not linger and self._body is None and not self._buffer:
+            transport.close()
+            return
+        self._lingering = True
+        self._buffer = b""
+        self._delivering = False
+        self._body = None
+        self._update_reading()
+        transport.write_eof()
+        self.wait_until(LINGER_S)
+
+
+def _bad_syntax() -> Refusal:
+    return Refusal(400, "bad_syntax", "This is not a valid HTTP/1.1 request.", close=True)

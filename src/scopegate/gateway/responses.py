@@ -1,0 +1,112 @@
+"""The answers we make ourselves: problem+json (RFC 9457), or a plain page for a person's browser.
+
+One shape for every refusal and outage. Nothing of the request is repeated but its id. Rate-limit fields (the legacy
+trio and the two of draft-ietf-httpapi-ratelimit-headers-11) are made here too, for refused and proxied answers alike.
+"""
+
+from __future__ import annotations
+
+import html
+import json
+from collections.abc import Sequence
+from email.utils import formatdate
+from http import HTTPStatus
+
+from scopegate.edge.headers import STATUS_LINES
+from scopegate.edge.verdict import Refusal
+from scopegate.limits.window import Spent, Standing
+
+_QUOTA_EXCEEDED = "https://iana.org/assignments/http-problem-types#quota-exceeded"
+_PAGE = """<!doctype html>
+<html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">
+<title>{title}</title>
+<body><h1>{title}</h1><p>{detail}</p><p><small>Request {request_id}</small></p></body></html>
+"""
+
+
+def answer(
+    refusal: Refusal, request_id: bytes, *, page: bool, now_s: float, extra: bytes = b"", bodiless: bool = False
+) -> bytes:
+    """The whole answer, head and body. `extra` are ready-made field lines; `bodiless` is for HEAD."""
+    body, content_type = _page(refusal, request_id) if page else _problem(refusal, request_id)
+    fields = b"".join(b"%b: %b\r\n" % field for field in refusal.fields)
+    head = (
+        b"%bdate: %b\r\ncontent-type: %b\r\ncontent-length: %d\r\ncache-control: no-store\r\n"
+        b"x-content-type-options: nosniff\r\nx-request-id: %b\r\n%b%b%b\r\n"
+    ) % (
+        STATUS_LINES[refusal.status],
+        formatdate(now_s, usegmt=True).encode(),
+        content_type,
+        len(body),
+        request_id,
+        fields,
+        extra,
+        b"connection: close\r\n" if refusal.close else b"",
+    )
+    return head if bodiless else head + body
+
+
+def _title(refusal: Refusal) -> str:
+    return HTTPStatus(refusal.status).phrase
+
+
+def _problem(refusal: Refusal, request_id: bytes) -> tuple[bytes, bytes]:
+    problem = {
+        "type": _QUOTA_EXCEEDED if refusal.code == "rate_limited" else "about:blank",
+        "title": _title(refusal),
+        "status": refusal.status,
+        "detail": refusal.detail,
+        "code": refusal.code,
+        "request_id": request_id.decode(),
+    }
+    return json.dumps(problem, separators=(",", ":")).encode(), b"application/problem+json"
+
+
+def _page(refusal: Refusal, request_id: bytes) -> tuple[bytes, bytes]:
+    text = _PAGE.format(
+        title=html.escape(_title(refusal)), detail=html.escape(refusal.detail), request_id=request_id.decode()
+    )
+    return text.encode(), b"text/html; charset=utf-8"
+
+
+def wants_page(accept: Sequence[bytes]) -> bool:
+    """A browser's navigation: HTML is asked for, JSON is not."""
+    return bool(accept) and b"text/html" in accept[0] and b"json" not in accept[0]
+
+
+def limit_fields(spent: Spent, now_s: float) -> bytes:
+    """Rate-limit field lines. `X-RateLimit-*` tell of the window with the least left; `-Reset` is the Unix second at
+    which that window is empty again. `RateLimit-Policy` and `RateLimit` name every window; `t` is seconds from now."""
+    standings = spent.standings
+    tightest = standings[0] if len(standings) == 1 else min(standings, key=lambda s: (s.remaining, -s.reset_ms))
+    reset_s = -(-tightest.reset_ms // 1000)
+    return (
+        b"x-ratelimit-limit: %d\r\nx-ratelimit-remaining: %d\r\nx-ratelimit-reset: %d\r\n"
+        b"ratelimit-policy: %b\r\nratelimit: %b\r\n"
+    ) % (
+        tightest.window.quota.limit,
+        tightest.remaining,
+        int(now_s) + reset_s,
+        b", ".join([_policy_item(s) for s in standings]),
+        b", ".join([_limit_item(s) for s in standings]),
+    )
+
+
+def _policy_item(standing: Standing) -> bytes:
+    quota = standing.window.quota
+    return b'"%b";q=%d;w=%d' % (standing.window.name.encode(), quota.limit, -(-quota.span_ms // 1000))
+
+
+def _limit_item(standing: Standing) -> bytes:
+    return b'"%b";r=%d;t=%d' % (standing.window.name.encode(), standing.remaining, -(-standing.reset_ms // 1000))
+
+
+def rate_limited(spent: Spent) -> Refusal:
+    """429. Waiting for `Retry-After` seconds admits the next request if nobody else spends (rounded up)."""
+    wait_s = max(1, -(-spent.retry_after_ms // 1000))
+    return Refusal(
+        429,
+        "rate_limited",
+        f"Too many requests. Try again in {wait_s} second{'s' if wait_s > 1 else ''}.",
+        ((b"retry-after", b"%d" % wait_s),),
+    )

@@ -1,0 +1,95 @@
+"""A policy as this process serves it: the frozen snapshot, with what each route needs ready at hand.
+
+Built once per load by `app`, read by the pipeline; a request keeps the ruleset it began with.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+from scopegate import metrics
+from scopegate.edge.routes import NoRoute, RouteTable, compile_routes
+from scopegate.gateway.limiter import WindowsOf, windows_of
+from scopegate.gateway.tallies import Latencies, RouteTally
+from scopegate.gateway.upstream import UpstreamPool
+from scopegate.policy.policy import Mode, Policy, Route, Upstream
+
+
+class RoutePlan:
+    """One route, ready to serve."""
+
+    __slots__ = (
+        "auth",
+        "enforced",
+        "max_body_bytes",
+        "name",
+        "offload",
+        "pool",
+        "route",
+        "tally",
+        "tier",
+        "types",
+        "upstream_latencies",
+        "windows",
+    )
+
+    def __init__(
+        self,
+        route: Route,
+        pool: UpstreamPool,
+        windows: WindowsOf | None,
+        latencies: Latencies,
+        server_body_bytes: int,
+    ) -> None:
+        self.route = route
+        self.name = route.name
+        self.pool = pool
+        self.tier = route.tier
+        self.windows = windows
+        self.auth = route.auth
+        self.offload = route.offload
+        self.enforced = route.mode is Mode.ENFORCE
+        self.max_body_bytes = route.body.max_bytes if self.enforced else max(route.body.max_bytes, server_body_bytes)
+        self.types = route.body.types
+        self.upstream_latencies = latencies
+        self.tally = RouteTally(route.name, route.tier.name if route.tier else None)
+
+
+class Ruleset:
+    """The policy in force with its plans. `stray` counts what met no route."""
+
+    def __init__(self, policy: Policy, pool_for: Callable[[Upstream], UpstreamPool]) -> None:
+        self.policy = policy
+        self.hosts = policy.server.hosts
+        self.trusted = policy.server.trusted_proxies
+        self.limits = policy.server.limits
+        self.timeouts = policy.server.timeouts
+        self.stray = RouteTally(metrics.NO_ROUTE, None)
+        self._table: RouteTable = compile_routes(policy.routes)
+        windows = {tier.name: windows_of(tier) for tier in policy.tiers.values()}
+        self._latencies = {name: Latencies(metrics.UPSTREAM_SECONDS.labels(name)) for name in policy.upstreams}
+        self._plans = {
+            route.name: RoutePlan(
+                route,
+                pool_for(route.upstream),
+                windows[route.tier.name] if route.tier else None,
+                self._latencies[route.upstream.name],
+                policy.server.limits.body_bytes,
+            )
+            for route in policy.routes
+        }
+
+    def match(self, method: str, path: str) -> RoutePlan | NoRoute:
+        found = self._table.match(method, path)
+        return found if isinstance(found, NoRoute) else self._plans[found.name]
+
+    def plans(self) -> Iterator[RoutePlan]:
+        yield from self._plans.values()
+
+    def flush(self) -> None:
+        """Move what was counted into the metrics."""
+        self.stray.flush()
+        for plan in self._plans.values():
+            plan.tally.flush()
+        for latencies in self._latencies.values():
+            latencies.flush()
