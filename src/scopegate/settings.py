@@ -7,14 +7,14 @@ value, and a misspelt `SCOPEGATE_` name is one of them. An empty variable counts
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import SplitResult, urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError
 from pydantic.fields import FieldInfo
-from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from scopegate.errors import ConfigError, Problem
 from scopegate.policy.faults import closest
@@ -103,9 +103,7 @@ def _variable(name: str, description: str, default: object = None, *, shown: boo
 class Settings(BaseSettings):
     """Made by `load` alone. URLs may hold passwords, so none of them shows in `repr`."""
 
-    model_config = SettingsConfigDict(
-        case_sensitive=True, env_ignore_empty=True, extra="ignore", frozen=True, hide_input_in_errors=True
-    )
+    model_config = SettingsConfigDict(case_sensitive=True, extra="forbid", frozen=True, hide_input_in_errors=True)
 
     redis_url: Annotated[str, AfterValidator(_redis_url)] | None = _variable(
         "REDIS_URL", "Redis or Valkey: redis://, rediss:// or unix://. Unset: limits in memory.", shown=False
@@ -133,6 +131,18 @@ class Settings(BaseSettings):
         "SCOPEGATE_LOG_FORMAT", "json, text, or auto: text on a terminal.", "auto"
     )
 
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Only what `load` was given: the process' own environment is not looked at."""
+        return (init_settings,)
+
     @property
     def database(self) -> str:
         """The database in use, as an SQLAlchemy URL. May hold a password."""
@@ -147,30 +157,14 @@ def load(environ: Mapping[str, str]) -> Settings:
     """Read the environment. ConfigError with every problem at once: declared variables in their order, then the
     `SCOPEGATE_` names nobody knows."""
     unknown = _unknown_names(environ)
+    given: dict[str, Any] = {name: environ[name] for name in VARIABLES if environ.get(name)}
     try:
-        settings = _reader_of(environ)()
+        settings = Settings(**given)
     except ValidationError as error:
         raise ConfigError([*_problems(error, environ), *unknown]) from None
     if unknown:
         raise ConfigError(unknown)
     return settings
-
-
-def _reader_of(environ: Mapping[str, str]) -> Callable[[], Settings]:
-    """Settings that read this mapping instead of the process' environment."""
-
-    class Source(EnvSettingsSource):
-        def _load_env_vars(self) -> Mapping[str, str | None]:
-            return {name: value for name, value in environ.items() if value}
-
-    class Given(Settings):
-        @classmethod
-        def settings_customise_sources(
-            cls, settings_cls: type[BaseSettings], *_: PydanticBaseSettingsSource, **__: PydanticBaseSettingsSource
-        ) -> tuple[PydanticBaseSettingsSource, ...]:
-            return (Source(settings_cls),)
-
-    return Given
 
 
 def _unknown_names(environ: Mapping[str, str]) -> list[Problem]:

@@ -204,12 +204,13 @@ def unpriced(draft: Draft, source: Source, prices: PriceTable | None) -> Iterato
 
 
 def _unused(draft: Draft, source: Source) -> Iterator[Fault]:
-    """Definitions that no route names. With a single upstream every route uses it."""
+    """Definitions that no route names. With a single upstream every route uses it; where a route names nothing that
+    exists, who knows what it means."""
     for section, key in (("tiers", "tier"), ("auth", "auth"), ("offloads", "offload"), ("upstreams", "upstream")):
         names = draft.names(section)
-        if section == "upstreams" and len(names) == 1:
-            continue
         used = {name for _, name in draft.texts("routes", key)}
+        if used - {*names, *BUILT_IN_TIERS, NO_TIER} or (section == "upstreams" and not used):
+            continue
         for name in names:
             if name not in used:
                 loc = (section, name)

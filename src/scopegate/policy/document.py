@@ -21,10 +21,10 @@ T = TypeVar("T")
 
 
 def _text(parse: Callable[[str], T]) -> PlainValidator:
-    """A field whose text `parse` turns into its value."""
+    """A field whose text `parse` turns into its value. A bare number is text without its unit."""
 
     def validate(value: object) -> T:
-        if not isinstance(value, str):
+        if isinstance(value, bool) or not isinstance(value, str | int | float):
             raise ValueError("must be text")
         return parse(str(value))
 
@@ -128,7 +128,7 @@ Workers: TypeAlias = Annotated[
     PlainValidator(_workers),
     WithJsonSchema({"anyOf": [{"const": "auto"}, {"type": "integer", "minimum": 1, "maximum": 256}]}),
 ]
-Path: TypeAlias = Annotated[str, Field(pattern=r"^/[\x21-\x7e]{0,500}$")]
+Path: TypeAlias = Annotated[str, _text(spelling.parse_path), _schema("/api/health")]
 Text: TypeAlias = Annotated[str, Field(min_length=1, max_length=200)]
 
 

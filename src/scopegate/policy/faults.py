@@ -79,7 +79,7 @@ def _sentence(error: ErrorDetails, written: str) -> tuple[str, str | None]:
         return _KINDS[kind], None
     if kind in {"enum", "literal_error"}:
         choices = re.findall(r"'([^']*)'", str(context["expected"]))
-        return f"must be {' or '.join(choices)}", closest(written, choices)
+        return f"must be {' or '.join(filter(None, (', '.join(choices[:-1]), choices[-1])))}", closest(written, choices)
     return _bound(kind, context), None
 
 

@@ -103,6 +103,6 @@ def _bounded(value: int, most: int, most_text: str) -> int:
 def _unit_fault(kind: str, unit: str, units: MappingProxyType[str, int], example: str) -> str:
     if not unit:
         return f"has no unit, write it like `{example}`"
-    close = next((known for known in units if known.lower() == unit.lower() or known[0] + known[-1] == unit), None)
+    close = next((known for known in units if unit.lower() in {known.lower(), (known[0] + known[-1]).lower()}), None)
     meant = f" (did you mean {close})" if close else ""
     return f"is not {kind} in {', '.join(units)}{meant}"

@@ -48,8 +48,8 @@ def read(raw: bytes, file: str, environ: Mapping[str, str], *, lenient: bool = F
 class _Unreadable(Exception):
     """Reading cannot go on."""
 
-    def __init__(self, place: Place, what: str, loc: Loc = ()) -> None:
-        self.fault = Fault(place, loc, what)
+    def __init__(self, place: Place, what: str) -> None:
+        self.fault = Fault(place, (), what)
         super().__init__(what)
 
 

@@ -99,6 +99,8 @@ def _bare_host(host: str) -> str:
     name = host.lower()
     if not name.isascii():
         raise ValueError("holds letters beyond ASCII: write the xn-- form")
+    if "/" in name:
+        raise ValueError("is not a host: leave out the scheme and the path")
     if ":" in name:
         raise ValueError("needs brackets around an IPv6 address")
     if re.fullmatch(r"[0-9.]+|.*\.[0-9]+|0x[0-9a-f]*", name):
@@ -295,6 +297,13 @@ def _segment_fault(segment: str) -> str | None:
     return None
 
 
+def parse_path(text: str) -> str:
+    """A path with or without a query, as a client would send it."""
+    if not re.fullmatch(r"/[\x21\x22\x24-\x7e]{0,500}", text):
+        raise ValueError("is not a path, write it like `/api/health`")
+    return text
+
+
 def parse_field_name(text: str) -> str:
     """A header field or cookie name (RFC 9110 token)."""
     if _TOKEN.fullmatch(text) is None:
@@ -338,6 +347,8 @@ def _roots(tree: dict[str, Any]) -> Iterator[str]:
     """The fields an expression takes from the document itself: only the first part of a chain sees it."""
     if tree["type"] == "field":
         yield tree["value"]
+        return
+    if tree["type"] == "expref":  # &size is looked up in each item, not in the document
         return
     children = tree["children"][:1] if tree["type"] in _AT_ROOT_FIRST else tree["children"]
     for child in children:

@@ -150,7 +150,9 @@ def path_of(loc: Loc) -> str:
 
 
 def quoted(text: str) -> str:
-    """The text between quotes on one line, control characters escaped, at most 60 characters."""
+    """The text between quotes on one line, control characters escaped, at most 60 characters, without the user name
+    and password of a URL."""
+    text = re.sub(r"://[^/\s]*@", "://...@", text)
     return repr(text if len(text) <= 60 else text[:59] + "…")
 
 

@@ -1,0 +1,114 @@
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from scopegate.cli import check
+from scopegate.cli.main import main
+from scopegate.errors import ConfigError
+
+EXAMPLE = Path(__file__).parent.parent / "policy" / "example.yaml"
+MINIMAL = """\
+version: 1
+upstreams: {web: {servers: ["http://127.0.0.1:3000"]}}
+routes:
+  - {name: all, match: ANY /**, tier: lenient}
+promises:
+  - {request: GET /x, route: all, tier: lenient}
+"""
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    path = tmp_path / "gateway.yaml"
+    path.write_text(MINIMAL)
+    return path
+
+
+def test_a_fine_file(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["check", str(file)]) == 0
+    assert capsys.readouterr().out == "fine: 1 route, 1 tier, 0 offloads, 1 promise kept\n"
+
+
+def test_problems_with_their_places(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file.write_text(MINIMAL.replace("tier: lenient}\npromises", "tier: leniant, mod: watch}\npromises"))
+    assert main(["check", "-c", str(file)]) == 1
+    assert capsys.readouterr().out.splitlines() == [
+        f"{file}:4:39 routes[0].tier: no tier is named 'leniant', did you mean lenient?",
+        f"{file}:4:48 routes[0].mod: unknown key, did you mean mode?",
+        "2 problems",
+    ]
+
+
+def test_a_broken_promise_is_a_problem(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file.write_text(MINIMAL + "  - {request: GET /x, answers: 401}\n")
+    assert main(["check", str(file)]) == 1
+    assert capsys.readouterr().out.splitlines() == [
+        f"{file}:7:5 promises[1].answers: GET /x meets what the app answers, not 401",
+        "1 problem",
+    ]
+
+
+def test_warnings_stop_nothing(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file.write_text(MINIMAL + "tiers:\n  slow: {limit: 1 per 1s}\n")
+    assert main(["check", str(file)]) == 0
+    assert capsys.readouterr().out.splitlines() == [
+        f"{file}:8:3 tiers.slow: no route uses it (warning)",
+        "fine: 1 route, 2 tiers, 0 offloads, 1 promise kept, 1 warning",
+    ]
+
+
+def test_secrets_need_not_be_there() -> None:
+    review = check.review_of(EXAMPLE, {})
+    assert review.policy is not None
+    assert [warning.what for warning in review.warnings] == [
+        "the environment has no SCOPEGATE_WEBHOOK_SECRET: it is needed at start"
+    ]
+    assert check.review_of(EXAMPLE, {"SCOPEGATE_WEBHOOK_SECRET": "sixteen-bytes-of-it"}).warnings == ()
+
+
+def test_a_model_without_a_price(file: Path) -> None:
+    file.write_text(MINIMAL + "ai: {model: claude-haiku-55}\n")
+    problem = check.review_of(file, {}).problems[0]
+    assert (problem.where, problem.path) == (f"{file}:7:13", "ai.model")
+    assert problem.hint == "claude-haiku-5-5"
+
+
+def test_json(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["check", "--json", str(file)]) == 0
+    fine = json.loads(capsys.readouterr().out)
+    assert (fine["ok"], len(fine["digest"]), fine["problems"]) == (True, 12, [])
+    file.write_text(MINIMAL + "tires: {}\n")
+    assert main(["check", "--json", str(file)]) == 1
+    assert json.loads(capsys.readouterr().out) == {
+        "ok": False,
+        "digest": None,
+        "problems": [{"where": f"{file}:7:1", "path": "tires", "what": "unknown key", "hint": "tiers"}],
+        "warnings": [],
+    }
+
+
+def test_no_file_to_read(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["check", str(tmp_path / "none.yaml")]) == 78
+    assert capsys.readouterr().err == f"{tmp_path / 'none.yaml'}: no such file\n"
+    with pytest.raises(ConfigError):
+        check.review_of(tmp_path, {})
+
+
+def test_two_files_are_one_too_many(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["check", str(file), "-c", "other.yaml"]) == 2
+    assert "FILE and -c name two" in capsys.readouterr().err
+
+
+def test_the_command_itself_loads_no_engine(file: Path) -> None:
+    script = (
+        "import sys; from scopegate.cli.main import main; code = main(); print(*sys.modules); raise SystemExit(code)"
+    )
+    argv = [sys.executable, "-c", script, "check", str(file)]
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=30, check=True, env=dict(os.environ))
+    assert not {"anthropic", "redis", "arq", "sqlalchemy", "httpx", "starlette"} & set(done.stdout.split())

@@ -1,0 +1,61 @@
+"""One tiny file per mistake in `gallery/`; the exact lines that `check` says about it stand in its last comments."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import pytest
+
+from scopegate.policy.compile import Review, compile_policy
+from scopegate.worker import prices
+
+GALLERY = sorted((Path(__file__).parent / "gallery").glob("*.yaml"))
+PLANTED = "hunter2"
+ENVIRON = {
+    "WEBHOOK_SECRET": "whsec_c2NvcGVnYXRlLXdlYmhvb2sta2V5",
+    "JWT_SECRET": f"{PLANTED}-" * 8,
+    "SHORT_SECRET": PLANTED,
+    "EMPTY_SECRET": "",
+    "BAD_WHSEC": f"whsec_{PLANTED}!",
+}
+PRICES = prices.load()
+
+
+def review(raw: bytes) -> Review:
+    return compile_policy(raw, "F", ENVIRON, prices=PRICES, lenient=True)
+
+
+def said(found: Review) -> list[str]:
+    problems = [f"# problem {problem}".replace("F:", "", 1) for problem in found.problems]
+    return problems + [f"# warning {warning}".replace("F:", "", 1) for warning in found.warnings]
+
+
+@pytest.mark.parametrize("path", GALLERY, ids=lambda path: path.stem)
+def test_every_mistake_is_named_exactly(path: Path) -> None:
+    raw = path.read_bytes()
+    expected = [line for line in raw.decode().splitlines() if line.startswith(("# problem ", "# warning "))]
+    found = review(raw)
+    assert said(found) == expected
+    assert (found.policy is None) == any(line.startswith("# problem") for line in expected)
+    assert PLANTED not in "".join(said(found))
+
+
+def test_the_gallery_is_not_thin() -> None:
+    assert len(GALLERY) >= 120
+
+
+def test_a_thousand_routes_are_checked_in_time() -> None:
+    routes = "\n".join(f"  - {{name: r{n}, match: POST /api/r{n}/*/x, tier: strickt}}" for n in range(1000))
+    raw = f"version: 1\nupstreams: {{web: {{servers: ['http://127.0.0.1:3000']}}}}\nroutes:\n{routes}\n".encode()
+    started = time.perf_counter()
+    found = review(raw)
+    assert time.perf_counter() - started < 3
+    assert len(found.problems) == 1000
+
+
+def test_a_usual_file_is_checked_in_300_ms() -> None:
+    raw = (Path(__file__).parent / "example.yaml").read_bytes()
+    started = time.perf_counter()
+    assert review(raw).policy is not None
+    assert time.perf_counter() - started < 0.3

@@ -1,0 +1,93 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from scopegate import policy
+from scopegate.edge.foresee import decider
+from scopegate.policy.policy import Promise
+from scopegate.policy.promises import Outcome, broken
+
+EXAMPLE = Path(__file__).parent / "example.yaml"
+
+
+def promise(route: str | None = None, tier: str | None = None, answers: int | None = None) -> Promise:
+    return Promise("GET", "/x", (), route, tier, answers, line=7, column=5)
+
+
+@pytest.mark.parametrize(
+    ("promised", "outcome", "said"),
+    [
+        (promise(route="a", tier="t"), Outcome("a", "t", None), []),
+        (promise(answers=401), Outcome("a", "t", 401), []),
+        (promise(route="a"), Outcome("b", "t", None), ["promises[0].route: GET /x meets route b, not a"]),
+        (promise(tier="none"), Outcome("b", "t", None), ["promises[0].tier: GET /x meets tier t, not none"]),
+        (promise(route="a"), Outcome(None, None, 404), ["promises[0].route: GET /x meets no route, not a"]),
+        (
+            promise(answers=401),
+            Outcome("a", "t", None),
+            ["promises[0].answers: GET /x meets what the app answers, not 401"],
+        ),
+        (
+            promise("a", "t", 401),
+            Outcome("b", "u", 403),
+            [
+                "promises[0].route: GET /x meets route b, not a",
+                "promises[0].tier: GET /x meets tier u, not t",
+                "promises[0].answers: GET /x meets 403, not 401",
+            ],
+        ),
+    ],
+)
+def test_broken(promised: Promise, outcome: Outcome, said: list[str]) -> None:
+    assert [str(one) for one in broken([promised], lambda *_: outcome, "F")] == [f"F:7:5 {line}" for line in said]
+
+
+def test_the_request_is_asked_as_it_is_written() -> None:
+    asked: list[tuple[str, str, tuple[str, ...]]] = []
+
+    def decide(method: str, target: str, without: tuple[str, ...]) -> Outcome:
+        asked.append((method, target, without))
+        return Outcome(None, None, None)
+
+    broken([Promise("POST", "/a?b", ("cookie",), None, None, 400, 1)], decide, "F")
+    assert asked == [("POST", "/a?b", ("cookie",))]
+
+
+@pytest.mark.parametrize(
+    ("method", "target", "without", "outcome"),
+    [
+        ("POST", "/api/leads", (), Outcome("submit-lead", "strict", None)),
+        ("POST", "/API/leads/", (), Outcome("submit-lead", "strict", None)),
+        ("GET", "/api/leads?x=1", (), Outcome("read-api", "lenient", None)),
+        ("GET", "/_next/static/a.js", (), Outcome("assets", "none", None)),
+        ("GET", "/api/contractor/jobs", (), Outcome("contractor-area", "moderate", None)),
+        ("GET", "/api/contractor/jobs", ("authorization",), Outcome("contractor-area", "moderate", 401)),
+        ("GET", "/api/x/../contractor/jobs", ("cookie",), Outcome("contractor-area", "moderate", 401)),
+        ("GET", "/api/contractor", ("sg_session",), Outcome("contractor-area", "moderate", 401)),
+        ("GET", "/api/contractor/jobs", ("accept",), Outcome("contractor-area", "moderate", None)),
+        ("GET", "/api%2Fcontractor", (), Outcome(None, None, 400)),
+        ("DELETE", "/anything", (), Outcome("everything-else", "lenient", None)),
+    ],
+)
+def test_what_a_request_will_meet(method: str, target: str, without: tuple[str, ...], outcome: Outcome) -> None:
+    found = policy.examine(EXAMPLE, {}).policy
+    assert found is not None
+    assert decider(found)(method, target, without) == outcome
+
+
+def test_no_route_and_a_watching_one(tmp_path: Path) -> None:
+    text = (
+        EXAMPLE.read_text()
+        .replace("ANY /**", "POST /form")
+        .replace("auth: contractor}", "auth: contractor, mode: watch}")
+    )
+    file = tmp_path / "gateway.yaml"
+    file.write_text(text)
+    found = policy.examine(file, {}).policy
+    assert found is not None
+    decide = decider(found)
+    assert decide("GET", "/form", ()) == Outcome(None, None, 405)
+    assert decide("GET", "/nothing", ()) == Outcome(None, None, 404)
+    assert decide("GET", "/api/contractor/x", ("authorization",)).answers is None
