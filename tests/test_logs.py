@@ -323,6 +323,7 @@ def test_no_value_breaks_a_line_or_colours_a_terminal(form: str, text: str) -> N
         assert json.loads(whole)["detail"] == text
 
 
+@settings(max_examples=40, deadline=None)
 @given(
     st.dictionaries(st.text(max_size=20), st.recursive(st.none() | st.text() | st.floats() | st.integers(), st.lists))
 )
