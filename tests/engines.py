@@ -14,7 +14,6 @@ from typing import NoReturn
 import pytest
 
 from scopegate.stores.database import Database, open_database
-from scopegate.stores.schema import metadata
 
 POSTGRES_BINARIES = [*sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)]
 UNPRIVILEGED = "nobody"
@@ -118,7 +117,9 @@ async def database(database_url: str) -> AsyncIterator[Database]:
 
 
 async def empty(url: str) -> None:
-    """Drop all our tables."""
-    opened = await open_database(url)
-    await opened.write(metadata.drop_all)
-    await opened.close()
+    """Drop every table, of whatever version."""
+    import asyncpg
+
+    connection = await asyncpg.connect(url)
+    await connection.execute("DROP SCHEMA public CASCADE; CREATE SCHEMA public")
+    await connection.close()

@@ -12,7 +12,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from sqlalchemy import Connection, Row, Select, and_, exists, func, select, text, update
+from sqlalchemy import Connection, Row, Select, and_, exists, func, select, update
 
 from scopegate.errors import LeaseLost
 from scopegate.leads.job import (
@@ -28,14 +28,14 @@ from scopegate.leads.job import (
     StepState,
 )
 from scopegate.stores.database import Database, insert
-from scopegate.stores.schema import OPEN_STATES, attempts, calls, jobs, steps
+from scopegate.stores.schema import attempts, calls, jobs, steps
 from scopegate.types import Json
 
 LOST = "worker_lost"
 """The error code of an attempt whose worker died."""
 
 _FINAL = (JobState.DONE, JobState.FAILED)
-_IS_OPEN = text(OPEN_STATES)
+_IS_OPEN = jobs.c.finished_ms.is_(None)
 
 
 class SqlJobs:
@@ -116,9 +116,12 @@ def _counts(conn: Connection) -> dict[str, int]:
     return {state.value: found.get(state.value, 0) for state in JobState}
 
 
+def due_query(now_ms: int, limit: int) -> Select[tuple[str]]:
+    return select(jobs.c.job_id).where(_IS_OPEN, jobs.c.due_ms <= now_ms).order_by(jobs.c.due_ms).limit(limit)
+
+
 def _due(conn: Connection, now_ms: int, limit: int) -> list[str]:
-    query = select(jobs.c.job_id).where(_IS_OPEN, jobs.c.due_ms <= now_ms).order_by(jobs.c.due_ms).limit(limit)
-    return list(conn.scalars(query))
+    return list(conn.scalars(due_query(now_ms, limit)))
 
 
 def _steps(conn: Connection, job_id: str) -> tuple[StepRecord, ...]:

@@ -93,8 +93,8 @@ orders = Table(
     Index("ix_orders_request", "request_id"),
 )
 
-OPEN_STATES = "state IN ('queued', 'held', 'running')"
-"""Jobs that are not final. SQLite uses a partial index only when a query repeats its condition word for word."""
+_IS_OPEN = text("finished_ms IS NULL")
+"""Of a job that is not final. Not `state IN (...)`: SQLite would rather search the index on `state` and sort."""
 
 jobs = Table(
     "jobs",
@@ -128,10 +128,10 @@ jobs = Table(
         "ux_jobs_open_replay",
         "replay_of",
         unique=True,
-        sqlite_where=text(OPEN_STATES),
-        postgresql_where=text(OPEN_STATES),
+        sqlite_where=_IS_OPEN,
+        postgresql_where=_IS_OPEN,
     ),
-    Index("ix_jobs_due", "due_ms", sqlite_where=text(OPEN_STATES), postgresql_where=text(OPEN_STATES)),
+    Index("ix_jobs_due", "due_ms", sqlite_where=_IS_OPEN, postgresql_where=_IS_OPEN),
     Index("ix_jobs_state", "state", "created_ms"),
     Index("ix_jobs_created", "created_ms"),
     Index("ix_jobs_lead", "lead_id"),
