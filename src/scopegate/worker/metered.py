@@ -1,0 +1,337 @@
+"""The metered client: drives a CallPlan through breaker, reservation, call, settlement, validation and wait.
+
+Every try that was sent is a row in the ledger, written before its answer is used; a try that was not sent leaves no
+row. No library of the API is named here, and no answer leaves unvalidated. Called by the worker's steps.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from typing import Any, Final, Generic, NoReturn, TypeVar, assert_never
+from uuid import uuid4
+
+from scopegate import logs, metrics
+from scopegate.clock import Clock
+from scopegate.errors import AIBudgetError, AICircuitBreakerError, AIError, AIOutputError, StoreUnavailable
+from scopegate.leads.findings import Broken
+from scopegate.leads.job import StepName
+from scopegate.leads.prompts import repair
+from scopegate.limits.attempts import Call, CallPlan, GiveUp, Wait
+from scopegate.limits.breaker import Denied, Outcome, Permit
+from scopegate.limits.budget import Account, NoRoom, Reservation, accounts, crossed
+from scopegate.limits.pricing import PriceTable, Usage, price, worst_case
+from scopegate.policy.policy import AI
+from scopegate.stores.ports import BreakerStore, Ledger
+from scopegate.worker.call import Caller, Image, ModelRequest, Reply
+from scopegate.worker.tries import Bug, Purpose, Try, call_record, fault, health, judge, observe, outcome_word
+
+__all__ = ["BREAKER", "Answer", "MeteredClaude", "Purpose"]
+
+log = logs.get("ai")
+
+BREAKER: Final = "claude"
+"""The breaker's name: one for the API, whatever the step."""
+
+_RESERVATION_SLACK_S: Final = 60.0
+"""A reservation outlives its call's time-out by this: only a dead holder's may expire."""
+
+_SETTLE_TRIES: Final = 3
+_SETTLE_DELAY_S: Final = 0.2
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Answer(Generic[T]):
+    """A validated finding, the tries it took, and what they were booked at together."""
+
+    value: T
+    calls: int
+    cost_usd_micros: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Task(Generic[T]):
+    """One logical call: what is asked, for whom, how the answer is judged, and the most that one try can cost."""
+
+    purpose: Purpose
+    request: ModelRequest
+    parse: Callable[[str], T | Broken]
+    worst_usd_micros: int
+
+
+class MeteredClaude:
+    """`jitter` gives shares in 0..1; `new_id` names tries. One instance serves any number of concurrent jobs."""
+
+    def __init__(
+        self,
+        caller: Caller,
+        ledger: Ledger,
+        breakers: BreakerStore,
+        prices: PriceTable,
+        ai: AI,
+        clock: Clock,
+        jitter: Callable[[], float],
+        new_id: Callable[[], str] = lambda: f"call_{uuid4().hex}",
+    ) -> None:
+        self._caller = caller
+        self._ledger = ledger
+        self._breakers = breakers
+        self._prices = prices
+        self._ai = ai
+        self._clock = clock
+        self._jitter = jitter
+        self._new_id = new_id
+
+    def request(
+        self, step: StepName, system: str, text: str, schema: Mapping[str, Any], images: Sequence[Image] = ()
+    ) -> ModelRequest:
+        """A request to the policy's model under the policy's limits for this step."""
+        limits = self._ai.steps[step]
+        return ModelRequest(self._ai.model, system, text, schema, limits.max_tokens, limits.timeout_s, tuple(images))
+
+    async def run(
+        self,
+        purpose: Purpose,
+        request: ModelRequest,
+        parse: Callable[[str], T | Broken],
+        *,
+        deadline_s: float | None = None,
+    ) -> Answer[T]:
+        """Ask until an answer passes `parse` or the plan gives up. `deadline_s` is on the clock's monotonic scale.
+
+        Raises AIError (the last try's, with the cost of all tries), AICircuitBreakerError and AIBudgetError when
+        nothing may be sent, StoreUnavailable when money cannot be reserved or booked.
+        """
+        task = _Task(purpose, request, parse, self._worst(request))
+        plan, spent = CallPlan(self._ai.steps[purpose.step].retries), 0
+        error = AIError("timeout", "no time left for a first try", retryable=True)
+        while True:
+            left_s = None if deadline_s is None else deadline_s - self._clock.monotonic_s()
+            match plan.next(self._jitter(), left_s):
+                case Wait(seconds):
+                    metrics.AI_RETRIES.labels(purpose.step, error.code).inc()
+                    await self._clock.sleep(seconds)
+                    plan = plan.after_wait()
+                case Call(n):
+                    result = await self._try(self._fitted(task, error, left_s), n, spent)
+                    if isinstance(result, Answer):
+                        return result
+                    error, spent = result, result.cost_usd_micros
+                    plan = plan.after_fault(fault(error))
+                case GiveUp(reason):
+                    log.warning("ai.gave_up", reason=reason, code=error.code, tries=plan.tries, **purpose.fields())
+                    raise error
+                case other:
+                    assert_never(other)
+
+    def _worst(self, request: ModelRequest) -> int:
+        worst = worst_case(request.model, request.input_tokens_upper(), request.max_tokens, self._prices)
+        if worst is None:
+            raise AIError("unknown_price", request.model, retryable=False)
+        return worst
+
+    def _fitted(self, task: _Task[T], error: AIError, left_s: float | None) -> _Task[T]:
+        """The next try: no longer than the time left, and told which rules the last answer broke."""
+        request = task.request
+        if left_s is not None and left_s < request.timeout_s:
+            request = replace(request, timeout_s=left_s)
+        if isinstance(error, AIOutputError):
+            request = replace(request, text=repair(request.text, error.rules))
+        return replace(task, request=request, worst_usd_micros=self._worst(request))
+
+    # ── one try ─────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    async def _try(self, task: _Task[T], n: int, spent: int) -> Answer[T] | AIError:
+        """The finding or why there is none, with what all tries so far were booked at. What stops the whole call is
+        raised."""
+        permit = await self._admit(spent)
+        outcome = Outcome.IGNORED
+        try:
+            reservation = await self._reserve(task, n, spent)
+            started_ms, began_s = self._clock.now_ms(), self._clock.monotonic_s()
+            try:
+                reply = await self._call(task.request)
+            except BaseException:  # cancelled: nobody knows what it cost, so it is booked at the worst case
+                lost = self._unanswered(task, n, started_ms, began_s, task.worst_usd_micros)
+                with suppress(StoreUnavailable):  # logged; the reservation expires and counts as spent
+                    await _finish(self._book(task, reservation, lost))
+                raise
+            # No await between the answer and its booking.
+            outcome, verdict = health(reply), judge(reply, task.parse)
+            made = self._answered(task, n, reply, outcome_word(verdict), started_ms, began_s)
+            await _finish(self._book(task, reservation, made))
+            if isinstance(verdict, Bug):
+                raise verdict.error
+            if isinstance(verdict, AIError):
+                verdict.cost_usd_micros = spent + made.cost_usd_micros
+                return verdict
+            return Answer(verdict, n, spent + made.cost_usd_micros)
+        finally:
+            await _finish(self._record(permit, outcome))
+
+    async def _call(self, request: ModelRequest) -> Reply | AIError:
+        try:
+            return await self._caller.call(request)
+        except AIError as error:
+            return error
+
+    def _answered(
+        self, task: _Task[T], n: int, reply: Reply | AIError, outcome: str, started_ms: int, began_s: float
+    ) -> Try:
+        made = self._unanswered(task, n, started_ms, began_s, self._cost(task, reply))
+        if isinstance(reply, AIError):
+            return replace(made, outcome=outcome, status=reply.status, api_request_id=reply.request_id)
+        return replace(
+            made,
+            outcome=outcome,
+            usage=reply.usage,
+            status=200,
+            api_request_id=reply.api_request_id,
+            model=reply.model,
+        )
+
+    def _unanswered(self, task: _Task[T], n: int, started_ms: int, began_s: float, cost: int) -> Try:
+        return Try(
+            call_id=self._new_id(),
+            n=n,
+            started_ms=started_ms,
+            duration_s=self._clock.monotonic_s() - began_s,
+            outcome="cancelled",
+            usage=Usage(),
+            cost_usd_micros=cost,
+            status=None,
+            api_request_id=None,
+            asked=task.request.model,
+            model=task.request.model,
+        )
+
+    def _cost(self, task: _Task[T], reply: Reply | AIError) -> int:
+        """A reply costs its usage, at the asked model's price when the one that answered has none. An error costs
+        nothing when the API refused in its own words or nothing was sent; else the worst case: the request went out
+        and no usage came back."""
+        if isinstance(reply, AIError):
+            return task.worst_usd_micros if reply.maybe_billed else 0
+        cost = price(reply.usage, reply.model, self._prices)
+        if cost is None:
+            log.warning("ai.unpriced_model", model=reply.model, asked=task.request.model)
+            cost = price(reply.usage, task.request.model, self._prices)
+        assert cost is not None, "the asked model's price was checked before the call"
+        return cost
+
+    # ── breaker ─────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    async def _admit(self, spent: int) -> Permit | None:
+        """Leave to call; None while the breaker's store is unusable: an outage of Redis must not become one of the
+        API, and each call is still bounded by its plan."""
+        try:
+            admitted = await self._breakers.admit(BREAKER, self._ai.breaker)
+        except StoreUnavailable as outage:
+            log.warning("ai.breaker_unavailable", kind=outage.kind)
+            return None
+        match admitted:
+            case Permit(probe=probe):
+                metrics.BREAKER_OPEN.labels(BREAKER).set(0.5 if probe else 0)
+                return admitted
+            case Denied(retry_after_s):
+                metrics.BREAKER_OPEN.labels(BREAKER).set(1)
+                error = AICircuitBreakerError("breaker_open", retryable=True, retry_after_s=retry_after_s)
+                error.cost_usd_micros = spent
+                raise error
+
+    async def _record(self, permit: Permit | None, outcome: Outcome) -> None:
+        if permit is None:
+            return
+        try:
+            await self._breakers.record(BREAKER, self._ai.breaker, permit, outcome)
+            if permit.probe or outcome is Outcome.FAILURE:
+                state = await self._breakers.state(BREAKER, self._ai.breaker)
+                metrics.BREAKER_OPEN.labels(BREAKER).set({"closed": 0, "half_open": 0.5}.get(state, 1))
+        except StoreUnavailable as outage:
+            log.warning("ai.breaker_unavailable", kind=outage.kind)
+
+    # ── money ───────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    async def _reserve(self, task: _Task[T], n: int, spent: int) -> Reservation:
+        """Set the worst case aside in every budget. A caller cancelled meanwhile gives it back before it leaves."""
+        now_ms = self._clock.now_ms()
+        expires_ms = now_ms + int((task.request.timeout_s + _RESERVATION_SLACK_S) * 1000)
+        wanted = accounts(self._ai.budgets, now_ms, task.purpose.contractor)
+        reserving = asyncio.ensure_future(
+            self._ledger.reserve(wanted, task.worst_usd_micros, now_ms, expires_ms),
+        )
+        try:
+            reserved = await asyncio.shield(reserving)
+        except asyncio.CancelledError:
+            with suppress(StoreUnavailable):
+                await _finish(self._give_back(task, n, reserving))
+            raise
+        if isinstance(reserved, NoRoom):
+            self._refuse(task, reserved.account, spent)
+        return reserved
+
+    def _refuse(self, task: _Task[T], account: Account, spent: int) -> NoReturn:
+        metrics.BUDGET_REFUSALS.labels(account.name).inc()
+        worst = task.worst_usd_micros
+        log.warning("ai.no_budget", budget=account.name, wanted_usd_micros=worst, **task.purpose.fields())
+        error = AIBudgetError(account.name, account.ends_ms)
+        error.cost_usd_micros = spent
+        raise error
+
+    async def _give_back(self, task: _Task[T], n: int, reserving: Awaitable[Reservation | NoRoom]) -> None:
+        """Nothing was sent: the reservation is settled at zero."""
+        reserved = await reserving
+        if isinstance(reserved, Reservation):
+            unsent = self._unanswered(task, n, self._clock.now_ms(), self._clock.monotonic_s(), 0)
+            await self._settle(task, reserved, unsent)
+
+    async def _book(self, task: _Task[T], reservation: Reservation, made: Try) -> None:
+        """Log line, metrics, ledger, thresholds. Raises StoreUnavailable when the ledger cannot be written: an answer
+        that is not booked is not used, and its reservation expires as spent."""
+        observe(task.purpose, made)
+        for account, before, after in await self._settle(task, reservation, made):
+            self._tell_thresholds(account, before, after)
+
+    async def _settle(self, task: _Task[T], reservation: Reservation, made: Try) -> Sequence[tuple[Account, int, int]]:
+        """Idempotent by the try's id, so a settlement whose answer was lost may be repeated."""
+        record = call_record(task.purpose, made, self._prices.version)
+        for tries_left in reversed(range(_SETTLE_TRIES)):
+            try:
+                return await self._ledger.settle(reservation, record)
+            except StoreUnavailable as outage:
+                if not tries_left:
+                    log.error("ai.unbooked", exc=outage, call_id=made.call_id, cost_usd_micros=made.cost_usd_micros)
+                    raise
+                await self._clock.sleep(_SETTLE_DELAY_S)
+        raise AssertionError("unreachable")
+
+    def _tell_thresholds(self, account: Account, before: int, after: int) -> None:
+        rule = next(rule for rule in self._ai.budgets if rule.name == account.name)
+        for share in crossed(rule.warn_at, account.cap_usd_micros, before, after):
+            log.warning(
+                "ai.budget_threshold",
+                budget=account.name,
+                scope=account.scope,
+                share=share,
+                spent_usd_micros=after,
+                limit_usd_micros=account.cap_usd_micros,
+            )
+
+
+async def _finish(work: Awaitable[None]) -> None:
+    """Run to the end even when the caller is cancelled meanwhile; the cancellation follows."""
+    task = asyncio.ensure_future(work)
+    cancelled: asyncio.CancelledError | None = None
+    while not task.done():
+        try:
+            await asyncio.shield(task)
+        except asyncio.CancelledError as again:
+            cancelled = again
+        except Exception:  # noqa: S110  # raised below, once, from the task itself
+            pass
+    if cancelled is not None:
+        raise cancelled
+    task.result()
