@@ -1,0 +1,317 @@
+"""One pipelined connection to Redis, for the few commands that run on every request.
+
+Commands sent during one turn of the event loop leave in one write; answers come back in order. A client library costs
+ten times this per command (`bench/` measures it); everything else that talks to Redis uses redis-py. The address is
+read by redis-py, the wire format by hiredis. Used by `redis_limits` only.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections import deque
+from collections.abc import Sequence
+from typing import Any, NamedTuple, Protocol, cast
+
+from hiredis import HiredisError, Reader, ReplyError
+from redis.asyncio.connection import SSLConnection, parse_url
+
+from scopegate.errors import ConfigError, Problem, StoreUnavailable
+
+_RETRY_S = 0.25  # between attempts to reach a server that is down
+_KINDS: dict[str, StoreUnavailable.Kind] = {
+    "READONLY": "readonly",
+    "OOM": "full",
+    "MISCONF": "full",
+    "NOAUTH": "connect",
+    "WRONGPASS": "connect",
+}
+
+
+class Outage(NamedTuple):
+    """Why a command has no answer. Each waiter makes an error of its own: a shared one would collect tracebacks."""
+
+    kind: StoreUnavailable.Kind
+    detail: str
+
+    def error(self) -> StoreUnavailable:
+        return StoreUnavailable(self.kind, self.detail)
+
+
+class Waiter(Protocol):
+    """What waits for one answer. Exactly one of the two is called, once, and neither may raise."""
+
+    def answered(self, reply: object) -> None:
+        """The answer as hiredis reads it; an error answer is a `hiredis.ReplyError`."""
+        ...
+
+    def failed(self, outage: Outage) -> None: ...
+
+
+def outage(reply: ReplyError) -> Outage:
+    """A server's error answer as an outage. Its first word is its kind (Redis' error prefixes)."""
+    text = str(reply)
+    return Outage(_KINDS.get(text.partition(" ")[0], "other"), text[:200])
+
+
+def bulk(word: bytes) -> bytes:
+    """One word as it goes over the wire (RESP 2 bulk string)."""
+    return b"$%d\r\n%b\r\n" % (len(word), word)
+
+
+def pack(*words: bytes) -> bytes:
+    """One command as it goes over the wire."""
+    return b"".join((b"*%d\r\n" % len(words), *map(bulk, words)))
+
+
+class Link:
+    """The connection, made at the first command and again whenever it was lost.
+
+    A command that is not answered within `timeout_s` proves the server hung: everything waiting fails. From then on,
+    and after a failed attempt to connect, commands fail at once while the link tries again behind them every quarter
+    second, so a dead server delays visitors once and not each of them. `setup` is sent on every new connection,
+    before anything else, and must succeed.
+    """
+
+    def __init__(self, url: str, *, timeout_s: float, setup: Sequence[bytes]) -> None:
+        self._address = _Address(url)
+        self._timeout_s = timeout_s
+        self._setup = (*self._address.greeting(), *setup)
+        self._wire: _Wire | None = None
+        self._down: Outage | None = None
+        self._closed = False
+        self._connecting: asyncio.Task[None] | None = None
+        self._retry: asyncio.TimerHandle | None = None
+        self._unsent: list[tuple[bytes, Waiter]] = []
+
+    def send(self, command: bytes, waiter: Waiter) -> None:
+        """Queue one packed command; it leaves at the end of this turn of the running loop, or when connected."""
+        if self._down is not None:
+            waiter.failed(self._down)
+        elif self._wire is not None:
+            self._wire.queue(command, waiter)
+        else:
+            self._unsent.append((command, waiter))
+            self._connect()
+
+    def renew(self) -> None:
+        """Leave this server for whoever the address names now: it turned read-only."""
+        if self._wire is not None:
+            self._wire.close()
+
+    async def close(self) -> None:
+        """Everything still waiting fails; so does every later command."""
+        self._closed = True
+        self._down = Outage("connect", "closed")
+        if self._retry is not None:
+            self._retry.cancel()
+        if self._connecting is not None:
+            self._connecting.cancel()
+            await asyncio.gather(self._connecting, return_exceptions=True)
+        self._fail_unsent(self._down)
+        if self._wire is not None:
+            wire = self._wire
+            wire.close()
+            await wire.closed.wait()
+
+    def _connect(self) -> None:
+        self._retry = None
+        if self._connecting is None and not self._closed:
+            self._connecting = asyncio.get_running_loop().create_task(self._open())
+
+    async def _open(self) -> None:
+        wire = _Wire(self, self._timeout_s)
+        try:
+            async with asyncio.timeout(self._timeout_s):
+                await self._address.dial(wire)
+                await wire.greet(self._setup)
+        except _GreetingError as error:
+            self._is_down(error.outage)
+        except TimeoutError:
+            self._is_down(Outage("timeout", "no connection in time"))
+        except OSError as error:
+            self._is_down(Outage("connect", str(error)[:200]))
+        else:
+            self._wire, self._down = wire, None
+            for command, waiter in self._unsent:
+                wire.queue(command, waiter)
+            self._unsent.clear()
+        finally:
+            if self._wire is not wire:
+                wire.close()
+                await wire.closed.wait()
+            self._connecting = None
+
+    def _is_down(self, outage: Outage) -> None:
+        self._down = outage
+        self._fail_unsent(outage)
+        if self._retry is None and not self._closed:
+            self._retry = asyncio.get_running_loop().call_later(_RETRY_S, self._connect)
+
+    def _fail_unsent(self, outage: Outage) -> None:
+        unsent, self._unsent = self._unsent, []
+        for _, waiter in unsent:
+            waiter.failed(outage)
+
+    def lost(self, wire: _Wire, outage: Outage) -> None:
+        """Called by the wire when it ends. A hang-up is made good at the next command; a hang is an outage."""
+        if self._wire is wire:
+            self._wire = None
+            if outage.kind == "timeout":
+                self._is_down(outage)
+
+
+class _Wire(asyncio.Protocol):
+    """One connection's life. Answers belong to the waiters in the order sent."""
+
+    def __init__(self, link: Link, timeout_s: float) -> None:
+        self._link = link
+        self._timeout_s = timeout_s
+        self._loop = asyncio.get_running_loop()
+        self._transport: asyncio.Transport | None = None
+        self._reader = Reader()
+        self._out: list[bytes] = []
+        self._pending: deque[Waiter] = deque()
+        self._queued = 0
+        self._answered = 0
+        self._due: deque[tuple[float, int]] = deque()  # (loop time, commands queued by then), one per write
+        self._watch: asyncio.TimerHandle | None = None
+        self._outage: Outage | None = None
+        self.closed = asyncio.Event()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast("asyncio.Transport", transport)  # uvloop's transports are not subclasses
+
+    async def greet(self, commands: Sequence[bytes]) -> None:
+        """Send the commands and wait for all answers. Raises _GreetingError."""
+        waiters = [_Once() for _ in commands]
+        for command, waiter in zip(commands, waiters, strict=True):
+            self.queue(command, waiter)
+        for waiter in waiters:
+            await waiter.future
+
+    def queue(self, command: bytes, waiter: Waiter) -> None:
+        if self._outage is not None:
+            waiter.failed(self._outage)
+            return
+        self._pending.append(waiter)
+        self._queued += 1
+        if not self._out:
+            self._loop.call_soon(self._flush)
+        self._out.append(command)
+
+    def _flush(self) -> None:
+        out = self._out
+        if not out or self._transport is None:
+            return
+        due_s = self._loop.time() + self._timeout_s
+        self._due.append((due_s, self._queued))
+        if self._watch is None:
+            self._watch = self._loop.call_at(due_s, self._look)
+        self._transport.write(out[0] if len(out) == 1 else b"".join(out))
+        self._out = []
+
+    def _look(self) -> None:
+        """One timer for everything in flight: has the oldest write had all its answers in time?"""
+        due, now_s = self._due, self._loop.time()
+        while due and due[0][1] <= self._answered:
+            due.popleft()
+        if due and due[0][0] <= now_s:
+            self._end(Outage("timeout", "no answer in time"))
+        else:
+            self._watch = self._loop.call_at(due[0][0], self._look) if due else None
+
+    def data_received(self, data: bytes) -> None:
+        pending, gets = self._pending, self._reader.gets
+        try:
+            self._reader.feed(data)
+            while (reply := gets()) is not False:
+                self._answered += 1
+                pending.popleft().answered(reply)
+        except (HiredisError, IndexError) as error:
+            self._end(Outage("other", f"not an answer of Redis: {type(error).__name__}"))
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._end(Outage("reset", str(exc)[:200] if exc else "connection closed"))
+        self.closed.set()
+
+    def close(self) -> None:
+        self._end(Outage("reset", "closed by us"))
+
+    def _end(self, outage: Outage) -> None:
+        if self._outage is not None:
+            return
+        self._outage = outage
+        self._out = []
+        if self._watch is not None:
+            self._watch.cancel()
+        if self._transport is None:
+            self.closed.set()
+        else:
+            self._transport.abort()
+        self._link.lost(self, outage)
+        pending, self._pending = self._pending, deque()
+        for waiter in pending:
+            waiter.failed(outage)
+
+
+class _GreetingError(Exception):
+    def __init__(self, outage: Outage) -> None:
+        self.outage = outage
+        super().__init__(outage.kind)
+
+
+class _Once:
+    """A waiter as a future, for the greeting."""
+
+    def __init__(self) -> None:
+        self.future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    def answered(self, reply: object) -> None:
+        if isinstance(reply, ReplyError):
+            self.failed(outage(reply))
+        elif not self.future.done():
+            self.future.set_result(None)
+
+    def failed(self, outage: Outage) -> None:
+        if not self.future.done():
+            self.future.set_exception(_GreetingError(outage))
+
+
+class _Address:
+    """A Redis URL: `redis://`, `rediss://` (certificate and name checked unless the URL says otherwise) or `unix://`,
+    with user, password and database. Its text is a secret and never shown."""
+
+    def __init__(self, url: str) -> None:
+        try:
+            parts: dict[str, Any] = dict(parse_url(url))
+        except ValueError:
+            raise ConfigError([Problem("REDIS_URL", "", "is not a redis://, rediss:// or unix:// address")]) from None
+        self._path: str | None = parts.get("path")
+        self._host: str = parts.get("host", "localhost")
+        self._port: int = parts.get("port", 6379)
+        self._db = int(parts.get("db", 0))
+        self._login = [parts[part].encode() for part in ("username", "password") if part in parts]
+        self._tls = _tls(parts) if parts.get("connection_class") is SSLConnection else None
+
+    def greeting(self) -> list[bytes]:
+        login = [pack(b"AUTH", *self._login)] if self._login else []
+        database = [pack(b"SELECT", b"%d" % self._db)] if self._db else []
+        return login + database
+
+    async def dial(self, wire: _Wire) -> None:
+        loop = asyncio.get_running_loop()
+        if self._path is not None:
+            await loop.create_unix_connection(lambda: wire, self._path)
+        else:
+            await loop.create_connection(lambda: wire, self._host, self._port, ssl=self._tls)
+
+
+def _tls(parts: dict[str, Any]) -> ssl.SSLContext:
+    context = ssl.create_default_context(cafile=parts.get("ssl_ca_certs"))
+    needs = parts.get("ssl_cert_reqs", "required")
+    context.check_hostname = needs == "required" and parts.get("ssl_check_hostname", True)
+    context.verify_mode = {"none": ssl.CERT_NONE, "optional": ssl.CERT_OPTIONAL}.get(needs, ssl.CERT_REQUIRED)
+    if "ssl_certfile" in parts:
+        context.load_cert_chain(parts["ssl_certfile"], parts.get("ssl_keyfile"))
+    return context
