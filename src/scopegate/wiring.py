@@ -6,8 +6,11 @@ Each `serve_*` opens what its role needs, calls `ready` once it serves, runs unt
 from __future__ import annotations
 
 import asyncio
+import os
+import random
 import socket
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,9 +20,12 @@ from scopegate.clock import SystemClock
 if TYPE_CHECKING:
     from scopegate.policy.policy import Policy
     from scopegate.settings import Settings
-    from scopegate.stores.ports import LimitStore, Messenger
+    from scopegate.stores.database import Database
+    from scopegate.stores.ports import BreakerStore, LimitStore, Messenger
+    from scopegate.worker.main import Worker
 
 _log = logs.get("wiring")
+_ADMIN_DRAIN_S = 2.0
 
 
 def _limit_store(settings: Settings) -> LimitStore:
@@ -31,6 +37,16 @@ def _limit_store(settings: Settings) -> LimitStore:
     from scopegate.stores.redis_limits import RedisLimits
 
     return RedisLimits(settings.redis_url)
+
+
+def _breaker_store(settings: Settings) -> BreakerStore:
+    if settings.redis_url is None:
+        from scopegate.stores.memory import MemoryBreakers
+
+        return MemoryBreakers(SystemClock())
+    from scopegate.stores.redis_breaker import RedisBreakers
+
+    return RedisBreakers(settings.redis_url)
 
 
 def _messenger(settings: Settings) -> Messenger:
@@ -76,3 +92,104 @@ async def serve_gateway(
             await serve(gateway, sock, stop, ready)
         finally:
             await database.close()
+
+
+async def serve_worker(settings: Settings, policy: Policy, stop: asyncio.Event, ready: Callable[[], None]) -> None:
+    """The jobs: woken through Redis where there is one, found by the sweep in any case."""
+    from scopegate import metrics
+    from scopegate.stores.late import LateDatabase
+    from scopegate.stores.queue import WakeUps
+
+    metrics.declare(policy)
+    if policy.ai is None or settings.anthropic_api_key is None:
+        _log.warning("worker.idle", reason="the policy offloads nothing")
+        ready()
+        await stop.wait()
+        return
+    clock = SystemClock()
+    database = LateDatabase(settings.database)
+    async with _worker(settings, policy, database) as worker:
+        drain_s = policy.server.timeouts.drain_s
+        ready()
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(worker.serve(stop, drain_s))
+                if settings.redis_url is not None:
+                    wake_ups = WakeUps(settings.redis_url, worker.run, clock, drain_s=drain_s)
+                    group.create_task(wake_ups.serve(stop))
+        finally:
+            await database.close()
+
+
+@asynccontextmanager
+async def _worker(settings: Settings, policy: Policy, database: Database) -> AsyncIterator[Worker]:
+    from scopegate.stores.jobs import SqlJobs
+    from scopegate.stores.ledger import SqlLedger
+    from scopegate.stores.memory import MemoryLimits
+    from scopegate.stores.outbox import SqlOutbox
+    from scopegate.worker import prices
+    from scopegate.worker.claude import ClaudeCaller
+    from scopegate.worker.deliver import Courier
+    from scopegate.worker.fetch import PhotoFetcher
+    from scopegate.worker.life import Life
+    from scopegate.worker.main import Starts, Worker
+    from scopegate.worker.metered import MeteredClaude
+    from scopegate.worker.steps import Steps
+
+    assert policy.ai is not None
+    assert settings.anthropic_api_key is not None
+    clock = SystemClock()
+    jobs, ledger = SqlJobs(database), SqlLedger(database)
+    limits = _limit_store(settings)
+    claude = ClaudeCaller(settings.anthropic_api_key, settings.anthropic_base_url)
+    model = MeteredClaude(
+        claude, ledger, _breaker_store(settings), prices.load(), policy.ai, clock, random.SystemRandom().random
+    )
+    steps = Steps(model, PhotoFetcher(), Courier(clock), clock)
+    life = Life(jobs, ledger, steps, policy.ai.budgets, clock, random.SystemRandom().random)
+    try:
+        yield Worker(
+            jobs,
+            SqlOutbox(database),
+            life,
+            Starts(limits, MemoryLimits(clock)),
+            lambda: policy.offloads,
+            clock,
+            owner=f"{socket.gethostname()}-{os.getpid()}",
+        )
+    finally:
+        await claude.close()
+        await limits.close()
+
+
+async def serve_admin(
+    settings: Settings, policy: Policy, sock: socket.socket, stop: asyncio.Event, ready: Callable[[], None]
+) -> None:
+    """Metrics, health and the first page, on a socket that listens already."""
+    from scopegate import exposition, metrics, serving
+    from scopegate.admin.app import Sources, create_admin
+    from scopegate.stores.jobs import SqlJobs
+    from scopegate.stores.late import LateDatabase
+    from scopegate.stores.ledger import SqlLedger
+    from scopegate.stores.outbox import SqlOutbox
+
+    metrics.declare(policy)
+    database = LateDatabase(settings.database)
+    messenger = None if settings.redis_url is None else _messenger(settings)
+    sources = Sources(
+        policy=policy,
+        jobs=SqlJobs(database),
+        ledger=SqlLedger(database),
+        outbox=SqlOutbox(database),
+        clock=SystemClock(),
+        messenger=messenger,
+        checks=None if messenger is None else {"redis": messenger.ping},
+        metrics_directory=exposition.active_directory(),
+    )
+    app = create_admin(sources, settings.admin_token)
+    try:
+        await serving.serve(app, sock, stop, ready, drain_s=_ADMIN_DRAIN_S)
+    finally:
+        if messenger is not None:
+            await messenger.close()
+        await database.close()

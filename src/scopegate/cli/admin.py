@@ -24,8 +24,11 @@ def register(commands: _SubParsersAction[argparse.ArgumentParser]) -> None:
 def run(args: argparse.Namespace) -> int:
     settings, policy = role.load(args.config, [role.ADMIN], join_as=role.ADMIN)
     from scopegate import wiring
+    from scopegate.cli import ports
+
+    sock = ports.listen(policy.admin.listen)
 
     async def serve(stop: asyncio.Event, ready: Callable[[], None]) -> None:
-        await wiring.serve_admin(settings, policy, stop, ready)
+        await wiring.serve_admin(settings, policy, sock, stop, ready)
 
     return role.run(serve, args.leash, policy.server.timeouts.drain_s)

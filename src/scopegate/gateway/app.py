@@ -11,14 +11,13 @@ import asyncio
 import itertools
 import os
 import socket
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from email.utils import formatdate
 
-import uvicorn
 from starlette.applications import Starlette
 
-from scopegate import logs, metrics
+from scopegate import logs, metrics, serving
 from scopegate.clock import Clock
 from scopegate.gateway.access import AccessLog
 from scopegate.gateway.intake import Intake
@@ -32,7 +31,6 @@ from scopegate.policy.policy import Policy, Upstream
 TICK_S = 0.25
 MAX_HELD_BYTES = 64 * 1024 * 1024
 """Request bodies held back in this process, all together."""
-BACKLOG = 2048
 _log = logs.get("gateway")
 
 
@@ -129,48 +127,14 @@ def create_app(gateway: Gateway) -> Starlette:
     return Starlette(lifespan=lifespan)
 
 
-class Server(uvicorn.Server):
-    """uvicorn with our protocol class and no other, no proxy headers, no log lines of its own. Signals are the
-    command line's business; `on_started` is called once connections are taken."""
-
-    def __init__(self, gateway: Gateway, drain_s: float, on_started: Callable[[], None]) -> None:
-        config = uvicorn.Config(
-            create_app(gateway),
-            http=ClientConnection,
-            ws="none",
-            lifespan="on",
-            proxy_headers=False,
-            server_header=False,
-            date_header=False,
-            access_log=False,
-            log_config=None,
-            backlog=BACKLOG,
-            timeout_graceful_shutdown=max(1, round(drain_s)),
-        )
-        super().__init__(config)
-        self._on_started = on_started
-
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets)
-        self._on_started()
-
-    @contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        yield
-
-
 async def serve(gateway: Gateway, sock: socket.socket, stop: asyncio.Event, ready: Callable[[], None]) -> None:
     """Serve on `sock` until `stop`, then drain and close the gateway. `ready` is called once connections are taken."""
-    server = Server(gateway, gateway.rules.timeouts.drain_s, ready)
     ticking = asyncio.create_task(gateway.tick_for_ever())
-    serving = asyncio.create_task(server.serve(sockets=[sock]))
-    stopping = asyncio.create_task(stop.wait())
     try:
-        await asyncio.wait({serving, ticking, stopping}, return_when=asyncio.FIRST_COMPLETED)
-        server.should_exit = True
-        await serving
+        await serving.serve(
+            create_app(gateway), sock, stop, ready, drain_s=gateway.rules.timeouts.drain_s, http=ClientConnection
+        )
     finally:
-        for task in (ticking, stopping):
-            task.cancel()
-        await asyncio.gather(ticking, stopping, return_exceptions=True)
+        ticking.cancel()
+        await asyncio.gather(ticking, return_exceptions=True)
         await gateway.close()

@@ -46,6 +46,8 @@ class NoMessenger:
 
     async def wake(self, job_id: str) -> None: ...
 
+    async def ping(self) -> None: ...
+
     async def close(self) -> None: ...
 
 
@@ -62,9 +64,16 @@ class ArqMessenger:
 
     async def wake(self, job_id: str) -> None:
         wake_id = f"{job_id}:{self._clock.now_ms() // _SAME_WAKE_MS}"
+        await self._try(self._redis.enqueue_job(_FUNCTION, job_id, _job_id=wake_id, _expires=_EXPIRES))
+
+    async def ping(self) -> None:
+        await self._try(self._redis.ping())
+
+    @staticmethod
+    async def _try(command: Awaitable[Any]) -> None:
         try:
             async with asyncio.timeout(_TIMEOUT_S):
-                await self._redis.enqueue_job(_FUNCTION, job_id, _job_id=wake_id, _expires=_EXPIRES)
+                await command
         except (RedisError, OSError) as exc:
             raise StoreUnavailable(_kind_of(exc), type(exc).__name__) from exc
 

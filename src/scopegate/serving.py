@@ -1,0 +1,63 @@
+"""uvicorn as a part: it serves a socket that listens already, until an event; signals are the command line's business."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import uvicorn
+
+BACKLOG = 2048
+
+
+class _Server(uvicorn.Server):
+    def __init__(self, config: uvicorn.Config, on_started: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._on_started = on_started
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self._on_started()
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+async def serve(
+    app: Any,
+    sock: socket.socket,
+    stop: asyncio.Event,
+    ready: Callable[[], None],
+    *,
+    drain_s: float,
+    http: Any = "httptools",
+) -> None:
+    """Serve the ASGI app on `sock` until `stop`, then drain for at most `drain_s`. `ready` is called once connections
+    are taken; `http` is a protocol class or one of uvicorn's names. No proxy fields are believed, none of its own
+    fields are sent, no log line is written per request."""
+    config = uvicorn.Config(
+        app,
+        http=http,
+        ws="none",
+        lifespan="on",
+        proxy_headers=False,
+        server_header=False,
+        date_header=False,
+        access_log=False,
+        log_config=None,
+        backlog=BACKLOG,
+        timeout_graceful_shutdown=max(1, round(drain_s)),
+    )
+    server = _Server(config, ready)
+    serving = asyncio.create_task(server.serve(sockets=[sock]))
+    stopping = asyncio.create_task(stop.wait())
+    try:
+        await asyncio.wait({serving, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        server.should_exit = True
+        await serving
+    finally:
+        stopping.cancel()
