@@ -9,4 +9,4 @@ Json: TypeAlias = bool | int | float | str | Sequence["Json"] | Mapping[str, "Js
 """A value that `json.loads` can give."""
 
 Fields: TypeAlias = list[tuple[bytes, bytes]]
-"""HTTP fields in the order received: (lower-case name, value), both as sent on the wire."""
+"""HTTP fields in the order received: (name, value), both as sent on the wire; names in any case."""

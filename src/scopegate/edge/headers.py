@@ -44,59 +44,108 @@ _INNER_PREFIXES = (
 )
 """Names by which this gateway, Next.js and its hosts talk to themselves (CVE-2025-29927: `x-middleware-subrequest`)."""
 
-_NOTE, _CUT, _NOTE_AND_CUT = 1, 2, 3
-_REQUEST_RULES: Mapping[bytes, int] = dict.fromkeys([*_HOP_BY_HOP, *_OURS_IN_REQUESTS], _NOTE_AND_CUT) | dict.fromkeys(
-    [b"authorization", b"cookie", b"content-type", b"accept"], _NOTE
+_PASS, _NOTE, _CUT, _NOTE_AND_CUT = 0, 1, 2, 3
+Rule = tuple[int, bytes]
+"""What becomes of a field, and its name in lower case."""
+_PASSED: Rule = (_PASS, b"")
+_COMMON = (
+    b"accept-encoding accept-language cache-control content-disposition content-encoding content-language dnt etag "
+    b"expires if-modified-since if-none-match last-modified origin pragma priority range referer sec-ch-ua "
+    b"sec-ch-ua-mobile sec-ch-ua-platform sec-fetch-dest sec-fetch-mode sec-fetch-site sec-fetch-user set-cookie "
+    b"traceparent tracestate upgrade-insecure-requests user-agent vary"
+).split()
+
+
+class Rules:
+    """From a field's name, in any case, to its rule. The usual spellings are known beforehand: nothing is remembered
+    of what clients send."""
+
+    __slots__ = ("_by_name", "_inner", "get")
+
+    def __init__(self, noted: Sequence[bytes], cut: Sequence[bytes], both: Sequence[bytes], inner: tuple[bytes, ...]):
+        self._by_name: dict[bytes, Rule] = {name: (_NOTE, name) for name in noted}
+        self._by_name |= {name: (_CUT, name) for name in cut} | {name: (_NOTE_AND_CUT, name) for name in both}
+        self._inner = inner
+        known = dict.fromkeys(_COMMON, _PASSED) | self._by_name
+        self.get = {spelt: rule for name, rule in known.items() for spelt in (name, name.title())}.get
+
+    def of(self, name: bytes) -> Rule:
+        """The rule for a name that is not spelt as usual."""
+        lower = name.lower()
+        rule = self._by_name.get(lower)
+        if rule is None:
+            return (_CUT, lower) if lower.startswith(self._inner) else _PASSED
+        return rule
+
+
+_REQUEST_RULES = Rules(
+    noted=[b"authorization", b"cookie", b"content-type", b"accept"],
+    cut=[],
+    both=[*_HOP_BY_HOP, *_OURS_IN_REQUESTS],
+    inner=_INNER_PREFIXES,
 )
-_RESPONSE_RULES: Mapping[bytes, int] = (
-    dict.fromkeys([*_HOP_BY_HOP, b"content-length"], _NOTE_AND_CUT)
-    | dict.fromkeys([b"server", b"x-request-id", b"x-powered-by", b"alt-svc"], _CUT)
-    | dict.fromkeys([b"date", b"via"], _NOTE)
+_RESPONSE_RULES = Rules(
+    noted=[b"date", b"via", b"content-encoding"],
+    cut=[b"server", b"x-request-id", b"x-powered-by", b"alt-svc"],
+    both=[*_HOP_BY_HOP, b"content-length"],
+    inner=(b"x-scopegate-",),
 )
 _NONE: tuple[bytes, ...] = ()
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,128}")
 _TOKENS_THAT_NEED_NO_CUT = frozenset([b"close", b"keep-alive", b"upgrade", b"te", b"http2-settings", b""])
+_USUAL_TOKENS = {
+    b"keep-alive": (b"keep-alive",),
+    b"Keep-Alive": (b"keep-alive",),
+    b"close": (b"close",),
+    b"Close": (b"close",),
+}
 
 
 class Noted:
-    """One pass over a message's fields. `passed` are the lines that go on; `noted` holds the values that were asked
-    after, by name; `length` is the body's length in bytes, or CHUNKED, or UNTIL_EOF; `tokens` are Connection's."""
+    """One pass over a message's fields. `passed` are the lines that go on, spelt as received; `noted` holds the values
+    that were asked after, by lower-case name; `length` is the body's length in bytes, or CHUNKED, or UNTIL_EOF;
+    `tokens` are Connection's, in lower case."""
 
     __slots__ = ("length", "noted", "passed", "tokens")
 
-    def __init__(self, fields: Fields, rules: Mapping[bytes, int]) -> None:
-        passed: list[bytes] = []
-        noted: dict[bytes, list[bytes]] = {}
+    def __init__(self, fields: Fields, rules: Rules) -> None:
+        self.passed: list[bytes] = []
+        self.noted: dict[bytes, list[bytes]] = {}
+        self.length = 0
+        passed, noted, get = self.passed, self.noted, rules.get
         for name, value in fields:
-            rule = rules.get(name)
-            if rule is None:
+            rule, lower = get(name) or rules.of(name)
+            if rule == _PASS:
                 passed.append(b"%b: %b\r\n" % (name, value))
                 continue
             if rule != _CUT:
-                noted.setdefault(name, []).append(value)
+                if lower in noted:
+                    noted[lower].append(value)
+                else:
+                    noted[lower] = [value]
             if rule == _NOTE:
                 passed.append(b"%b: %b\r\n" % (name, value))
-        self.passed = passed
-        self.noted = noted
-        self.length = 0
-        self.tokens = _list_of(noted[b"connection"]) if b"connection" in noted else _NONE
+        self.tokens = _tokens(noted[b"connection"]) if b"connection" in noted else _NONE
 
     def get(self, name: bytes) -> Sequence[bytes]:
         return self.noted.get(name, _NONE)
 
-    def has(self, name: bytes) -> bool:
-        """Whether a field of this name goes on."""
-        return any(line.startswith(name + b":") for line in self.passed)
+    def replace(self, name: bytes, value: bytes) -> None:
+        """One field of this name goes on, with this value."""
+        prefix = name + b":"
+        self.passed = [line for line in self.passed if not line.lower().startswith(prefix)]
+        self.passed.append(b"%b: %b\r\n" % (name, value))
 
     def cut_nominated(self) -> None:
         """Remove the fields that Connection names as its own."""
         if self.tokens and not _TOKENS_THAT_NEED_NO_CUT.issuperset(self.tokens):
             prefixes = tuple(token + b":" for token in self.tokens if token)
-            self.passed = [line for line in self.passed if not line.startswith(prefixes)]
+            self.passed = [line for line in self.passed if not line.lower().startswith(prefixes)]
 
 
-def _list_of(values: Sequence[bytes]) -> tuple[bytes, ...]:
-    return tuple(token.strip(b" \t").lower() for value in values for token in value.split(b","))
+def _tokens(values: Sequence[bytes]) -> tuple[bytes, ...]:
+    usual = _USUAL_TOKENS.get(values[0]) if len(values) == 1 else None
+    return usual or tuple(token.strip(b" \t").lower() for value in values for token in value.split(b","))
 
 
 def read_request(fields: Fields, version: str) -> Noted | Refusal:
@@ -110,7 +159,6 @@ def read_request(fields: Fields, version: str) -> Noted | Refusal:
         notes.length = length
     if b"expect" in noted and [value.lower() for value in noted[b"expect"]] != [b"100-continue"]:
         return Refusal(417, "expectation_failed", "The only expectation understood is 100-continue.", close=True)
-    notes.passed = [line for line in notes.passed if not line.startswith(_INNER_PREFIXES)]
     notes.cut_nominated()
     return notes
 

@@ -9,7 +9,7 @@ side calls the exchange back.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, Protocol
 
 from scopegate import logs
@@ -81,6 +81,9 @@ Outcome = Refusal | Pending | None
 Step = Callable[["Exchange"], Outcome]
 
 
+_NOBODY = Caller("", "")
+
+
 class Exchange:
     """One request and its answer. The record that every step reads and completes."""
 
@@ -88,76 +91,42 @@ class Exchange:
     notes: Noted
     target: Target
     chain: bytes
+    """The X-Forwarded-For that goes upstream."""
     scheme: bytes
     again: Step
+    """The step that repeats a request which is safe to repeat."""
     upstream_started_s: float
 
-    __slots__ = (
-        "_answer_length",
-        "_held",
-        "_held_bytes",
-        "_pending",
-        "_steps",
-        "_waits_for_body",
-        "again",
-        "answer_begun",
-        "body_done",
-        "bytes_in",
-        "bytes_out",
-        "caller",
-        "chain",
-        "client",
-        "finished",
-        "gate",
-        "head",
-        "identity",
-        "keep_alive",
-        "method",
-        "notes",
-        "order",
-        "path",
-        "plan",
-        "request_id",
-        "retried",
-        "rules",
-        "scheme",
-        "spent",
-        "started_s",
-        "status",
-        "target",
-        "tried",
-        "upstream",
-        "upstream_started_s",
-    )
+    # what holds until a step says otherwise: read from the class, so that a request sets only what it changes
+    method = ""
+    path = ""
+    plan: RoutePlan | None = None
+    caller = _NOBODY
+    identity = b""
+    spent: Spent | None = None
+    order: OrderInHand | None = None
+    keep_alive = False
+    body_done = True
+    bytes_in = 0
+    bytes_out = 0
+    status = 0
+    answer_begun = False
+    finished = False
+    retried = False
+    upstream: UpstreamConnection | None = None
+    tried: frozenset[Server] = frozenset()
+    _answer_length = 0
+    _held: tuple[bytes, ...] = ()
+    _held_bytes = 0
+    _waits_for_body: asyncio.Future[None] | None = None
+    _pending: Pending | None = None
 
     def __init__(self, gate: Gateway, client: Client, started_s: float) -> None:
         self.gate = gate
         self.rules: Ruleset = gate.rules
         self.client = client
         self.started_s = started_s
-        self.method = ""
-        self.path = ""
         self.request_id = gate.next_request_id()
-        self.plan: RoutePlan | None = None
-        self.spent: Spent | None = None
-        self.order: OrderInHand | None = None
-        self.caller = _NOBODY
-        self.identity = b""
-        self.keep_alive = False
-        self.body_done = True
-        self.bytes_in = 0
-        self.bytes_out = 0
-        self.status = 0
-        self.answer_begun = False
-        self.finished = False
-        self.retried = False
-        self.upstream: UpstreamConnection | None = None
-        self.tried: frozenset[Server] = frozenset()
-        self._held: list[bytes] = []
-        self._held_bytes = 0
-        self._waits_for_body: asyncio.Future[None] | None = None
-        self._pending: Pending | None = None
-        self._steps: Iterator[Step] = iter(())
         gate.in_flight += 1
 
     # ── running the steps ───────────────────────────────────────────────────────────────────────────────────────────
@@ -226,7 +195,7 @@ class Exchange:
 
     def _hold(self, payload: bytes) -> None:
         if payload:
-            self._held.append(payload)
+            self._held += (payload,)
             self._held_bytes += len(payload)
             self.gate.held_bytes += len(payload)
         waiting = self._waits_for_body
@@ -256,7 +225,7 @@ class Exchange:
     def drop_held(self) -> bytes:
         held = self.held()
         self.gate.held_bytes -= self._held_bytes
-        self._held = []
+        self._held = ()
         self._held_bytes = 0
         self._waits_for_body = None
         return held
@@ -521,7 +490,6 @@ def _return_unused(future: asyncio.Future[Any]) -> None:
         future.result().give_back()
 
 
-_NOBODY = Caller("", "")
 _SAFE = frozenset(["GET", "HEAD", "OPTIONS"])
 
 

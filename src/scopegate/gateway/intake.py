@@ -153,8 +153,7 @@ class OrderInHand:
     def record(self) -> Pending:
         """The body is complete: write the order."""
         x = self._x
-        x.notes.passed = [line for line in x.notes.passed if not line.lower().startswith(b"accept-encoding:")]
-        x.notes.passed.append(b"accept-encoding: identity\r\n")  # the answer has to be read here
+        x.notes.replace(b"accept-encoding", b"identity")  # the answer has to be read here
         self._order = LeadOrder(
             order_id=f"ord_{x.gate.next_request_id().decode()}",
             offload=self._offload.name,
@@ -206,7 +205,7 @@ class OrderInHand:
         assert self._order is not None
         assert self._notes is not None
         found: Lead | Unreadable
-        if self._notes.has(b"content-encoding"):
+        if self._notes.get(b"content-encoding"):
             found = Unreadable("the answer is compressed")
         else:
             found = read_lead(self._offload, self._order.request, _json_or_none(body))

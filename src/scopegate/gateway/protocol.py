@@ -142,7 +142,7 @@ class ClientConnection(asyncio.Protocol):
         self._url += url
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        self._fields.append((name.lower(), value))
+        self._fields.append((name, value))
 
     def _receive_head(self, data: bytes) -> None:
         before = self._buffer

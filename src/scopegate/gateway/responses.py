@@ -10,6 +10,7 @@ import html
 import json
 from collections.abc import Sequence
 from email.utils import formatdate
+from functools import lru_cache
 from http import HTTPStatus
 
 from scopegate.edge.headers import STATUS_LINES
@@ -87,14 +88,14 @@ def limit_fields(spent: Spent, now_s: float) -> bytes:
         tightest.window.quota.limit,
         tightest.remaining,
         int(now_s) + reset_s,
-        b", ".join([_policy_item(s) for s in standings]),
+        b", ".join([_policy_item(s.window.name, s.window.quota.limit, s.window.quota.span_ms) for s in standings]),
         b", ".join([_limit_item(s) for s in standings]),
     )
 
 
-def _policy_item(standing: Standing) -> bytes:
-    quota = standing.window.quota
-    return b'"%b";q=%d;w=%d' % (standing.window.name.encode(), quota.limit, -(-quota.span_ms // 1000))
+@lru_cache(maxsize=256)
+def _policy_item(name: str, limit: int, span_ms: int) -> bytes:
+    return f'"{name}";q={limit};w={-(-span_ms // 1000)}'.encode()
 
 
 def _limit_item(standing: Standing) -> bytes:

@@ -153,7 +153,7 @@ class UpstreamConnection(asyncio.Protocol):
     # ── parsing ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        self._fields.append((name.lower(), value))
+        self._fields.append((name, value))
 
     def _receive_head(self, data: bytes) -> None:
         if self._buffer:
