@@ -19,6 +19,7 @@ from scopegate.stores.outbox import SqlOutbox
 from tests.contracts.orders import call, lead, order
 
 BUDGET = Account("shared", "shared", 1_000, 9_000)
+COST = 40
 
 
 async def main(url: str, name: int, count: int) -> None:
@@ -43,10 +44,10 @@ async def accept_and_spend(database: Database, name: int, count: int) -> int:
         own = order(name * 1_000 + n)
         await outbox.put(own)
         await outbox.settle(own, OrderState.ACCEPTED, 201, lead(f"lead-{n}"))
-        reservation = await ledger.reserve([BUDGET], 20, 0, 10_000)
+        reservation = await ledger.reserve([BUDGET], COST, 0, 10_000)
         if isinstance(reservation, Reservation):
             granted += 1
-            await ledger.settle(reservation, call(f"call-{name}-{n}", 20))
+            await ledger.settle(reservation, call(f"call-{name}-{n}", COST))
     return granted
 
 
