@@ -6,7 +6,7 @@ Every driver exception leaves here as StoreUnavailable.
 
 Durability: a write that returned survives `kill -9` and a power cut (SQLite: WAL with synchronous=FULL, one fsync per
 commit; PostgreSQL: its own synchronous_commit). A caller cancelled or timed out in the middle does not know whether
-its write happened: it happened whole or not at all, and every write of the ports may be repeated.
+its write happened: it happened whole or not at all. Orders, settlements and results may simply be written again.
 """
 
 from __future__ import annotations

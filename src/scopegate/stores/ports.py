@@ -118,7 +118,7 @@ class JobStore(Protocol):
 
     async def replay(self, job_id: str, new_id: str, now_ms: int) -> LeadJob | None:
         """A new job for the same lead that keeps the finished steps' results; None when the job is unknown or is not
-        final. The old job stays as history."""
+        final. The old job stays as history. While a replay of it is still open, that one is returned."""
         ...
 
 
