@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 
 import pytest
@@ -23,14 +24,20 @@ def test_a_port_in_use_is_said_clearly() -> None:
         with pytest.raises(
             ports.PortUnusable, match=f"cannot listen on 127.0.0.1:{taken.port}: Address already in use"
         ):
-            ports.probe(taken)
+            ports.listen(taken)
 
 
-def test_a_probed_port_is_left_free() -> None:
-    with ports.listen(Address("127.0.0.1", 0)) as sock:
-        address = Address("127.0.0.1", sock.getsockname()[1])
-    ports.probe(address)
-    ports.listen(address).close()
+def test_a_socket_is_taken_over_by_its_number() -> None:
+    with ports.listen(Address("127.0.0.1", 0)) as sock, ports.inherited(os.dup(sock.fileno())) as taken:
+        assert taken.getsockname() == sock.getsockname()
+        assert taken.getblocking() is False
+
+
+def test_what_is_no_listening_socket_is_said_clearly() -> None:
+    with socket.socket() as idle, pytest.raises(ports.PortUnusable, match="does not listen"):
+        ports.inherited(os.dup(idle.fileno()))
+    with open(os.devnull) as file, pytest.raises(ports.PortUnusable, match="is no socket"):
+        ports.inherited(os.dup(file.fileno()))
 
 
 @pytest.mark.parametrize("host", ["192.0.2.1", "no such host"])

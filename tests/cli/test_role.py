@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -169,15 +170,20 @@ async def test_two_signals_stop_and_then_hurry() -> None:
 
 def test_a_supervisor_tells_its_own_supervisor_once_all_serve() -> None:
     ours, theirs = socket.socketpair()
+    ours.settimeout(10)
     child = Child("role", (sys.executable, "-c", ROLE), dict(os.environ))
-    told: list[str] = []
+    told: list[object] = []
 
-    def when_ready() -> None:
-        told.append("ready")
+    def watch() -> None:
+        told.append(ours.recv(64))
         ours.close()  # the supervisor's supervisor goes away
 
-    assert role.supervise(Supervisor([child], SystemClock(), 5), theirs.detach(), when_ready) == 0
-    assert told == ["ready"]
+    watching = threading.Thread(target=watch)
+    watching.start()
+    code = role.supervise(Supervisor([child], SystemClock(), 5), theirs.detach(), lambda: told.append("all serve"))
+    watching.join(10)
+    assert code == 0
+    assert told == ["all serve", leash.READY]
 
 
 def test_metrics_in_trouble_end_nothing(tmp_path: Path) -> None:

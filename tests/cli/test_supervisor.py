@@ -71,7 +71,11 @@ async def test_children_stop_on_request_and_the_code_is_0(tmp_path: Path) -> Non
 async def test_a_child_starts_after_the_ready_one_it_needs_and_ends_before_it(tmp_path: Path) -> None:
     notes = tmp_path / "notes"
     both = TIE.replace("here = sys.argv[1]", "here, me = sys.argv[1].split('=')")
-    engine = both + "on_term(lambda: (note(me + ' stopped'), sys.exit(0)))\nnote(me + ' ready')\nready()\nend()\n"
+    engine = (
+        both
+        + "on_term(lambda: (note(me + ' stopped'), sys.exit(0)))\n"
+        + "time.sleep(0.3)\nnote(me + ' ready')\nready()\nend()\n"
+    )
     user = both + "note(me + ' started')\non_term(lambda: (note(me + ' stopped'), sys.exit(0)))\nready()\nend()\n"
     children = [
         Child("user", (sys.executable, "-S", "-c", user, f"{notes}=user"), dict(os.environ), after=("engine",)),

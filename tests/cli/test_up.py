@@ -34,9 +34,9 @@ def policy(tmp_path: Path) -> Policy:
 
 
 @pytest.fixture
-def sock() -> Iterator[socket.socket]:
-    with socket.create_server(("127.0.0.1", 0)) as made:
-        yield made
+def sockets() -> Iterator[up.Sockets]:
+    with socket.create_server(("127.0.0.1", 0)) as public, socket.create_server(("127.0.0.1", 0)) as private:
+        yield up.Sockets(public, private)
 
 
 def test_one_state_directory_serves_one_up(tmp_path: Path) -> None:
@@ -54,32 +54,34 @@ def test_the_lock_does_not_outlive_its_process(tmp_path: Path) -> None:
 
 
 def test_with_an_engine_of_ours_all_start_after_it_and_are_told_where_it_is(
-    tmp_path: Path, policy: Policy, sock: socket.socket
+    tmp_path: Path, policy: Policy, sockets: up.Sockets
 ) -> None:
     engine = EmbeddedValkey(Path("/usr/bin/valkey-server"), tmp_path)
     settings = environment.load({})
-    found = {child.name: child for child in up.children(Path("g.yaml"), settings, policy, tmp_path, sock, engine)}
+    found = {child.name: child for child in up.children(Path("g.yaml"), settings, policy, tmp_path, sockets, engine)}
     assert list(found) == ["gateway-1", "gateway-2", "gateway-3", "worker", "admin", "valkey"]
     assert {child.after for name, child in found.items() if name != "valkey"} == {("valkey",)}
     assert {child.env["REDIS_URL"] for child in found.values()} == {engine.url}
     assert {child.env["SCOPEGATE_STATE_DIR"] for child in found.values()} == {str(tmp_path)}
-    assert found["gateway-2"].pass_fds == (sock.fileno(),)
-    assert found["gateway-2"].argv[-4:] == ("-c", "g.yaml", "--fd", str(sock.fileno()))
+    assert found["gateway-2"].pass_fds == (sockets.public.fileno(),)
+    assert found["gateway-2"].argv[-4:] == ("-c", "g.yaml", "--fd", str(sockets.public.fileno()))
+    assert found["admin"].argv[-2:] == ("--fd", str(sockets.private.fileno()))
+    assert found["admin"].pass_fds == (sockets.private.fileno(),)
     assert found["worker"].argv[-3:] == ("worker", "-c", "g.yaml")
     assert not found["valkey"].ours
 
 
-def test_with_a_redis_of_theirs_there_is_none_of_ours(tmp_path: Path, policy: Policy, sock: socket.socket) -> None:
+def test_with_a_redis_of_theirs_there_is_none_of_ours(tmp_path: Path, policy: Policy, sockets: up.Sockets) -> None:
     settings = environment.load({"REDIS_URL": "redis://10.0.0.5:6379/0"})
     assert up.find_engine(settings, tmp_path) is None
-    found = up.children(Path("g.yaml"), settings, policy, tmp_path, sock, None)
+    found = up.children(Path("g.yaml"), settings, policy, tmp_path, sockets, None)
     assert [child.name for child in found] == ["gateway-1", "gateway-2", "gateway-3", "worker", "admin"]
     assert {child.after for child in found} == {()}
     assert {child.env["REDIS_URL"] for child in found} == {"redis://10.0.0.5:6379/0"}
 
 
-def test_without_any_redis_one_gateway_process_counts(tmp_path: Path, policy: Policy, sock: socket.socket) -> None:
-    found = up.children(Path("g.yaml"), environment.load({}), policy, tmp_path, sock, None)
+def test_without_any_redis_one_gateway_process_counts(tmp_path: Path, policy: Policy, sockets: up.Sockets) -> None:
+    found = up.children(Path("g.yaml"), environment.load({}), policy, tmp_path, sockets, None)
     assert [child.name for child in found] == ["gateway", "worker", "admin"]
 
 

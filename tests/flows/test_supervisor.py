@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Sequence
 from pathlib import Path
 
-import pytest
+from tests.flows.processes import is_running, left_running
 
 PROGRAM = """
 import asyncio, json, os, sys
@@ -52,22 +49,6 @@ asyncio.run(main())
 """
 
 
-def is_running(pid: int) -> bool:
-    """A zombie that its new parent has not collected runs no more."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except (FileNotFoundError, ProcessLookupError):
-        return False
-
-
-def wait_until_gone(pids: Sequence[int], timeout_s: float) -> list[int]:
-    deadline = time.monotonic() + timeout_s
-    while (left := [pid for pid in pids if is_running(pid)]) and time.monotonic() < deadline:
-        time.sleep(0.02)
-    return left
-
-
-@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="reads /proc")
 def test_a_killed_supervisor_leaves_no_orphan(tmp_path: Path) -> None:
     supervisor = subprocess.Popen(
         [sys.executable, "-c", PROGRAM, str(tmp_path / "note")], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
@@ -79,8 +60,5 @@ def test_a_killed_supervisor_leaves_no_orphan(tmp_path: Path) -> None:
     supervisor.send_signal(signal.SIGKILL)
     assert supervisor.wait(10) == -signal.SIGKILL
     supervisor.stdout.close()
-    left = wait_until_gone(list(pids.values()), 5)
-    for pid in left:
-        os.kill(pid, signal.SIGKILL)
-    assert left == []
+    assert left_running(list(pids.values()), 5) == []
     assert (tmp_path / "note").read_text() == "drained"

@@ -18,6 +18,7 @@ def register(commands: _SubParsersAction[argparse.ArgumentParser]) -> None:
         "admin", help="serve console, metrics and health", description="Serve console, metrics and health."
     )
     role.add_options(parser)
+    role.add_socket_option(parser)
     parser.set_defaults(run=run)
 
 
@@ -26,7 +27,7 @@ def run(args: argparse.Namespace) -> int:
     from scopegate import wiring
     from scopegate.cli import ports
 
-    sock = ports.listen(policy.admin.listen)
+    sock = ports.inherited(args.fd) if args.fd is not None else ports.listen(policy.admin.listen)
 
     async def serve(stop: asyncio.Event, ready: Callable[[], None]) -> None:
         await wiring.serve_admin(settings, policy, sock, stop, ready)

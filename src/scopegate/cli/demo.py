@@ -69,12 +69,15 @@ def _real_api() -> RealAPI:
 async def _show(args: argparse.Namespace, stage: Stage, narrator: Narrator) -> int:
     """Bring the stage up, play, stay if asked to, and leave nothing running."""
     from scopegate.cli import role
+    from scopegate.cli.restarts import RestartRule
     from scopegate.cli.supervisor import Supervisor
     from scopegate.clock import SystemClock
 
     stop, hurry = asyncio.Event(), asyncio.Event()
     role.stop_on_signals(asyncio.get_running_loop(), stop, hurry)
-    supervisor = Supervisor(stage.children, SystemClock(), _DRAIN_S, ready_s=_START_S)
+    supervisor = Supervisor(
+        stage.children, SystemClock(), _DRAIN_S, rule=RestartRule(start_failures=1), ready_s=_START_S
+    )
     keeping = asyncio.create_task(supervisor.run(stop, hurry))
     playing = asyncio.create_task(_play(args, stage, supervisor, narrator))
     try:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import os
-import socket
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -15,6 +14,7 @@ from scopegate import logs
 from scopegate.cli import role
 
 if TYPE_CHECKING:
+    import socket
     from argparse import _SubParsersAction
 
     from scopegate.cli.supervisor import Child
@@ -29,16 +29,16 @@ def register(commands: _SubParsersAction[argparse.ArgumentParser]) -> None:
         "gateway", help="serve the public port", description="Serve the public port in front of the app."
     )
     role.add_options(parser)
-    parser.add_argument("--fd", metavar="N", type=int, default=None, help="serve on this inherited listening socket")
+    role.add_socket_option(parser)
     parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
     settings, policy = role.load(args.config, [role.GATEWAY])
-    if args.fd is not None:
-        return _serve(args, settings, policy, socket.socket(fileno=args.fd))
     from scopegate.cli import ports
 
+    if args.fd is not None:
+        return _serve(args, settings, policy, ports.inherited(args.fd))
     sock = ports.listen(policy.server.listen)
     workers = worker_count(policy, shared_limits=settings.redis_url is not None)
     if workers == 1:

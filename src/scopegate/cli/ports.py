@@ -34,9 +34,18 @@ def listen(address: Address) -> socket.socket:
     return sock
 
 
-def probe(address: Address) -> None:
-    """Raises PortUnusable when `listen` would, and leaves the port free."""
-    listen(address).close()
+def inherited(fd: int) -> socket.socket:
+    """The listening socket a supervisor passed to this process. Raises PortUnusable when there is none at `fd`."""
+    try:
+        sock = socket.socket(fileno=fd)
+        listens = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)
+    except OSError as exc:
+        raise PortUnusable(f"file descriptor {fd} is no socket: {exc.strerror}") from exc
+    if not listens:
+        sock.close()
+        raise PortUnusable(f"the socket at file descriptor {fd} does not listen")
+    sock.setblocking(False)
+    return sock
 
 
 def shown(address: Address) -> str:

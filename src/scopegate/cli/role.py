@@ -38,6 +38,10 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--leash", metavar="FD", type=int, default=None, help=argparse.SUPPRESS)
 
 
+def add_socket_option(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--fd", metavar="N", type=int, default=None, help="serve on this inherited listening socket")
+
+
 def load(config: Path, roles: Sequence[str], *, join_as: str | None = None) -> tuple[Settings, Policy]:
     """Settings and policy for these roles, with logging configured. Raises ConfigError with the problems of both.
 

@@ -10,6 +10,7 @@ import os
 import sys
 from collections.abc import Mapping
 from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
@@ -36,6 +37,14 @@ examples:
 """
 
 
+@dataclass(frozen=True, slots=True)
+class Sockets:
+    """Bound before anything starts: the public port and the admin port."""
+
+    public: socket.socket
+    private: socket.socket
+
+
 class StateDirTaken(ScopegateError):
     """Another `up` runs on this state directory."""
 
@@ -60,9 +69,9 @@ def run(args: argparse.Namespace) -> int:
     directory = role.state_dir(settings)
     with ExitStack() as held:
         held.enter_context(lock(directory))
-        sock = held.enter_context(ports.listen(policy.server.listen))
-        ports.probe(policy.admin.listen)
-        return _supervise(args, settings, policy, directory, sock)
+        public = held.enter_context(ports.listen(policy.server.listen))
+        private = held.enter_context(ports.listen(policy.admin.listen))
+        return _supervise(args, settings, policy, directory, Sockets(public, private))
 
 
 def lock(directory: Path) -> IO[str]:
@@ -84,15 +93,13 @@ def lock(directory: Path) -> IO[str]:
     return handle
 
 
-def _supervise(
-    args: argparse.Namespace, settings: Settings, policy: Policy, directory: Path, sock: socket.socket
-) -> int:
+def _supervise(args: argparse.Namespace, settings: Settings, policy: Policy, directory: Path, sockets: Sockets) -> int:
     from scopegate.cli.supervisor import Supervisor
     from scopegate.clock import SystemClock
 
     engine = find_engine(settings, directory)
     supervisor = Supervisor(
-        children(args.config, settings, policy, directory, sock, engine),
+        children(args.config, settings, policy, directory, sockets, engine),
         SystemClock(),
         policy.server.timeouts.drain_s,
         on_exit=role.sweeper(role.metrics_dir(settings)),
@@ -122,7 +129,7 @@ def children(
     settings: Settings,
     policy: Policy,
     directory: Path,
-    sock: socket.socket,
+    sockets: Sockets,
     engine: EmbeddedValkey | None,
 ) -> list[Child]:
     """Gateway first: it is the first to be asked to stop. The engine, which the others need, ends last."""
@@ -132,12 +139,15 @@ def children(
     redis_url = settings.redis_url if engine is None else engine.url
     env = environment(directory, redis_url)
     after = () if engine is None else (ENGINE,)
-    python = (sys.executable, "-P", "-m", "scopegate")
     workers = gateway.worker_count(policy, shared_limits=redis_url is not None)
-    found = gateway.children(config, sock, workers, env, after=after)
-    found += [Child(name, (*python, name, "-c", str(config)), env, after=after) for name in (role.WORKER, role.ADMIN)]
+    found = gateway.children(config, sockets.public, workers, env, after=after)
+    python, fd = (sys.executable, "-P", "-m", "scopegate"), sockets.private.fileno()
+    options = ("-c", str(config))
+    found.append(Child(role.WORKER, (*python, role.WORKER, *options), env, after=after))
+    found.append(Child(role.ADMIN, (*python, role.ADMIN, *options, "--fd", str(fd)), env, after=after, pass_fds=(fd,)))
     if engine is not None:
-        found.append(Child(ENGINE, tuple(engine.argv), env, ready=engine.wait_ready, ours=False))
+        output = directory / "valkey.log"  # its lines are not ours: JSON readers would stumble over them
+        found.append(Child(ENGINE, engine.argv, env, ready=engine.wait_ready, ours=False, output=output))
     return found
 
 
