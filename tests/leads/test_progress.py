@@ -1,0 +1,118 @@
+"""Progress: what the end of an attempt means, as tables."""
+
+from __future__ import annotations
+
+import pytest
+
+from scopegate.leads.job import Attempt, AttemptState, JobState, Lead, LeadJob, StepName, StepRecord, StepState
+from scopegate.leads.progress import (
+    STOPPED,
+    Again,
+    Fail,
+    Fault,
+    Hold,
+    crashes,
+    failures,
+    hold_until_ms,
+    is_last_try,
+    judge,
+    next_step,
+    with_attempt,
+)
+
+NOW = 1_000_000
+
+
+def attempt(word: str, n: int = 1) -> Attempt:
+    match word:
+        case "done":
+            return Attempt(n, AttemptState.DONE, 0)
+        case "lost" | "stopped":
+            return Attempt(n, AttemptState.LOST, 0, error_code="worker_lost" if word == "lost" else STOPPED)
+        case _:
+            return Attempt(n, AttemptState.FAILED, 0, error_code=word)
+
+
+def history(words: str) -> tuple[Attempt, ...]:
+    return tuple(attempt(word, n) for n, word in enumerate(words.split(), 1))
+
+
+@pytest.mark.parametrize(
+    ("words", "failed", "last"),
+    [
+        ("", 0, False),
+        ("overloaded", 1, False),
+        ("overloaded timeout", 2, True),
+        ("no_budget breaker_open no_budget breaker_open", 0, False),
+        ("overloaded breaker_open no_budget timeout", 2, True),
+        ("lost lost stopped lost", 0, False),
+    ],
+)
+def test_only_failures_of_its_own_count(words: str, failed: int, last: bool) -> None:
+    assert failures(history(words)) == failed
+    assert is_last_try(history(words)) is last
+
+
+@pytest.mark.parametrize(
+    ("words", "count"),
+    [
+        ("", 0),
+        ("lost", 1),
+        ("lost lost lost lost lost", 5),
+        ("lost overloaded lost lost", 2),
+        ("lost lost overloaded", 0),
+        ("stopped stopped", 0),
+        ("lost stopped lost", 2),
+    ],
+)
+def test_crashes_are_counted_in_a_row(words: str, count: int) -> None:
+    assert crashes(history(words)) == count
+
+
+@pytest.mark.parametrize(
+    ("fault", "earlier", "jitter", "verdict"),
+    [
+        (Fault("overloaded", retryable=True), "", 0.5, Again(NOW + 2000)),
+        (Fault("overloaded", retryable=True), "", 0.0, Again(NOW + 1600)),
+        (Fault("overloaded", retryable=True), "", 1.0, Again(NOW + 2400)),
+        (Fault("overloaded", retryable=True), "timeout", 0.5, Again(NOW + 4000)),
+        (Fault("overloaded", retryable=True), "timeout lost no_budget", 0.5, Again(NOW + 4000)),
+        (Fault("overloaded", retryable=True), "timeout timeout", 0.5, Fail("overloaded")),
+        (Fault("auth"), "", 0.5, Fail("auth")),
+        (Fault("auth"), "lost", 0.5, Fail("auth")),
+        (Fault("rate_limited", retryable=True, retry_after_s=30), "", 0.5, Again(NOW + 30_000)),
+        (Fault("rate_limited", retryable=True, retry_after_s=1), "", 0.5, Again(NOW + 2000)),
+        (Fault("rate_limited", retryable=True, retry_after_s=4e6), "", 0.5, Again(NOW + 86_400_000)),
+        (Fault("breaker_open", retryable=True, retry_after_s=60), "timeout timeout", 0.25, Again(NOW + 60_250)),
+        (Fault("breaker_open", retryable=True), "", 0.0, Again(NOW)),
+        (Fault("no_budget"), "", 0.5, Fail("no_budget")),
+        (Fault("no_budget", hold_until_ms=NOW + 5), "timeout timeout", 0.5, Hold(NOW + 5)),
+        (Fault("no_budget", hold_until_ms=NOW - 5), "", 0.5, Hold(NOW)),
+    ],
+)
+def test_what_the_end_of_an_attempt_means(fault: Fault, earlier: str, jitter: float, verdict: object) -> None:
+    assert judge(fault, history(earlier), NOW, jitter) == verdict
+
+
+def test_a_budget_without_a_period_is_looked_at_again_in_an_hour() -> None:
+    assert hold_until_ms(None, NOW) == NOW + 3_600_000
+    assert hold_until_ms(7, NOW) == 7
+
+
+def job(*done: StepName) -> LeadJob:
+    states = {name: StepState.DONE if name in done else StepState.WAITING for name in StepName}
+    steps = tuple(StepRecord(name, state) for name, state in states.items())
+    return LeadJob("job", "o", Lead("l", None, "", ()), "r", JobState.RUNNING, 0, 0, steps=steps)
+
+
+def test_steps_run_in_order_and_a_done_one_is_passed_over() -> None:
+    order = []
+    current = job(StepName.SCOPE)
+    while (record := next_step(current)) is not None:
+        order.append(record.name)
+        current = with_attempt(current, record.name, attempt("overloaded"), None)
+        assert next_step(current) == StepRecord(record.name, StepState.WAITING, (attempt("overloaded"),))
+        current = with_attempt(current, record.name, attempt("done", 2), {"by": record.name})
+    assert order == [StepName.PHOTO_ANALYSIS, StepName.ESTIMATE, StepName.SAVE, StepName.SCORE]
+    assert current.results()[StepName.SAVE] == {"by": StepName.SAVE}
+    assert [len(step.attempts) for step in current.steps] == [2, 0, 2, 2, 2]

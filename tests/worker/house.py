@@ -1,0 +1,190 @@
+"""A worker's whole house for tests: a real SQLite file, the real SDK against the simulation, a real app on loopback."""
+
+from __future__ import annotations
+
+import json
+import ssl
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+from pydantic import SecretStr
+
+from scopegate.clock import Clock, ManualClock
+from scopegate.leads.job import Lead, LeadJob, LeadOrder, OrderState, StepName
+from scopegate.leads.webhook import verify
+from scopegate.limits.breaker import Denied, Outcome, Permit
+from scopegate.limits.window import Quota
+from scopegate.policy.policy import AI, BreakerRule, BudgetRule, Deliver, Offload, StepLimits, WhenSpent
+from scopegate.stores.database import Database, open_database
+from scopegate.stores.jobs import SqlJobs
+from scopegate.stores.ledger import SqlLedger
+from scopegate.stores.outbox import SqlOutbox
+from scopegate.worker.claude import ClaudeCaller
+from scopegate.worker.deliver import Courier
+from scopegate.worker.fetch import PhotoFetcher
+from scopegate.worker.life import Life
+from scopegate.worker.metered import MeteredClaude
+from scopegate.worker.prices import load
+from scopegate.worker.steps import Steps
+from tests.simulated import KEY, SimulatedClaude
+from tests.worker.app import App, Asked, answer, serving
+from tests.worker.pictures import picture
+
+SECRET = "whsec_YWFhYWFhYWFhYWFhYWFhYWFhYWFhYWFh"
+TLS = ssl.create_default_context()
+"""One for all: nothing here speaks TLS, and reading the certificates takes a while."""
+
+JPEGS = {f"/photos/{n}.jpg": picture(size=(64 + n, 48)) for n in range(1, 4)}
+
+
+class Breakers:
+    """A breaker whose state the test sets: `denied_s` is None while it is closed."""
+
+    def __init__(self) -> None:
+        self.denied_s: float | None = None
+
+    async def admit(self, name: str, rule: BreakerRule) -> Permit | Denied:
+        return Permit(1) if self.denied_s is None else Denied(self.denied_s)
+
+    async def record(self, name: str, rule: BreakerRule, permit: Permit, outcome: Outcome) -> None: ...
+
+    async def state(self, name: str, rule: BreakerRule) -> str:
+        return "closed" if self.denied_s is None else "open"
+
+
+@dataclass
+class TheApp:
+    """The web app behind the gateway: has photos, takes webhooks. `hook` and `photo` may be replaced by a test."""
+
+    clock: Clock
+    messages: list[dict[str, Any]] = field(default_factory=list)
+    ids: list[str] = field(default_factory=list)
+    hook: Callable[[Asked], Awaitable[bytes | None]] | None = None
+    photo: Callable[[Asked], Awaitable[bytes | None]] | None = None
+    server: App | None = None
+
+    async def handle(self, asked: Asked) -> bytes | None:
+        if asked.method == "GET":
+            if self.photo is not None:
+                return await self.photo(asked)
+            found = JPEGS.get(asked.target)
+            return answer(200, found) if found else answer(404)
+        if self.hook is not None:
+            return await self.hook(asked)
+        return self.take(asked)
+
+    def take(self, asked: Asked) -> bytes:
+        wrong = verify(SECRET, dict(asked.fields), asked.body, self.clock.now_ms() / 1000)
+        if wrong is not None:
+            return answer(401, wrong.encode())
+        self.ids.append(asked.get("webhook-id"))
+        self.messages.append(json.loads(asked.body))
+        return answer(200)
+
+    @property
+    def origin(self) -> str:
+        assert self.server is not None
+        return f"http://{self.server.authority}"
+
+    def photos(self, count: int) -> tuple[str, ...]:
+        return tuple(f"{self.origin}/photos/{n}.jpg" for n in range(1, count + 1))
+
+    def offload(self, starts: Quota | None = None, name: str = "lead-photos") -> Offload:
+        assert self.server is not None
+        return Offload(
+            name=name,
+            when_status=frozenset({201}),
+            lead_id="response.id",
+            contractor="request.contractorSlug",
+            photos="request.photos[].url",
+            text="request.projectDescription",
+            photo_hosts=(self.server.authority,),
+            deliver=Deliver(f"{self.origin}/hook", SecretStr(SECRET)),
+            starts=starts,
+        )
+
+
+@dataclass
+class House:
+    clock: Clock
+    database: Database
+    jobs: SqlJobs
+    outbox: SqlOutbox
+    ledger: SqlLedger
+    breakers: Breakers
+    app: TheApp
+    steps: Steps
+    life: Life
+    claude: SimulatedClaude
+
+    async def order(self, photos: Sequence[str] | None = None, offload: str = "lead-photos", **lead: str) -> LeadJob:
+        """A lead as the gateway leaves it: accepted, queued, due now."""
+        lead_id = lead.get("lead_id", f"lead-{uuid4().hex[:8]}")
+        text = lead.get("text", "The roof leaks above the kitchen since the last storm.")
+        urls = self.app.photos(1) if photos is None else tuple(photos)
+        order = LeadOrder(uuid4().hex, offload, "submit-lead", "req-1", self.clock.now_ms(), {})
+        job = await self.outbox.settle(order, OrderState.ACCEPTED, 201, Lead(lead_id, "roofers", text, urls))
+        assert job is not None
+        return job
+
+    async def walk(self, job_id: str) -> LeadJob:
+        """One lease of the job, as the worker gives it; the job afterwards."""
+        now_ms = self.clock.now_ms()
+        taken = await self.jobs.lease(job_id, "test", now_ms, now_ms + 15_000)
+        assert taken is not None
+        await self.life.walk(*taken, self.app.offload())
+        return await self.job(job_id)
+
+    async def walk_to_end(self, job_id: str) -> LeadJob:
+        """Leases until the job is final, the clock moved to each due moment."""
+        job = await self.job(job_id)
+        while job.finished_ms is None:
+            assert isinstance(self.clock, ManualClock)
+            self.clock.advance(max(0, job.due_ms - self.clock.now_ms()) / 1000)
+            job = await self.walk(job_id)
+        return job
+
+    async def job(self, job_id: str) -> LeadJob:
+        job = await self.jobs.get(job_id)
+        assert job is not None
+        return job
+
+
+def budget(limit_usd_micros: int, when_spent: WhenSpent = WhenSpent.HOLD) -> BudgetRule:
+    return BudgetRule("day", limit_usd_micros, "day", None, (0.8,), when_spent)
+
+
+def ai(*budgets: BudgetRule, retries: int = 0, timeout_s: float = 30) -> AI:
+    """Retries within a call are `worker/metered`'s: off here unless asked for, so that a fault is a failed attempt."""
+    steps = (StepName.PHOTO_ANALYSIS, StepName.SCOPE, StepName.ESTIMATE)
+    return AI(
+        model="claude-haiku-5-5",
+        steps={step: StepLimits(timeout_s, retries, 4096) for step in steps},
+        breaker=BreakerRule(5, 60),
+        budgets=budgets,
+    )
+
+
+@asynccontextmanager
+async def house(
+    folder: Path, claude: SimulatedClaude, policy: AI | None = None, clock: Clock | None = None
+) -> AsyncIterator[House]:
+    clock = clock or ManualClock()
+    policy = policy or ai()
+    database = await open_database(f"sqlite:///{folder}/scopegate.db")
+    caller = ClaudeCaller(SecretStr(KEY), claude.url)
+    app = TheApp(clock)
+    try:
+        async with serving(app.handle) as app.server:
+            jobs, ledger, breakers = SqlJobs(database), SqlLedger(database), Breakers()
+            model = MeteredClaude(caller, ledger, breakers, load(), policy, clock, lambda: 0.5)
+            steps = Steps(model, PhotoFetcher(tls=TLS), Courier(clock, tls=TLS), clock)
+            life = Life(jobs, ledger, steps, policy.budgets, clock, lambda: 0.5)
+            yield House(clock, database, jobs, SqlOutbox(database), ledger, breakers, app, steps, life, claude)
+    finally:
+        await caller.close()
+        await database.close()

@@ -1,0 +1,325 @@
+"""The life of a job: every step for real, and every way in which an attempt ends."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from scopegate.clock import ManualClock
+from scopegate.demo.claude import Fault
+from scopegate.errors import LeaseLost, StoreUnavailable
+from scopegate.leads.job import AttemptState, JobState, LeadJob, StepName, StepState
+from scopegate.policy.policy import WhenSpent
+from scopegate.stores.jobs import SqlJobs
+from tests.simulated import SimulatedClaude, _running_claude, simulated_claude  # noqa: F401 - fixtures for `home`
+from tests.worker.app import Asked, answer
+from tests.worker.house import JPEGS, House, ai, budget, house
+
+STEPS = [name.value for name in StepName]
+
+
+@pytest.fixture
+async def home(tmp_path: Path, request: pytest.FixtureRequest) -> AsyncIterator[House]:
+    """With the AI policy given as an indirect parameter, if any."""
+    claude: SimulatedClaude = request.getfixturevalue("simulated_claude")
+    async with house(tmp_path, claude, getattr(request, "param", None)) as built:
+        yield built
+
+
+def outcomes(job: LeadJob) -> dict[str, list[str]]:
+    """Each step's attempts, as words."""
+    return {
+        step.name.value: [attempt.error_code or attempt.state.value for attempt in step.attempts]
+        for step in job.steps
+        if step.attempts
+    }
+
+
+# ── the whole way ───────────────────────────────────────────────────────────────────────────────────────────────────
+async def test_a_lead_goes_all_the_way(home: House) -> None:
+    queued = await home.order(home.app.photos(3), lead_id="lead-7")
+    job = await home.walk(queued.job_id)
+    assert (job.state, job.error_code) == (JobState.DONE, None)
+    assert outcomes(job) == {step: ["done"] for step in STEPS}
+    assert [call.schema for call in home.claude.calls] == ["PhotoAnalysis", "ScopeOfWork", "Estimate"]
+    assert len(home.claude.calls[0].pictures) == 3
+    completed, scored = home.app.messages
+    assert completed["type"] == "lead.analysis.completed"
+    assert completed["timestamp"] == "2027-01-15T08:00:00.000Z"
+    data = completed["data"]
+    assert (data["lead_id"], data["contractor"], data["job_id"]) == ("lead-7", "roofers", job.job_id)
+    assert data["outcome"] == "analysed"
+    assert data["photos"] == [{"photo": n, "outcome": "used"} for n in (1, 2, 3)]
+    total = sum(line["amount_cents"] for line in data["estimate"]["line_items"])
+    assert data["estimate"]["total_cents"] == total > 0
+    assert scored["type"] == "lead.score.updated"
+    assert scored["data"]["score"] == job.score == sum(scored["data"]["parts"].values())
+    assert home.app.ids == [f"msg_{job.job_id}_save", f"msg_{job.job_id}_score"]
+
+
+async def test_the_history_costs_what_the_ledger_says(home: House) -> None:
+    job = await home.walk((await home.order()).job_id)
+    calls = await home.ledger.calls(job_id=job.job_id)
+    by_step = {step.name.value: sum(attempt.cost_usd_micros for attempt in step.attempts) for step in job.steps}
+    assert {call.step: call.cost_usd_micros for call in calls} == {k: v for k, v in by_step.items() if v}
+    assert all(call.lead_id == job.lead.lead_id and call.contractor == "roofers" for call in calls)
+    assert sum(by_step.values()) > 0
+
+
+async def test_a_replay_keeps_what_is_paid(home: House) -> None:
+    async def broken(asked: Asked) -> bytes:
+        return answer(422)
+
+    home.app.hook = broken
+    failed = await home.walk((await home.order(photos=[])).job_id)
+    assert (failed.state, failed.error_code) == (JobState.FAILED, "rejected")
+    home.app.hook = None
+    replay = await home.jobs.replay(failed.job_id, "job_again", home.clock.now_ms())
+    assert replay is not None
+    job = await home.walk("job_again")
+    assert (job.state, outcomes(job)) == (JobState.DONE, {"save": ["done"], "score": ["done"]})
+    assert home.claude.requests == 2
+    assert home.app.messages[0]["data"]["scope"] == job.results()[StepName.SCOPE]["scope"]  # type: ignore[call-overload, index]
+
+
+# ── photos ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+async def test_a_lead_without_photos_asks_the_model_for_text_only(home: House) -> None:
+    job = await home.walk((await home.order(photos=[])).job_id)
+    assert job.state is JobState.DONE
+    assert [call.schema for call in home.claude.calls] == ["ScopeOfWork", "Estimate"]
+    data = home.app.messages[0]["data"]
+    assert (data["outcome"], data["photos"], data["photo_analysis"]["confidence"]) == ("no_photos", [], 0)
+
+
+async def test_a_bad_photo_is_recorded_and_the_others_go_on(home: House) -> None:
+    first, second = home.app.photos(2)
+    urls = [
+        first,
+        f"{home.app.origin}/missing.jpg",
+        "https://elsewhere.test/x.jpg",
+        first + "?again",
+        second,
+        "nonsense",
+    ]
+
+    async def photo(asked: Asked) -> bytes:
+        found = JPEGS.get(asked.target.partition("?")[0])
+        return answer(200, found) if found else answer(404)
+
+    home.app.photo = photo
+    job = await home.walk((await home.order(photos=urls)).job_id)
+    assert job.state is JobState.DONE
+    words = [photo["outcome"] for photo in home.app.messages[0]["data"]["photos"]]
+    assert words == ["used", "bad_status", "forbidden_host", "duplicate", "used", "bad_url"]
+    assert len(home.claude.calls[0].pictures) == 2
+
+
+async def test_when_no_photo_is_usable_the_text_has_to_do(home: House) -> None:
+    async def photo(asked: Asked) -> bytes:
+        return answer(200, b"<svg/>")
+
+    home.app.photo = photo
+    job = await home.walk((await home.order()).job_id)
+    assert job.state is JobState.DONE
+    assert home.app.messages[0]["data"]["outcome"] == "no_usable_photos"
+    assert {photo["outcome"] for photo in home.app.messages[0]["data"]["photos"]} == {"not_a_picture"}
+    assert [call.schema for call in home.claude.calls] == ["ScopeOfWork", "Estimate"]
+
+
+async def test_a_passing_fault_of_a_photo_is_waited_for(home: House) -> None:
+    answers = [answer(503), answer(503)]
+
+    async def photo(asked: Asked) -> bytes:
+        return answers.pop() if answers and asked.target.endswith("2.jpg") else answer(200, JPEGS[asked.target])
+
+    home.app.photo = photo
+    job = await home.walk((await home.order(home.app.photos(2))).job_id)
+    assert (job.state, job.due_ms - home.clock.now_ms(), job.error_code) == (JobState.QUEUED, 2000, "bad_status")
+    assert home.claude.requests == 0
+    job = await home.walk_to_end(job.job_id)
+    assert outcomes(job)["photo_analysis"] == ["bad_status", "bad_status", "done"]
+    assert len(home.claude.calls[0].pictures) == 2
+
+
+async def test_on_the_last_try_the_job_goes_on_with_what_there_is(home: House) -> None:
+    async def photo(asked: Asked) -> bytes:
+        return answer(503) if asked.target.endswith("2.jpg") else answer(200, JPEGS[asked.target])
+
+    home.app.photo = photo
+    job = await home.walk_to_end((await home.order(home.app.photos(2))).job_id)
+    assert job.state is JobState.DONE
+    assert [photo["outcome"] for photo in home.app.messages[0]["data"]["photos"]] == ["used", "bad_status"]
+
+
+# ── the model ───────────────────────────────────────────────────────────────────────────────────────────────────────
+async def test_a_step_is_tried_three_times_with_growing_waits(home: House) -> None:
+    home.claude.fail(*[Fault("error", 529)] * 3)
+    job = await home.walk((await home.order(photos=[])).job_id)
+    assert (job.state, job.due_ms - home.clock.now_ms()) == (JobState.QUEUED, 2000)
+    assert isinstance(home.clock, ManualClock)
+    home.clock.advance(2)
+    job = await home.walk(job.job_id)
+    assert (job.state, job.due_ms - home.clock.now_ms()) == (JobState.QUEUED, 4000)
+    home.clock.advance(4)
+    job = await home.walk(job.job_id)
+    assert (job.state, job.error_code) == (JobState.FAILED, "overloaded")
+    assert outcomes(job) == {"photo_analysis": ["done"], "scope": ["overloaded"] * 3}
+    assert [step.state for step in job.steps][:3] == [StepState.DONE, StepState.FAILED, StepState.WAITING]
+    assert home.app.messages == []
+
+
+@pytest.mark.parametrize(("status", "code"), [(401, "auth"), (400, "bad_request"), (402, "spend_limit")])
+async def test_a_final_error_is_not_tried_again(
+    home: House,
+    status: int,
+    code: str,
+) -> None:
+    home.claude.fail(Fault("error", status))
+    job = await home.walk((await home.order(photos=[])).job_id)
+    assert (job.state, job.error_code) == (JobState.FAILED, code)
+    assert outcomes(job) == {"photo_analysis": ["done"], "scope": [code]}
+
+
+async def test_an_answer_that_breaks_the_schema_costs_money_and_is_not_stored(home: House) -> None:
+    home.claude.fail(Fault("wrong_schema"))
+    job = await home.walk_to_end((await home.order()).job_id)
+    assert job.state is JobState.DONE
+    assert outcomes(job)["photo_analysis"] == ["invalid_output", "done"]
+    refused = job.steps[0].attempts[0]
+    assert refused.cost_usd_micros > 0
+    assert refused.error_detail
+
+
+async def test_retry_after_is_kept_to(home: House) -> None:
+    home.claude.fail(Fault("error", 429, retry_after="300"))
+    job = await home.walk((await home.order(photos=[])).job_id)
+    assert (job.state, job.due_ms - home.clock.now_ms(), job.error_code) == (JobState.QUEUED, 300_000, "rate_limited")
+
+
+async def test_an_open_breaker_is_waited_for_without_burning_a_try(home: House) -> None:
+    job = await home.order(photos=[])
+    home.breakers.denied_s = 42
+    for _ in range(5):
+        job = await home.walk(job.job_id)
+        assert (job.state, job.due_ms - home.clock.now_ms()) == (JobState.QUEUED, 42_500)
+        assert isinstance(home.clock, ManualClock)
+        home.clock.advance(42.5)
+    home.breakers.denied_s = None
+    home.claude.fail(Fault("error", 529), Fault("error", 529))
+    job = await home.walk_to_end(job.job_id)
+    assert job.state is JobState.DONE
+    assert outcomes(job)["scope"] == ["breaker_open"] * 5 + ["overloaded"] * 2 + ["done"]
+
+
+@pytest.mark.parametrize("home", [ai(budget(100))], indirect=True)
+async def test_a_spent_budget_holds_the_job_until_the_period_ends(home: House) -> None:
+    job = await home.walk((await home.order()).job_id)
+    assert (job.state, job.error_code) == (JobState.HELD, "no_budget")
+    assert job.due_ms == home.clock.now_ms() + 16 * 3_600_000  # midnight, UTC
+    assert home.claude.requests == 0
+
+
+@pytest.mark.parametrize("home", [ai(budget(100, WhenSpent.FAIL))], indirect=True)
+async def test_a_spent_budget_fails_the_job_when_the_policy_says_so(home: House) -> None:
+    job = await home.walk((await home.order()).job_id)
+    assert (job.state, job.error_code) == (JobState.FAILED, "no_budget")
+
+
+# ── the app ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+async def test_an_app_that_is_down_gets_the_same_message_again(home: House) -> None:
+    seen: list[Asked] = []
+
+    async def restarting(asked: Asked) -> bytes | None:
+        seen.append(asked)
+        return None if len(seen) == 1 else answer(503) if len(seen) == 2 else home.app.take(asked)
+
+    home.app.hook = restarting
+    job = await home.walk_to_end((await home.order(photos=[])).job_id)
+    assert job.state is JobState.DONE
+    assert outcomes(job)["save"] == ["unreachable", "unavailable", "done"]
+    assert len({asked.get("webhook-id") for asked in seen[:3]}) == 1
+
+
+# ── stops, crashes, outages, bugs ───────────────────────────────────────────────────────────────────────────────────
+async def test_a_cancelled_walk_leaves_a_cut_attempt_and_no_failure(home: House) -> None:
+    home.claude.fail(Fault("hang"))
+    queued = await home.order(photos=[])
+    walk = asyncio.create_task(home.walk(queued.job_id))
+    while home.claude.requests < 1:
+        await asyncio.sleep(0)
+    walk.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await walk
+    job = await home.job(queued.job_id)
+    assert outcomes(job) == {"photo_analysis": ["done"], "scope": ["worker_stopped"]}
+    booked = sum(call.cost_usd_micros for call in await home.ledger.calls(job_id=job.job_id))
+    assert sum(attempt.cost_usd_micros for step in job.steps for attempt in step.attempts) == booked
+
+
+async def test_after_five_crashes_in_one_step_the_job_is_poison(home: House) -> None:
+    job = await home.order()
+    for _ in range(5):
+        taken = await home.jobs.lease(job.job_id, "dies", home.clock.now_ms(), home.clock.now_ms() + 1)
+        assert taken is not None
+        await home.jobs.start_attempt(taken[0], StepName.PHOTO_ANALYSIS, home.clock.now_ms())
+        assert isinstance(home.clock, ManualClock)
+        home.clock.advance(1)
+    job = await home.walk(job.job_id)
+    assert (job.state, job.error_code) == (JobState.FAILED, "crashed")
+    assert [attempt.state for attempt in job.steps[0].attempts] == [AttemptState.LOST] * 5
+
+
+async def test_a_stolen_lease_writes_nothing_more(home: House) -> None:
+    queued = await home.order()
+
+    async def steal(asked: Asked) -> bytes:
+        assert isinstance(home.clock, ManualClock)
+        home.clock.advance(20)
+        assert await home.jobs.lease(queued.job_id, "thief", home.clock.now_ms(), home.clock.now_ms() + 15_000)
+        return answer(200, JPEGS[asked.target])
+
+    home.app.photo = steal
+    with pytest.raises(LeaseLost):
+        await home.walk(queued.job_id)
+    job = await home.job(queued.job_id)
+    assert (job.state, outcomes(job)) == (JobState.RUNNING, {"photo_analysis": ["worker_lost"]})
+
+
+async def test_a_fault_of_ours_ends_by_name(home: House) -> None:
+    """A stored analysis that breaks its own schema: what only a bug of ours, or a hand in the database, can leave."""
+    queued, now_ms = await home.order(), home.clock.now_ms()
+    taken = await home.jobs.lease(queued.job_id, "hand", now_ms, now_ms + 15_000)
+    assert taken is not None
+    attempt = await home.jobs.start_attempt(taken[0], StepName.PHOTO_ANALYSIS, now_ms)
+    nonsense = {"outcome": "analysed", "photos": [], "analysis": {"summary": "<script>"}}
+    done = replace(attempt, state=AttemptState.DONE)
+    await home.jobs.finish_attempt(taken[0], StepName.PHOTO_ANALYSIS, done, nonsense)
+    await home.jobs.release(taken[0], now_ms)
+    job = await home.walk_to_end(queued.job_id)
+    assert (job.state, job.error_code) == (JobState.FAILED, "internal")
+    assert outcomes(job)["scope"] == ["internal"] * 3
+    assert job.steps[1].attempts[0].error_detail == "ValueError"
+
+
+class _NoDisk(SqlJobs):
+    """The disk is full from the first result on."""
+
+    async def finish_attempt(self, *args: object, **kwargs: object) -> None:
+        raise StoreUnavailable("full")
+
+
+async def test_a_full_disk_leaves_the_attempt_to_the_next_holder(home: House) -> None:
+    queued = await home.order(photos=[])
+    home.life._jobs = _NoDisk(home.database)
+    with pytest.raises(StoreUnavailable):
+        await home.walk(queued.job_id)
+    home.life._jobs = home.jobs
+    assert isinstance(home.clock, ManualClock)
+    home.clock.advance(20)
+    job = await home.walk(queued.job_id)
+    assert job.state is JobState.DONE
+    assert outcomes(job)["photo_analysis"] == ["worker_lost", "done"]

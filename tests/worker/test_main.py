@@ -1,0 +1,353 @@
+"""The worker: leases, renewal, the sweep, starts, room, and the ways it stops."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from pathlib import Path
+
+import pytest
+
+from scopegate.demo.claude import Fault
+from scopegate.errors import StoreUnavailable
+from scopegate.leads.job import JobState, LeadJob, LeadOrder, Lease, OrderState, StepName
+from scopegate.limits.window import Quota, Spent, Window
+from scopegate.policy.policy import Offload
+from scopegate.stores.jobs import SqlJobs
+from scopegate.stores.memory import MemoryLimits
+from scopegate.worker.main import AT_ONCE, Starts, Worker
+from tests.simulated import SimulatedClaude, _running_claude, simulated_claude  # noqa: F401 - fixtures for `home`
+from tests.worker.app import Asked, answer
+from tests.worker.clock import SteppedClock
+from tests.worker.house import House, house
+
+PATIENCE_S = 20
+
+
+@pytest.fixture
+async def home(tmp_path: Path, request: pytest.FixtureRequest) -> AsyncIterator[House]:
+    claude: SimulatedClaude = request.getfixturevalue("simulated_claude")
+    async with house(tmp_path, claude, clock=SteppedClock()) as built:
+        yield built
+
+
+class NoLimits:
+    """A limit store that is gone."""
+
+    def spend(self, windows: Sequence[Window]) -> Spent:
+        raise StoreUnavailable("connect")
+
+    async def close(self) -> None: ...
+
+
+def worker(home: House, *, owner: str = "one", jobs: SqlJobs | None = None, **changes: object) -> Worker:
+    def offloads() -> Mapping[str, Offload]:
+        return {"lead-photos": home.app.offload(changes.get("starts"))}  # type: ignore[arg-type]
+
+    limits = changes.get("limits") or MemoryLimits(home.clock)
+    starts = Starts(limits, MemoryLimits(home.clock))  # type: ignore[arg-type]
+    at_once = changes.get("at_once", AT_ONCE)
+    assert isinstance(at_once, int)
+    return Worker(jobs or home.jobs, home.outbox, home.life, starts, offloads, home.clock, owner, at_once=at_once)
+
+
+def clock(home: House) -> SteppedClock:
+    assert isinstance(home.clock, SteppedClock)
+    return home.clock
+
+
+async def until(true: Callable[[], bool]) -> None:
+    async with asyncio.timeout(PATIENCE_S):
+        while not true():
+            await asyncio.sleep(0)
+
+
+async def until_state(home: House, job_id: str, state: JobState) -> LeadJob:
+    async with asyncio.timeout(PATIENCE_S):
+        while (job := await home.job(job_id)).state is not state:
+            await asyncio.sleep(0)
+    return job
+
+
+class Gate:
+    """An app that does not answer its webhook until told to: the job stays in its save step, under its lease."""
+
+    def __init__(self, home: House) -> None:
+        self._home = home
+        self.asked: list[Asked] = []
+        self.open = asyncio.Event()
+        home.app.hook = self._hook
+
+    async def _hook(self, asked: Asked) -> bytes:
+        self.asked.append(asked)
+        await self.open.wait()
+        return self._home.app.take(asked)
+
+
+async def test_a_woken_job_is_run_to_its_end(home: House) -> None:
+    job = await home.order()
+    await worker(home).run(job.job_id)
+    assert (await home.job(job.job_id)).state is JobState.DONE
+
+
+@pytest.mark.parametrize("job_id", ["job_unknown", ""])
+async def test_a_wake_up_for_nothing_is_nothing(home: House, job_id: str) -> None:
+    await worker(home).run(job_id)
+
+
+async def test_a_finished_or_waiting_job_is_left_alone(home: House) -> None:
+    job = await home.order(photos=[])
+    one = worker(home)
+    await one.run(job.job_id)
+    await one.run(job.job_id)
+    assert (await home.job(job.job_id)).tries == 1
+
+
+async def test_many_wake_ups_of_many_workers_run_a_job_once(home: House) -> None:
+    job = await home.order()
+    workers = [worker(home, owner=str(n)) for n in range(5)]
+    await asyncio.gather(*(one.run(job.job_id) for one in workers * 4))
+    done = await home.job(job.job_id)
+    assert (done.state, done.tries) == (JobState.DONE, 1)
+    assert len(home.app.messages) == 2
+    assert home.claude.requests == 3
+
+
+async def test_the_sweep_finds_what_nobody_woke(home: House) -> None:
+    jobs = [await home.order(photos=[]) for _ in range(3)]
+    stop = asyncio.Event()
+    serving = asyncio.create_task(worker(home).serve(stop, drain_s=5))
+    for job in jobs:
+        await until_state(home, job.job_id, JobState.DONE)
+    stop.set()
+    await asyncio.wait_for(serving, PATIENCE_S)
+
+
+async def test_the_sweep_takes_no_more_than_there_is_room_for(home: House) -> None:
+    gate = Gate(home)
+    for _ in range(5):
+        await home.order(photos=[])
+    one = worker(home, at_once=2)
+    await one.sweep()
+    await until(lambda: len(gate.asked) == 2)
+    await one.sweep()
+    third = (await home.order(photos=[])).job_id
+    await one.run(third)
+    assert (await home.job(third)).tries == 0
+    assert (await home.jobs.counts())["running"] == 2
+    gate.open.set()
+    await until(lambda: not one._running)
+    await one.sweep()
+    await until(lambda: len(gate.asked) >= 6)
+
+
+async def test_a_lease_is_renewed_while_the_job_runs(home: House) -> None:
+    gate = Gate(home)
+    job = await home.order(photos=[])
+    running = asyncio.create_task(worker(home).run(job.job_id))
+    await until(lambda: len(gate.asked) == 1)
+    started_ms = clock(home).now_ms()
+    for n in range(1, 9):
+        await until(lambda: clock(home).sleeping == 1)
+        clock(home).advance(5)
+        expected_ms = started_ms + n * 5000 + 15_000
+        async with asyncio.timeout(PATIENCE_S):
+            while (await home.job(job.job_id)).due_ms != expected_ms:
+                await asyncio.sleep(0)
+        assert await home.jobs.lease(job.job_id, "other", clock(home).now_ms(), 0) is None
+    gate.open.set()
+    await running
+    assert (await home.job(job.job_id)).tries == 1
+
+
+async def test_a_lost_lease_stops_the_run_at_once(home: House) -> None:
+    gate = Gate(home)
+    job = await home.order(photos=[])
+    running = asyncio.create_task(worker(home).run(job.job_id))
+    await until(lambda: len(gate.asked) == 1 and clock(home).sleeping == 1)
+    clock(home)._now_ms += 16_000  # the machine slept: nobody was woken in time
+    now_ms = clock(home).now_ms()
+    taken = await home.jobs.lease(job.job_id, "thief", now_ms, now_ms + 15_000)
+    assert taken is not None
+    clock(home).advance(0)
+    await asyncio.wait_for(running, PATIENCE_S)
+    left = await home.job(job.job_id)
+    assert (left.state, left.due_ms, left.tries) == (JobState.RUNNING, now_ms + 15_000, 2)
+    assert [attempt.error_code for attempt in left.steps[3].attempts] == ["worker_lost"]
+
+
+async def test_a_killed_workers_job_is_taken_after_its_lease(home: House) -> None:
+    job = await home.order()
+    now_ms = home.clock.now_ms()
+    taken = await home.jobs.lease(job.job_id, "killed", now_ms, now_ms + 15_000)
+    assert taken is not None
+    await home.jobs.start_attempt(taken[0], StepName.PHOTO_ANALYSIS, now_ms)
+    other = worker(home, owner="other")
+    clock(home).advance(14.9)
+    await other.sweep()
+    await other.run(job.job_id)
+    assert (await home.job(job.job_id)).tries == 1
+    clock(home).advance(0.1)
+    await other.run(job.job_id)
+    done = await home.job(job.job_id)
+    assert (done.state, done.tries) == (JobState.DONE, 2)
+
+
+class Flaky(SqlJobs):
+    """A database that can be switched off."""
+
+    down = False
+
+    async def renew(self, lease: Lease, until_ms: int) -> Lease:
+        if self.down:
+            raise StoreUnavailable("timeout")
+        return await super().renew(lease, until_ms)
+
+    async def due(self, now_ms: int, limit: int) -> Sequence[str]:
+        if self.down:
+            raise StoreUnavailable("connect")
+        return await super().due(now_ms, limit)
+
+    async def lease(self, job_id: str, owner: str, now_ms: int, until_ms: int) -> tuple[Lease, LeadJob] | None:
+        if self.down:
+            raise StoreUnavailable("connect")
+        return await super().lease(job_id, owner, now_ms, until_ms)
+
+
+async def test_a_renewal_that_fails_is_repeated_until_the_lease_runs_out(home: House) -> None:
+    gate, jobs = Gate(home), Flaky(home.database)
+    job = await home.order(photos=[])
+    running = asyncio.create_task(worker(home, jobs=jobs).run(job.job_id))
+    await until(lambda: len(gate.asked) == 1)
+    jobs.down = True
+    for _ in range(2):
+        await until(lambda: clock(home).sleeping == 1)
+        clock(home).advance(5)
+    jobs.down = False
+    await until(lambda: clock(home).sleeping == 1)
+    clock(home).advance(4)
+    jobs.down = True
+    assert not running.done()
+    clock(home).advance(1)
+    for _ in range(3):
+        await until(lambda: clock(home).sleeping == 1 or running.done())
+        clock(home).advance(5)
+    await asyncio.wait_for(running, PATIENCE_S)
+    assert home.app.messages == []
+
+
+async def test_a_database_that_is_down_is_waited_for(home: House) -> None:
+    jobs = Flaky(home.database)
+    jobs.down = True
+    job = await home.order(photos=[])
+    one, stop = worker(home, jobs=jobs), asyncio.Event()
+    await one.run(job.job_id)
+    serving = asyncio.create_task(one.serve(stop, drain_s=5))
+    for _ in range(3):
+        await until(lambda: clock(home).sleeping == 1)
+        clock(home).advance(2)
+    assert not serving.done()
+    jobs.down = False
+    await until(lambda: clock(home).sleeping == 1)
+    clock(home).advance(2)
+    await until_state(home, job.job_id, JobState.DONE)
+    stop.set()
+    await asyncio.wait_for(serving, PATIENCE_S)
+
+
+async def test_a_job_whose_offload_is_gone_fails_by_name(home: House) -> None:
+    job = await home.order(offload="removed")
+    await worker(home).run(job.job_id)
+    failed = await home.job(job.job_id)
+    assert (failed.state, failed.error_code) == (JobState.FAILED, "offload_gone")
+
+
+# ── starts ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+@pytest.mark.parametrize("limits", [None, NoLimits()])
+async def test_no_more_jobs_start_than_the_policy_says(home: House, limits: NoLimits | None) -> None:
+    one = worker(home, starts=Quota(2, 60_000), limits=limits)
+    jobs = [await home.order(photos=[]) for _ in range(3)]
+    for job in jobs:
+        await one.run(job.job_id)
+    states = [(await home.job(job.job_id)).state for job in jobs]
+    assert states == [JobState.DONE, JobState.DONE, JobState.QUEUED]
+    waiting = await home.job(jobs[2].job_id)
+    assert (waiting.due_ms - home.clock.now_ms(), waiting.error_code) == (60_000, None)
+    assert not any(step.attempts for step in waiting.steps)
+    clock(home).advance(60)
+    await one.run(waiting.job_id)
+    assert (await home.job(waiting.job_id)).state is JobState.DONE
+
+
+async def test_a_job_that_goes_on_is_no_start(home: House) -> None:
+    one = worker(home, starts=Quota(1, 60_000))
+    job = await home.order(photos=[])
+    answers = [answer(503), answer(503)]
+
+    async def hook(asked: Asked) -> bytes:
+        return answers.pop() if answers else home.app.take(asked)
+
+    home.app.hook = hook
+    for _ in range(3):
+        await one.run(job.job_id)
+        clock(home).advance(4)
+    assert (await home.job(job.job_id)).state is JobState.DONE
+
+
+# ── stopping ────────────────────────────────────────────────────────────────────────────────────────────────────────
+async def test_a_stop_lets_running_jobs_end_and_takes_no_more(home: House) -> None:
+    gate, stop = Gate(home), asyncio.Event()
+    running, later = await home.order(photos=[]), await home.order(photos=[], lead_id="later")
+    one = worker(home, at_once=1)
+    serving = asyncio.create_task(one.serve(stop, drain_s=10))
+    await until(lambda: len(gate.asked) == 1)
+    stop.set()
+    await until(lambda: one._stopping)
+    await one.run(later.job_id)
+    gate.open.set()
+    await asyncio.wait_for(serving, PATIENCE_S)
+    states = sorted([(await home.job(job.job_id)).state for job in (running, later)])
+    assert states == [JobState.DONE, JobState.QUEUED]
+
+
+async def test_what_does_not_end_in_time_is_given_back_without_a_failure(home: House) -> None:
+    home.claude.fail(Fault("hang", seconds=20))
+    job = await home.order(photos=[])
+    stop = asyncio.Event()
+    one = worker(home)
+    serving = asyncio.create_task(one.serve(stop, drain_s=10))
+    await until(lambda: home.claude.requests == 1)
+    stop.set()
+    await until(lambda: one._stopping and clock(home).sleeping == 2)  # the renewal, and the end of the drain
+    clock(home).advance(10)
+    await asyncio.wait_for(serving, PATIENCE_S)
+    left = await home.job(job.job_id)
+    assert (left.state, left.due_ms) == (JobState.QUEUED, home.clock.now_ms())
+    assert [attempt.error_code for attempt in left.steps[1].attempts] == ["worker_stopped"]
+    home.claude.reset()
+    await worker(home, owner="next").run(job.job_id)
+    assert (await home.job(job.job_id)).state is JobState.DONE
+
+
+async def test_a_cancelled_wake_up_gives_the_job_back(home: House) -> None:
+    home.claude.fail(Fault("hang", seconds=20))
+    job = await home.order(photos=[])
+    running = asyncio.create_task(worker(home).run(job.job_id))
+    await until(lambda: home.claude.requests == 1)
+    running.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await running
+    left = await home.job(job.job_id)
+    assert (left.state, left.due_ms) == (JobState.QUEUED, home.clock.now_ms())
+
+
+# ── orders ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+async def test_an_order_without_an_answer_becomes_unknown_after_two_minutes(home: House) -> None:
+    await home.outbox.put(LeadOrder("o-1", "lead-photos", "submit-lead", "req", home.clock.now_ms(), {}))
+    one = worker(home)
+    clock(home).advance(120)
+    await one.sweep()
+    assert await home.outbox.count(OrderState.PENDING) == 1
+    clock(home).advance(1)
+    await one.sweep()
+    assert await home.outbox.count(OrderState.UNKNOWN) == 1
