@@ -10,7 +10,7 @@ import os
 import random
 import socket
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,6 +18,8 @@ from scopegate import logs
 from scopegate.clock import SystemClock
 
 if TYPE_CHECKING:
+    from scopegate.gateway.intake import Intake
+    from scopegate.gateway.signin import SignIn
     from scopegate.policy.policy import Policy
     from scopegate.settings import Settings
     from scopegate.stores.database import Database
@@ -67,31 +69,40 @@ async def serve_gateway(
     ready: Callable[[], None],
 ) -> None:
     """The edge, on a socket that listens already."""
-    import httpx
-
     from scopegate.gateway.app import Gateway, serve
-    from scopegate.gateway.identity import Identities
-    from scopegate.gateway.intake import Intake
     from scopegate.gateway.limiter import Limiter
-    from scopegate.gateway.signin import SignIn
-    from scopegate.stores.late import LateDatabase
     from scopegate.stores.memory import MemoryLimits
-    from scopegate.stores.outbox import SqlOutbox
 
     clock = SystemClock()
-    database = LateDatabase(settings.database)
+    async with AsyncExitStack() as opened:
+        limiter = Limiter(_limit_store(settings), MemoryLimits(clock), clock)
+        signin = await opened.enter_async_context(_signin()) if policy.auths else None
+        intake = await opened.enter_async_context(_intake(settings)) if policy.offloads else None
+        await serve(Gateway(policy, limiter, signin, intake, clock), sock, stop, ready)
+
+
+@asynccontextmanager
+async def _signin() -> AsyncIterator[SignIn]:
+    import httpx
+
+    from scopegate.gateway.identity import Identities
+    from scopegate.gateway.signin import SignIn
+
     async with httpx.AsyncClient(trust_env=False, follow_redirects=False, timeout=5.0) as http:
-        gateway = Gateway(
-            policy,
-            Limiter(_limit_store(settings), MemoryLimits(clock), clock),
-            SignIn(Identities(http, clock)),
-            Intake(SqlOutbox(database), _messenger(settings), clock),
-            clock,
-        )
-        try:
-            await serve(gateway, sock, stop, ready)
-        finally:
-            await database.close()
+        yield SignIn(Identities(http, SystemClock()))
+
+
+@asynccontextmanager
+async def _intake(settings: Settings) -> AsyncIterator[Intake]:
+    from scopegate.gateway.intake import Intake
+    from scopegate.stores.late import LateDatabase
+    from scopegate.stores.outbox import SqlOutbox
+
+    database = LateDatabase(settings.database)
+    try:
+        yield Intake(SqlOutbox(database), _messenger(settings), SystemClock())
+    finally:
+        await database.close()
 
 
 async def serve_worker(settings: Settings, policy: Policy, stop: asyncio.Event, ready: Callable[[], None]) -> None:

@@ -37,7 +37,10 @@ _log = logs.get("gateway")
 class Gateway:
     """Shared by all connections of this process. `rules` is replaced as a whole, never edited."""
 
-    def __init__(self, policy: Policy, limiter: Limiter, signin: SignIn, intake: Intake, clock: Clock) -> None:
+    def __init__(
+        self, policy: Policy, limiter: Limiter, signin: SignIn | None, intake: Intake | None, clock: Clock
+    ) -> None:
+        """`signin` may be missing where no route asks for it, `intake` where no route offloads."""
         self.loop = asyncio.get_running_loop()
         self.limiter = limiter
         self.signin = signin
@@ -108,8 +111,10 @@ class Gateway:
         """What is still open after the drain time is broken; orders under way are finished."""
         for connection in list(self.connections):
             connection.abort()
-        await self.intake.close()
-        await self.signin.close()
+        if self.intake is not None:
+            await self.intake.close()
+        if self.signin is not None:
+            await self.signin.close()
         await self.limiter.close()
         for pool in self._pools.values():
             await pool.close()

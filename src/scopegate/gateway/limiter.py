@@ -33,10 +33,7 @@ def windows_of(tier: Tier) -> WindowsOf:
     @lru_cache(maxsize=8192)
     def windows(key: str) -> tuple[Window, ...]:
         digest = hashlib.blake2b(key.encode(), digest_size=12).hexdigest()
-        return tuple(
-            Window(name, f"{tier.name}:{quota.limit}/{quota.span_ms}:{digest}", quota)
-            for name, quota in zip(names, tier.quotas, strict=True)
-        )
+        return tuple(Window(name, digest, quota) for name, quota in zip(names, tier.quotas, strict=True))
 
     return windows
 

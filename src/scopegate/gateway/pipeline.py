@@ -90,6 +90,7 @@ def sign_in(x: Exchange) -> Outcome:
     assert plan is not None
     if plan.auth is None:
         return None
+    assert x.gate.signin is not None
     return x.gate.signin.check(x, plan.auth)
 
 
@@ -178,6 +179,7 @@ def take_order(x: Exchange) -> Outcome:
     assert plan is not None
     if plan.offload is None:
         return None
+    assert x.gate.intake is not None
     return x.gate.intake.begin(x, plan.offload)
 
 

@@ -15,10 +15,10 @@ from urllib.parse import quote
 from scopegate.edge.claims import Identity
 from scopegate.edge.verdict import Refusal
 from scopegate.gateway.exchange import Exchange, Pending
-from scopegate.gateway.identity import Identities
 from scopegate.policy.policy import Auth
 
 if TYPE_CHECKING:
+    from scopegate.gateway.identity import Identities
     from scopegate.gateway.exchange import Outcome
 
 
