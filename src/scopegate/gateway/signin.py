@@ -18,8 +18,8 @@ from scopegate.gateway.exchange import Exchange, Pending
 from scopegate.policy.policy import Auth
 
 if TYPE_CHECKING:
-    from scopegate.gateway.identity import Identities
     from scopegate.gateway.exchange import Outcome
+    from scopegate.gateway.identity import Identities
 
 
 class SignIn:
