@@ -81,7 +81,7 @@ def living(directory: Path) -> Mapping[str, int]:
 
 
 def _by_role(identities: Iterable[str]) -> Mapping[str, int]:
-    return Counter(identity.partition("-")[0] for identity in identities)
+    return dict(Counter(identity.partition("-")[0] for identity in identities))
 
 
 @contextmanager
