@@ -24,6 +24,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Final
 
 import uvicorn
+from pydantic import ConfigDict, TypeAdapter, ValidationError, with_config
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
@@ -70,8 +71,11 @@ FAULTS: Final = {
 """What can be ordered by `POST /_sim/faults` with `[{"kind": ..., ...}]`: each is used once, in order."""
 
 
+@with_config(ConfigDict(extra="forbid", strict=True))
 @dataclass(frozen=True, slots=True)
 class Fault:
+    """One fault on order; which of the fields count is said in FAULTS."""
+
     kind: str
     status: int = 500
     type: str | None = None
@@ -81,6 +85,9 @@ class Fault:
     bytes: int = 64 * 1024 * 1024
     text: str = ""
     location: str = "/elsewhere"
+
+
+_FAULTS: Final = TypeAdapter(list[Fault])
 
 
 @dataclass(frozen=True, slots=True)
@@ -370,12 +377,12 @@ async def _set_faults(request: Request) -> Response:
     """`[{"kind": "error", "status": 529}, ...]`: queued behind those still waiting."""
     simulation: Simulation = request.app.state.simulation
     try:
-        wanted = [Fault(**one) for one in await request.json()]
-    except (ValueError, TypeError) as fault:
-        return JSONResponse({"error": f"a list of faults is needed ({type(fault).__name__})"}, status_code=400)
+        wanted = _FAULTS.validate_json(await request.body())
+    except ValidationError as fault:
+        return JSONResponse({"error": f"a list of faults is needed: {fault.errors()[0]['msg']}"}, status_code=400)
     unknown = sorted({fault.kind for fault in wanted} - FAULTS.keys())
     if unknown:
-        return JSONResponse({"error": f"unknown kinds: {', '.join(map(str, unknown))}"}, status_code=400)
+        return JSONResponse({"error": f"unknown kinds: {', '.join(unknown)}"}, status_code=400)
     simulation.faults.extend(wanted)
     return JSONResponse({"queued": len(simulation.faults)})
 
