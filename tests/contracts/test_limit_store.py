@@ -1,0 +1,161 @@
+"""The LimitStore port, in memory, on Valkey and on Redis. The clock is the test's: time is a column."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import AsyncIterator
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from scopegate.clock import ManualClock
+from scopegate.limits.window import Log, Quota, Spent, Window, spend
+from scopegate.stores.memory import MemoryLimits
+from scopegate.stores.ports import LimitStore
+from scopegate.stores.redis_limits import RedisLimits
+
+
+class Shop:
+    """A store, its clock, and keys nobody else uses."""
+
+    def __init__(self, store: LimitStore, clock: ManualClock) -> None:
+        self.store = store
+        self.clock = clock
+        self.start_ms = clock.now_ms()
+
+    def window(self, limit: int, span_ms: int, key: str | None = None, name: str = "strict") -> Window:
+        return Window(name, key or uuid.uuid4().hex, Quota(limit, span_ms))
+
+    async def at(self, now_ms: float, *windows: Window) -> Spent:
+        self.clock.advance((self.start_ms + now_ms - self.clock.monotonic_s() * 1000) / 1000)
+        return await self.spend(*windows)
+
+    async def spend(self, *windows: Window) -> Spent:
+        spent = self.store.spend(windows)
+        return spent if isinstance(spent, Spent) else await spent
+
+
+@pytest.fixture(params=["memory", "valkey", "redis"])
+async def shop(request: pytest.FixtureRequest) -> AsyncIterator[Shop]:
+    clock = ManualClock()
+    store: LimitStore
+    if request.param == "memory":
+        store = MemoryLimits(clock)
+    else:
+        store = RedisLimits(request.getfixturevalue(f"{request.param}_url"), timeout_s=10, clock=clock)
+    yield Shop(store, clock)
+    await store.close()
+
+
+# (now ms, admitted, remaining, reset ms, retry after ms) of 3 per 10 s
+TRACE = [
+    (0, True, 2, 10_000, 0),
+    (0.4, True, 1, 10_000, 0),
+    (1_000, True, 0, 10_000, 0),
+    (1_000, False, 0, 10_000, 9_000),
+    (9_999, False, 0, 1_001, 1),
+    (10_000, True, 0, 10_000, 0),
+    (10_000, False, 0, 10_000, 1),
+    (10_000.5, True, 0, 10_000, 0),
+    (10_000.5, False, 0, 10_000, 1_000),
+    (20_000, True, 1, 10_000, 0),
+    (20_001, True, 1, 10_000, 0),
+    (60_000, True, 2, 10_000, 0),
+]
+
+
+async def test_three_per_ten_seconds(shop: Shop) -> None:
+    window = shop.window(3, 10_000)
+    for now_ms, *expected in TRACE:
+        spent = await shop.at(now_ms, window)
+        standing = spent.standings[0]
+        assert standing.window == window
+        assert [spent.admitted, standing.remaining, standing.reset_ms, spent.retry_after_ms] == expected, now_ms
+
+
+async def test_all_windows_or_none(shop: Shop) -> None:
+    caller = uuid.uuid4().hex
+    windows = [shop.window(2, 1_000, caller), shop.window(3, 60_000, caller), shop.window(100, 1_000, name="all")]
+    table = [
+        # now, admitted, remaining of each, retry after
+        (0, True, [1, 2, 99], 0),
+        (0, True, [0, 1, 98], 0),
+        (0, False, [0, 1, 98], 1_000),
+        (1_000, True, [1, 0, 99], 0),
+        (1_000, False, [1, 0, 99], 59_000),
+        (1_500, False, [1, 0, 99], 58_500),
+        (60_000, True, [1, 1, 99], 0),
+    ]
+    for now_ms, admitted, remaining, retry_after_ms in table:
+        spent = await shop.at(now_ms, *windows)
+        assert [s.window for s in spent.standings] == windows
+        assert (spent.admitted, [s.remaining for s in spent.standings], spent.retry_after_ms) == (
+            admitted,
+            remaining,
+            retry_after_ms,
+        ), now_ms
+
+
+async def test_tier_key_and_quota_are_counted_apart(shop: Shop) -> None:
+    key = uuid.uuid4().hex
+    quota = Quota(1, 60_000)
+    apart = [
+        Window("strict", key, quota),
+        Window("lenient", key, quota),
+        Window("strict", key + "x", quota),
+        Window("strict", key, Quota(2, 60_000)),
+        Window("strict", key, Quota(1, 60_001)),
+    ]
+    assert [(await shop.spend(window)).admitted for window in apart] == [True] * 5
+    assert [(await shop.spend(window)).admitted for window in apart] == [False] * 3 + [True, False]
+
+
+async def test_an_equal_window_is_the_same_window(shop: Shop) -> None:
+    key = uuid.uuid4().hex
+    assert (await shop.spend(Window("strict", key, Quota(1, 60_000)))).admitted
+    assert not (await shop.spend(Window("strict", key, Quota(1, 60_000)))).admitted
+
+
+async def test_hostile_keys_stay_keys(shop: Shop) -> None:
+    marks = ["", " ", "\r\n$1\r\nx", "{a}:{b}", "é\x00\x7f", "*", "'); return 1 --", ":strict:1:60000", "x" * 5_000]
+    windows = [shop.window(1, 60_000, uuid.uuid4().hex + mark) for mark in marks]
+    assert [(await shop.spend(window)).admitted for window in windows] == [True] * len(marks)
+    assert [(await shop.spend(window)).admitted for window in windows] == [False] * len(marks)
+
+
+async def test_no_windows_admit(shop: Shop) -> None:
+    assert await shop.spend() == Spent(True, ())
+
+
+async def test_a_window_named_twice_is_a_bug(shop: Shop) -> None:
+    window = shop.window(5, 1_000)
+    with pytest.raises(AssertionError):
+        await shop.spend(window, window)
+
+
+async def test_a_large_limit_forgets_a_large_part_at_once(shop: Shop) -> None:
+    window = shop.window(500, 1_000)
+    for now_ms in range(400):
+        assert (await shop.at(now_ms, window)).admitted
+    for now_ms, live in [(1_000, 399), (1_150, 250), (1_151, 250), (1_398, 4), (1_399, 4), (3_000, 0)]:
+        assert (await shop.at(now_ms, window)).standings[0].remaining == 500 - live - 1, now_ms
+
+
+requests = st.lists(st.tuples(st.integers(0, 3_000), st.integers(1, 7)), min_size=1, max_size=60)
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(trace=requests)
+async def test_every_verdict_is_the_rules_verdict(shop: Shop, trace: list[tuple[int, int]]) -> None:
+    """Random gaps in microseconds, random subsets of three windows: each store says what the pure rule says."""
+    shop.start_ms = shop.clock.now_ms() + 100_000
+    choice = [shop.window(2, 2), shop.window(5, 9), shop.window(1, 1)]
+    logs = [Log(window.quota) for window in choice]
+    now_us = 0
+    for gap_us, subset in trace:
+        now_us += gap_us
+        picked = [n for n in range(3) if subset >> n & 1]
+        got = await shop.at(now_us / 1000, *[choice[n] for n in picked])
+        told_us = round(shop.clock.monotonic_s() * 1e6)
+        assert got == spend([choice[n] for n in picked], [logs[n] for n in picked], told_us)

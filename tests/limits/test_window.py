@@ -1,0 +1,163 @@
+"""The exact sliding window: the rule itself, time as a column."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from scopegate.limits.window import Log, Quota, Spent, Standing, Window, spend, spend_one
+
+MS = 1000
+
+
+def window(limit: int, span_ms: int, name: str = "strict", key: str = "k") -> Window:
+    return Window(name, key, Quota(limit, span_ms))
+
+
+class Counted:
+    """Some windows with their logs."""
+
+    def __init__(self, *windows: Window) -> None:
+        self.windows = windows
+        self.logs = [Log(one.quota) for one in windows]
+
+    def at(self, now_us: int) -> Spent:
+        return spend(self.windows, self.logs, now_us)
+
+
+# 3 per 10 s: (now, admitted, remaining, reset, retry after), all in ms
+TRACE = [
+    (0, True, 2, 10_000, 0),
+    (1_000, True, 1, 10_000, 0),
+    (1_000, True, 0, 10_000, 0),
+    (1_000, False, 0, 10_000, 9_000),
+    (5_500, False, 0, 5_500, 4_500),
+    (9_999, False, 0, 1_001, 1),
+    (10_000, True, 0, 10_000, 0),  # the admission at 0 leaves at exactly 10 s
+    (10_000, False, 0, 10_000, 1_000),
+    (11_000, True, 1, 10_000, 0),  # two left at once
+    (11_000, True, 0, 10_000, 0),
+    (40_000, True, 2, 10_000, 0),  # all left long ago
+]
+
+
+def test_three_per_ten_seconds() -> None:
+    counted = Counted(window(3, 10_000))
+    for now_ms, admitted, remaining, reset_ms, retry_after_ms in TRACE:
+        got = counted.at(now_ms * MS)
+        expected = Spent(admitted, (Standing(counted.windows[0], remaining, reset_ms),), retry_after_ms)
+        assert got == expected, now_ms
+
+
+def test_the_single_window_path_says_the_same() -> None:
+    one = window(3, 10_000)
+    log = Log(one.quota)
+    for now_ms, admitted, remaining, reset_ms, retry_after_ms in TRACE:
+        expected = Spent(admitted, (Standing(one, remaining, reset_ms),), retry_after_ms)
+        assert spend_one(one, log, now_ms * MS) == expected, now_ms
+
+
+def test_fractions_of_a_millisecond_round_up() -> None:
+    counted = Counted(window(1, 10))
+    counted.at(0)
+    refused = counted.at(1)
+    assert (refused.retry_after_ms, refused.standings[0].reset_ms) == (10, 10)
+    assert counted.at(9_999).retry_after_ms == 1
+    assert counted.at(10_000).admitted
+
+
+def test_refused_by_one_window_is_counted_in_none() -> None:
+    counted = Counted(window(2, 1_000), window(3, 60_000))
+    assert [counted.at(t * MS).admitted for t in (0, 0, 0, 999)] == [True, True, False, False]
+    third = counted.at(1_000 * MS)
+    assert [s.remaining for s in third.standings] == [1, 0]
+    refused = counted.at(1_000 * MS)
+    assert not refused.admitted
+    assert refused.retry_after_ms == 59_000
+    assert [s.remaining for s in refused.standings] == [1, 0]  # the short window was not charged
+    assert not counted.at(59_999 * MS).admitted
+    assert counted.at(60_000 * MS).admitted
+
+
+def test_the_longest_wait_decides() -> None:
+    counted = Counted(window(1, 5_000), window(1, 2_000))
+    counted.at(0)
+    assert counted.at(0).retry_after_ms == 5_000
+    assert counted.at(2_000 * MS).retry_after_ms == 3_000
+
+
+def test_no_windows_admit() -> None:
+    assert spend([], [], 0) == Spent(True, ())
+
+
+def test_a_long_log_forgets_what_left() -> None:
+    log = Log(Quota(1_000, 1))
+    one = window(1_000, 1)
+    for now_us in range(100_000):
+        assert spend_one(one, log, now_us).admitted is True
+    assert log.live(100_000) == 999
+    assert len(log._times) <= 2 * 999 + 64
+
+
+steps = st.lists(st.integers(0, 4_000), min_size=1, max_size=200)
+
+
+@given(steps, st.integers(1, 8), st.integers(1, 9))
+def test_never_more_than_the_limit_in_any_span(gaps_us: Sequence[int], limit: int, span_ms: int) -> None:
+    one = window(limit, span_ms)
+    log = Log(one.quota)
+    now_us, admitted = 0, []
+    for gap_us in gaps_us:
+        now_us += gap_us
+        inside = [t for t in admitted if t > now_us - span_ms * MS]
+        got = spend_one(one, log, now_us)
+        # Admitted exactly when the limit allows it: neither one more nor one fewer.
+        assert got.admitted == (len(inside) < limit)
+        if got.admitted:
+            admitted.append(now_us)
+            inside.append(now_us)
+        assert got.standings[0].remaining == limit - len(inside)
+        assert got.standings[0].reset_ms == -(-(admitted[-1] + span_ms * MS - now_us) // MS)
+    for start in admitted:
+        assert sum(start <= t < start + span_ms * MS for t in admitted) <= limit
+
+
+@given(steps, st.lists(st.tuples(st.integers(1, 5), st.integers(1, 9)), min_size=1, max_size=3, unique=True))
+def test_waiting_as_told_admits_and_a_millisecond_less_does_not(
+    gaps_us: Sequence[int], quotas: Sequence[tuple[int, int]]
+) -> None:
+    windows = [window(limit, span_ms) for limit, span_ms in quotas]
+    counted, history, now_us = Counted(*windows), list[int](), 0
+    for gap_us in gaps_us:
+        now_us += gap_us
+        got = counted.at(now_us)
+        if got.admitted:
+            history.append(now_us)
+            continue
+        assert got.retry_after_ms >= 1
+        assert any(s.remaining == 0 for s in got.standings)
+        for wait_ms, fits in ((got.retry_after_ms, True), (got.retry_after_ms - 1, False)):
+            again = Counted(*windows)
+            for t in history:
+                again.at(t)
+            assert again.at(now_us + wait_ms * MS).admitted is fits
+
+
+def test_a_copied_log_is_as_full() -> None:
+    source, copy = Log(Quota(2, 10)), Log(Quota(2, 10))
+    one = window(2, 10)
+    spend_one(one, source, 0)
+    spend_one(one, source, 5_000)
+    copy.copy_from(source)
+    assert copy.wait_us(5_000) == 5_000
+    assert spend_one(one, copy, 10_000).admitted
+    assert source.live(10_000) == 1
+
+
+@pytest.mark.parametrize("value", [Spent(True, ()), Standing(window(1, 1), 0, 0)])
+def test_verdicts_cannot_be_edited(value: object) -> None:
+    with pytest.raises(AttributeError):
+        value.remaining = 5  # type: ignore[attr-defined]
