@@ -133,7 +133,7 @@ def _say_where(stage: Stage, narrator: Narrator) -> None:
     narrator.say(f"the app without the gateway  http://{stage.app}/")
     if stage.claude is not None:
         narrator.say(f"simulated Claude             http://{stage.claude}/  (says there how to make it fail)")
-    narrator.say(f"state                        {stage.state}")
+    narrator.say(f"on the command line          SCOPEGATE_STATE_DIR={stage.state / 'scopegate'} scopegate jobs list")
 
 
 def _report_death(stage: Stage) -> int:
