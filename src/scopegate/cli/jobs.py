@@ -1,0 +1,198 @@
+"""`scopegate jobs list | show ID | replay ID`: the leads' jobs, their history, and another go for one that failed."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from argparse import _SubParsersAction
+from functools import partial
+from typing import TYPE_CHECKING
+from uuid import uuid4
+
+from scopegate.cli.tables import show, shown, usd
+from scopegate.leads.job import JobState
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from scopegate.cli.books import Books
+    from scopegate.leads.job import Attempt, CallRecord, LeadJob
+
+MAX_LISTED = 1000
+
+
+def register(commands: _SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = commands.add_parser(
+        "jobs",
+        help="the leads' jobs",
+        description="The leads' jobs in the database that the environment names.",
+        epilog="exit codes: 0 fine, 1 no such job or no database, 78 bad environment",
+    )
+    actions = parser.add_subparsers(title="actions", metavar="ACTION", required=True)
+    listing = actions.add_parser("list", help="jobs, newest first")
+    listing.add_argument("--state", choices=[state.value for state in JobState], help="only jobs in this state")
+    listing.add_argument("--lead", metavar="ID", help="only this lead's jobs")
+    listing.add_argument("--limit", metavar="N", type=_limit, default=50, help="at most N jobs (%(default)s)")
+    showing = actions.add_parser("show", help="one job with its steps, attempts and model calls")
+    replaying = actions.add_parser("replay", help="a new job for the same lead; finished steps are not paid again")
+    for action in (showing, replaying):
+        action.add_argument("id", metavar="ID", help="the job's id, as `list` shows it")
+    for action, run_action in ((listing, _list), (showing, _show), (replaying, _replay)):
+        action.add_argument("--json", action="store_true", help="JSON instead of a table")
+        action.set_defaults(run=run, action=run_action)
+
+
+def run(args: argparse.Namespace) -> int:
+    from scopegate.cli.books import with_books
+
+    return with_books(partial(args.action, args))
+
+
+def _limit(text: str) -> int:
+    if not (text.isascii() and text.isdigit() and 1 <= int(text[:6]) <= MAX_LISTED):
+        raise argparse.ArgumentTypeError(f"a number from 1 to {MAX_LISTED}")
+    return int(text)
+
+
+# ── list ────────────────────────────────────────────────────────────────────────────────────────────────────────────
+async def _list(args: argparse.Namespace, books: Books) -> int:
+    from scopegate.admin.records import job_summary, moment
+    from scopegate.leads.job import JobFilter
+
+    state = None if args.state is None else JobState(args.state)
+    found = await books.jobs.list(JobFilter(state=state, lead_id=args.lead, limit=args.limit))
+    if args.json:
+        print(json.dumps({"jobs": [job_summary(job) for job in found]}, indent=2))
+        return 0
+    if not found:
+        print("no jobs")
+        return 0
+    rows = [
+        (job.job_id, job.state, job.lead.lead_id, job.offload, moment(job.created_ms), job.score, job.error_code)
+        for job in found
+    ]
+    show(("JOB", "STATE", "LEAD", "OFFLOAD", "CREATED", "SCORE", "ERROR"), rows, right=frozenset({"SCORE"}))
+    return 0
+
+
+# ── show ────────────────────────────────────────────────────────────────────────────────────────────────────────────
+async def _show(args: argparse.Namespace, books: Books) -> int:
+    from scopegate.admin.records import job_detail
+
+    job = await books.jobs.get(args.id)
+    if job is None:
+        return _unknown(args.id)
+    calls = await books.ledger.calls(job_id=job.job_id)
+    if args.json:
+        print(json.dumps(job_detail(job, calls), indent=2))
+        return 0
+    _print_job(job)
+    _print_steps(job)
+    _print_calls(calls)
+    return 0
+
+
+def _print_job(job: LeadJob) -> None:
+    from scopegate.admin.records import moment
+
+    facts = {
+        "job": job.job_id,
+        "state": job.state,
+        "error": job.error_code,
+        "lead": job.lead.lead_id,
+        "contractor": job.lead.contractor,
+        "photos": len(job.lead.photos),
+        "request": job.request_id,
+        "created": moment(job.created_ms),
+        "finished": moment(job.finished_ms),
+        "due": moment(job.due_ms) if job.finished_ms is None else None,
+        "score": job.score,
+        "replay of": job.replay_of,
+    }
+    for name, value in facts.items():
+        if value is not None:
+            print(f"{name:<10}  {shown(value)}")
+
+
+def _print_steps(job: LeadJob) -> None:
+    rows: list[Sequence[object]] = []
+    for step in job.steps:
+        rows += [_attempt_row(step.name, step.state, attempt) for attempt in step.attempts] or [
+            (step.name, step.state, None, None, None, None, None)
+        ]
+    print()
+    show(
+        ("STEP", "STATE", "TRY", "OUTCOME", "STARTED", "SECONDS", "COST"),
+        rows,
+        right=frozenset({"TRY", "SECONDS", "COST"}),
+    )
+
+
+def _attempt_row(name: str, state: str, attempt: Attempt) -> Sequence[object]:
+    from scopegate.admin.records import moment
+
+    seconds = None if attempt.finished_ms is None else f"{(attempt.finished_ms - attempt.started_ms) / 1000:.3f}"
+    outcome = attempt.error_code or attempt.state
+    return name, state, attempt.n, outcome, moment(attempt.started_ms), seconds, usd(attempt.cost_usd_micros)
+
+
+def _print_calls(calls: Sequence[CallRecord]) -> None:
+    if not calls:
+        return
+    rows = [
+        (
+            call.step,
+            call.step_attempt,
+            call.call_n,
+            call.outcome,
+            call.model,
+            call.input_tokens + call.cache_read_tokens + call.cache_write_tokens,
+            call.output_tokens,
+            f"{call.duration_ms / 1000:.3f}",
+            usd(call.cost_usd_micros),
+        )
+        for call in calls
+    ]
+    heads = ("MODEL CALL", "TRY", "CALL", "OUTCOME", "MODEL", "IN", "OUT", "SECONDS", "COST")
+    print()
+    show(heads, rows, right=frozenset({"TRY", "CALL", "IN", "OUT", "SECONDS", "COST"}))
+    print(f"\n{len(calls)} model calls, {usd(sum(call.cost_usd_micros for call in calls))} in all")
+
+
+# ── replay ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+async def _replay(args: argparse.Namespace, books: Books) -> int:
+    from scopegate.admin.records import job_summary
+    from scopegate.cli.books import complain
+
+    old = await books.jobs.get(args.id)
+    if old is None:
+        return _unknown(args.id)
+    new = await books.jobs.replay(old.job_id, f"job_{uuid4().hex}", books.clock.now_ms())
+    if new is None:
+        return complain(f"job {old.job_id} is {old.state}: only one that is done or failed can be replayed")
+    woken = await _wake(books, new.job_id)
+    if args.json:
+        print(json.dumps(job_summary(new), indent=2))
+        return 0
+    kept = ", ".join(new.results()) or "none"
+    print(f"{new.job_id} replays {old.job_id}; steps kept: {kept}")
+    print("a worker was told" if woken else "a worker finds it within seconds")
+    return 0
+
+
+async def _wake(books: Books, job_id: str) -> bool:
+    """False when there is nobody to tell: the sweep finds the job."""
+    from scopegate.errors import StoreUnavailable
+    from scopegate.stores.queue import NoMessenger
+
+    try:
+        await books.messenger.wake(job_id)
+    except StoreUnavailable:
+        return False
+    return not isinstance(books.messenger, NoMessenger)
+
+
+def _unknown(job_id: str) -> int:
+    from scopegate.cli.books import complain
+
+    return complain(f"there is no job {shown(job_id[:80])}")

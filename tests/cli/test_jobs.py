@@ -1,0 +1,173 @@
+"""`scopegate jobs`: lists, shows and replays; says clearly what it cannot do."""
+
+from __future__ import annotations
+
+import json
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from scopegate.cli.main import main
+from scopegate.leads.job import JobState, LeadJob
+from scopegate.stores.jobs import SqlJobs
+from tests.cli.records import HOSTILE, put_job, within
+
+
+@pytest.fixture
+def state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    for name in ("REDIS_URL", "DATABASE_URL"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("SCOPEGATE_STATE_DIR", str(tmp_path))
+    return tmp_path
+
+
+@pytest.fixture
+def failed(state: Path) -> LeadJob:
+    return within(state, partial(put_job, lead_id="lead-1", fails=True))
+
+
+def test_list_shows_jobs_newest_first(state: Path, failed: LeadJob, capsys: pytest.CaptureFixture[str]) -> None:
+    queued = within(state, partial(put_job, lead_id="lead-2", fails=False, at_ms=1_800_000_100_000))
+    assert main(["jobs", "list"]) == 0
+    head, first, second = capsys.readouterr().out.splitlines()
+    assert head.split() == ["JOB", "STATE", "LEAD", "OFFLOAD", "CREATED", "SCORE", "ERROR"]
+    assert first.split() == [queued.job_id, "queued", "lead-2", "lead-photos", "2027-01-15T08:01:40.000Z", "-", "-"]
+    assert second.split() == [failed.job_id, "failed", "lead-1", "lead-photos", "2027-01-15T08:00:00.000Z", "-", "auth"]
+
+
+@pytest.mark.parametrize(
+    ("words", "leads"),
+    [
+        ([], ["lead-2", "lead-1"]),
+        (["--state", "failed"], ["lead-1"]),
+        (["--state", "done"], []),
+        (["--lead", "lead-2"], ["lead-2"]),
+        (["--lead", "lead-9"], []),
+        (["--limit", "1"], ["lead-2"]),
+    ],
+)
+def test_list_filters(
+    state: Path, failed: LeadJob, words: list[str], leads: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    within(state, partial(put_job, lead_id="lead-2", fails=False, at_ms=1_800_000_100_000))
+    assert main(["jobs", "list", "--json", *words]) == 0
+    assert [job["lead_id"] for job in json.loads(capsys.readouterr().out)["jobs"]] == leads
+    assert main(["jobs", "list", *words]) == 0
+    assert (capsys.readouterr().out == "no jobs\n") is (leads == [])
+
+
+def test_show_tells_the_whole_story(failed: LeadJob, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["jobs", "show", failed.job_id]) == 0
+    text = capsys.readouterr().out
+    lines = [line.split() for line in text.splitlines()]
+    assert ["state", "failed"] in lines
+    assert ["error", "auth"] in lines
+    assert ["photo_analysis", "done", "1", "done", "2027-01-15T08:00:00.000Z", "1.500", "$0.001234"] in lines
+    assert ["scope", "failed", "1", "auth", "2027-01-15T08:00:01.500Z", "0.200", "$0.000000"] in lines
+    assert ["estimate", "waiting", "-", "-", "-", "-", "-"] in lines
+    assert "1 model calls, $0.001234 in all" in text
+    assert "PLANTED" not in text
+
+
+def test_show_as_json_is_what_the_admin_port_says(failed: LeadJob, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["jobs", "show", failed.job_id, "--json"]) == 0
+    out = capsys.readouterr().out
+    job = json.loads(out)
+    assert [step["state"] for step in job["steps"]] == ["done", "failed", "waiting", "waiting", "waiting"]
+    assert job["cost_usd_micros"] == sum(call["cost_usd_micros"] for call in job["calls"]) == 1234
+    assert job["steps"][1]["attempts"][0]["error_detail"] == HOSTILE.replace("\x00", "\x00")
+    assert out.isascii()
+    assert "PLANTED" not in out
+
+
+def test_a_visitors_words_cannot_move_the_cursor(state: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    within(state, partial(put_job, lead_id=HOSTILE, fails=False))
+    assert main(["jobs", "list"]) == 0
+    text = capsys.readouterr().out
+    assert "x\\x1b[2J\\x0d\\x0a\\u202eroof" in text
+    assert len(text.splitlines()) == 2
+
+
+@pytest.mark.parametrize("action", ["show", "replay"])
+def test_an_unknown_job_is_said(state: Path, failed: LeadJob, action: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["jobs", action, "job_\x1bnone"]) == 1
+    assert capsys.readouterr().err == "scopegate: there is no job job_\\x1bnone\n"
+
+
+def test_replay_makes_a_new_job_that_keeps_what_is_paid(
+    state: Path, failed: LeadJob, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["jobs", "replay", failed.job_id]) == 0
+    out = capsys.readouterr().out
+    new_id = out.split()[0]
+    assert out == f"{new_id} replays {failed.job_id}; steps kept: photo_analysis\na worker finds it within seconds\n"
+    new = within(state, lambda database: SqlJobs(database).get(new_id))
+    assert new is not None
+    assert (new.state, new.replay_of, new.lead) == (JobState.QUEUED, failed.job_id, failed.lead)
+    assert main(["jobs", "replay", failed.job_id, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["job_id"] == new_id
+
+
+def test_a_job_under_way_is_not_replayed(state: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    queued = within(state, partial(put_job, lead_id="lead-2", fails=False))
+    assert main(["jobs", "replay", queued.job_id]) == 1
+    assert "is queued: only one that is done or failed" in capsys.readouterr().err
+
+
+def test_replay_without_its_redis_still_replays(
+    state: Path, failed: LeadJob, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("REDIS_URL", "redis://127.0.0.1:1/0")
+    assert main(["jobs", "replay", failed.job_id]) == 0
+    assert "a worker finds it within seconds" in capsys.readouterr().out
+
+
+# ── no database ─────────────────────────────────────────────────────────────────────────────────────────────────────
+@pytest.mark.parametrize("words", [["jobs", "list"], ["jobs", "show", "x"], ["jobs", "replay", "x"], ["usage"]])
+def test_without_a_database_one_line_says_so_and_none_is_made(
+    state: Path, words: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(words) == 1
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert said.err.startswith(f"scopegate: there is no database at {state}/scopegate.db")
+    assert said.err.count("\n") == 1
+    assert list(state.iterdir()) == []
+
+
+@pytest.mark.parametrize("words", [["jobs", "list"], ["usage"]])
+def test_a_database_out_of_reach_is_one_line(
+    state: Path, words: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("DATABASE_URL", "postgresql://app:PLANTED@127.0.0.1:1/leads")
+    assert main(words) == 1
+    said = capsys.readouterr().err
+    assert said.startswith("scopegate: the database cannot be used now: connect")
+    assert said.count("\n") == 1
+    assert "PLANTED" not in said
+
+
+def test_a_file_that_is_no_database_is_one_line(state: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (state / "scopegate.db").write_bytes(b"not a database" * 100)
+    assert main(["jobs", "list"]) == 1
+    said = capsys.readouterr().err
+    assert said.startswith("scopegate: ")
+    assert said.count("\n") == 1
+
+
+def test_a_bad_environment_is_78(
+    state: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("DATABASE_URL", "mysql://app@db/leads")
+    assert main(["jobs", "list"]) == 78
+    assert "DATABASE_URL" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "words",
+    [["jobs"], ["jobs", "lost"], ["jobs", "show"], ["jobs", "list", "--state", "x"], ["jobs", "list", "--limit", "0"]],
+)
+def test_wrong_usage_is_2(state: Path, words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(words) == 2
+    assert "usage: scopegate jobs" in capsys.readouterr().err
