@@ -10,7 +10,10 @@ from collections import deque
 from collections.abc import Sequence
 
 from scopegate.clock import Clock
+from scopegate.limits import breaker
+from scopegate.limits.breaker import BreakerState, Denied, Outcome, Permit, Terms
 from scopegate.limits.window import Log, Quota, Spent, Window, spend, spend_one
+from scopegate.policy.policy import BreakerRule
 
 MAX_KEYS = 100_000
 """About 400 bytes each plus 8 for every live admission."""
@@ -163,3 +166,38 @@ class MemoryLimits:
             return False
         del log.table.logs[log.key]
         return True
+
+
+class MemoryBreakers:
+    """`BreakerStore` in a dict. Names are words of the configuration: there are few."""
+
+    def __init__(self, clock: Clock, *, lease_s: float = 30.0) -> None:
+        self._clock = clock
+        self._lease_ms = round(lease_s * 1000)
+        self._states: dict[str, BreakerState] = {}
+
+    async def admit(self, name: str, rule: BreakerRule) -> Permit | Denied:
+        now_ms = self._now_ms()
+        self._states[name], answer = breaker.admit(self._state(name, now_ms), self._terms(rule), now_ms)
+        return answer
+
+    async def record(self, name: str, rule: BreakerRule, permit: Permit, outcome: Outcome) -> None:
+        now_ms = self._now_ms()
+        before = self._state(name, now_ms)
+        self._states[name] = breaker.record(before, self._terms(rule), permit, outcome, now_ms)
+
+    async def state(self, name: str, rule: BreakerRule) -> str:
+        now_ms = self._now_ms()
+        return breaker.phase(self._state(name, now_ms), self._terms(rule), now_ms).value
+
+    async def close(self) -> None:
+        """Nothing to close."""
+
+    def _state(self, name: str, now_ms: int) -> BreakerState:
+        return self._states.get(name) or breaker.fresh(now_ms)
+
+    def _terms(self, rule: BreakerRule) -> Terms:
+        return Terms(rule.failures, round(rule.cooldown_s * 1000), self._lease_ms)
+
+    def _now_ms(self) -> int:
+        return round(self._clock.monotonic_s() * 1000)
