@@ -93,19 +93,24 @@ class TheApp:
     def photos(self, count: int) -> tuple[str, ...]:
         return tuple(f"{self.origin}/photos/{n}.jpg" for n in range(1, count + 1))
 
-    def offload(self, starts: Quota | None = None, name: str = "lead-photos") -> Offload:
+    def offload(self, starts: Quota | None = None) -> Offload:
         assert self.server is not None
-        return Offload(
-            name=name,
-            when_status=frozenset({201}),
-            lead_id="response.id",
-            contractor="request.contractorSlug",
-            photos="request.photos[].url",
-            text="request.projectDescription",
-            photo_hosts=(self.server.authority,),
-            deliver=Deliver(f"{self.origin}/hook", SecretStr(SECRET)),
-            starts=starts,
-        )
+        return offload(self.server.authority, starts)
+
+
+def offload(authority: str, starts: Quota | None = None) -> Offload:
+    """For an app on this loopback address, which has the photos as well."""
+    return Offload(
+        name="lead-photos",
+        when_status=frozenset({201}),
+        lead_id="response.id",
+        contractor="request.contractorSlug",
+        photos="request.photos[].url",
+        text="request.projectDescription",
+        photo_hosts=(authority,),
+        deliver=Deliver(f"http://{authority}/hook", SecretStr(SECRET)),
+        starts=starts,
+    )
 
 
 @dataclass
