@@ -22,8 +22,10 @@ demo: $(BIN)/.installed
 	@$(BIN)/scopegate demo $(ARGS)
 
 lint: $(BIN)/.installed-dev
-	$(BIN)/ruff check src tests
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check -q .
 	$(BIN)/mypy
+	$(BIN)/mypy --strict bench
 
 test: lint
 	$(BIN)/python -m pytest -n 2 --cov --cov-report=term $(ARGS)
