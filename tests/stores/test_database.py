@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import fcntl
 import os
 import random
 import sqlite3
@@ -136,6 +137,17 @@ async def test_processes_that_start_and_write_at_once_share_one_truth(database_u
     assert await SqlLedger(database).accounts([BUDGET.scope]) == {BUDGET.scope: (1_000, 0)}
     assert await database.read(lambda conn: conn.scalar(select(func.count()).select_from(steps))) == 60
     await database.close()
+
+
+async def test_a_new_file_is_made_by_one_process_at_a_time(tmp_path: Path) -> None:
+    """Of 1200 connections turning new files to WAL eight at a time, 8 got `database is locked` at once."""
+    held = os.open(tmp_path, os.O_RDONLY)
+    fcntl.flock(held, fcntl.LOCK_EX)
+    opening = asyncio.create_task(open_database(f"sqlite:///{tmp_path}/x.db"))
+    done, _ = await asyncio.wait({opening}, timeout=0.3)
+    assert not done
+    os.close(held)
+    await (await opening).close()
 
 
 async def test_every_order_told_stored_is_there_after_a_kill(database_url: str) -> None:
@@ -287,6 +299,9 @@ async def test_postgresql_gone_is_named_and_comes_back() -> None:
         server.start()
         assert await SqlJobs(database).get(job.job_id) == job
         await SqlOutbox(database).put(order(2))
+        server.stop()
+        server.start()
+        await SqlOutbox(database).put(order(3))  # its connections are dead, and nobody was told
         await database.close()
 
 

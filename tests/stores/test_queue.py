@@ -77,9 +77,13 @@ class Runs:
 
 
 @asynccontextmanager
-async def receiving(valkey: EmbeddedValkey, runs: Runs, at_once: int = 10, drain_s: float = 5.0) -> AsyncIterator[None]:
+async def receiving(
+    valkey: EmbeddedValkey, runs: Runs, at_once: int = 10, drain_s: float = 5.0, acknowledge_s: float = 10.0
+) -> AsyncIterator[None]:
     stop = asyncio.Event()
-    wake_ups = WakeUps(valkey.url, runs.run, SystemClock(), at_once=at_once, drain_s=drain_s)
+    wake_ups = WakeUps(
+        valkey.url, runs.run, SystemClock(), at_once=at_once, drain_s=drain_s, acknowledge_s=acknowledge_s
+    )
     serving = asyncio.create_task(wake_ups.serve(stop))
     try:
         yield
@@ -229,6 +233,24 @@ async def test_no_more_run_at_once_than_allowed(valkey: EmbeddedValkey, messenge
         runs.gate.set()
         await runs.until(lambda: len(set(runs.ids)) == 9 and not runs.now)
     assert runs.most == 3
+
+
+async def test_long_runs_keep_their_slots_after_the_wake_up_is_acknowledged(
+    valkey: EmbeddedValkey, messenger: ArqMessenger
+) -> None:
+    runs = Runs()
+    runs.gate.clear()
+    for n in range(6):
+        await messenger.wake(f"job_{n}")
+    async with receiving(valkey, runs, at_once=2, acknowledge_s=0.1):
+        async with asyncio.timeout(5):
+            while await keys(valkey):  # all six are acknowledged: two run, four stay due in the database
+                await asyncio.sleep(0.02)
+        assert (len(runs.ids), runs.now) == (2, 2)
+        runs.gate.set()
+        await runs.until(lambda: runs.now == 0)
+        await messenger.wake("job_7")
+        await runs.until(lambda: runs.ids[2:] == ["job_7"])
 
 
 async def test_the_receiver_outlives_a_redis_that_restarts_empty(

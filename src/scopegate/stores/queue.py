@@ -34,7 +34,6 @@ _FUNCTION = "run_job"
 _TIMEOUT_S = 1.0
 _EXPIRES = timedelta(minutes=10)
 _SAME_WAKE_MS = 10_000
-_ACKNOWLEDGE_S = 10.0
 _POLL_S = 0.2
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.25, 5.0
 
@@ -85,9 +84,9 @@ class WakeUps:
     """The receiving side: calls `run(job_id)` for each wake-up, at most `at_once` at a time, until told to stop.
 
     arq's worker ends when Redis goes away and takes a running function down with a time-out. Here it is started again
-    with growing pauses, and `run` is no part of it: a wake-up is acknowledged when the run has ended or after ten
-    seconds, whichever is first, and the run goes on under its lease. Whatever `run` raises is logged; it must give its
-    lease back when cancelled.
+    with growing pauses, and `run` is no part of it: a wake-up is acknowledged when the run has ended or after
+    `acknowledge_s`, whichever is first, and the run goes on under its lease. Whatever `run` raises is logged; it must
+    give its lease back when cancelled.
     """
 
     def __init__(
@@ -98,12 +97,14 @@ class WakeUps:
         *,
         at_once: int = 10,
         drain_s: float = 25.0,
+        acknowledge_s: float = 10.0,
     ) -> None:
         self._redis_url = redis_url
         self._run = run
         self._clock = clock
         self._at_once = at_once
         self._drain_s = drain_s
+        self._acknowledge_s = acknowledge_s
         self._slots = asyncio.Semaphore(at_once)
         self._running: set[asyncio.Task[None]] = set()
         self._pause_s = _FIRST_PAUSE_S
@@ -156,7 +157,7 @@ class WakeUps:
             on_startup=self._connected,  # type: ignore[arg-type]
             handle_signals=False,
             max_jobs=self._at_once,
-            job_timeout=_ACKNOWLEDGE_S * 3,
+            job_timeout=self._acknowledge_s * 3,
             keep_result=0,
             poll_delay=_POLL_S,
             job_serializer=_dump,
@@ -171,14 +172,14 @@ class WakeUps:
     async def _deliver(self, job_id: str) -> None:
         """Without a free slot in time the wake-up is dropped: the job stays due in the database."""
         try:
-            async with asyncio.timeout(_ACKNOWLEDGE_S):
+            async with asyncio.timeout(self._acknowledge_s):
                 await self._slots.acquire()
         except TimeoutError:
             return
         task = asyncio.create_task(self._guarded(job_id))
         self._running.add(task)
         task.add_done_callback(self._ended)
-        await asyncio.wait({task}, timeout=_ACKNOWLEDGE_S)
+        await asyncio.wait({task}, timeout=self._acknowledge_s)
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         self._running.discard(task)
