@@ -1,4 +1,4 @@
-"""uvicorn as a part: it serves a socket that listens already, until an event; signals are the command line's business."""
+"""uvicorn as a part: it serves a listening socket until an event; signals are the command line's business."""
 
 from __future__ import annotations
 
