@@ -33,6 +33,7 @@ from scopegate.limits.pricing import Usage, price, worst_case
 from scopegate.policy.policy import AI, BreakerRule, BudgetRule, StepLimits, WhenSpent
 from scopegate.stores.database import open_database
 from scopegate.stores.ledger import SqlLedger
+from scopegate.stores.memory import MemoryBreakers
 from scopegate.worker.call import Caller, ModelRequest, Reply
 from scopegate.worker.claude import ClaudeCaller
 from scopegate.worker.metered import Answer, MeteredClaude, Purpose
@@ -493,6 +494,43 @@ async def test_a_breaker_that_opens_between_tries_ends_the_call(bench: Bench) ->
     error = await failure(bench, bench.client(breakers=Breakers(lambda: next(permits))))
     assert error.code == "breaker_open"
     assert bench.claude.requests == 2
+
+
+async def test_five_failures_open_it_and_a_probe_closes_it_again(bench: Bench) -> None:
+    bench.breakers = MemoryBreakers(bench.clock)
+    client = bench.client()
+    bench.claude.fail(*[OVERLOADED] * 5)
+    assert (await failure(bench, client)).code == "overloaded"  # four tries
+    assert (await failure(bench, client)).code == "breaker_open"  # the fifth failure, and no sixth
+    assert bench.claude.requests == 5
+    assert (await failure(bench, client)).code == "breaker_open"
+    assert bench.claude.requests == 5
+    assert counter("scopegate_breaker_open", breaker="claude") == 1
+    bench.clock.advance(61)
+    assert (await bench.ask(client)).calls == 1
+    assert await bench.breakers.state("claude", policy().breaker) == "closed"
+    assert counter("scopegate_breaker_open", breaker="claude") == 0
+
+
+async def test_at_half_open_one_call_goes_out(bench: Bench) -> None:
+    bench.breakers = MemoryBreakers(bench.clock)
+    client = bench.client(policy(retries=0))
+    bench.claude.fail(*[OVERLOADED] * 5)
+    for _ in range(5):
+        await failure(bench, client)
+    bench.clock.advance(61)
+    results = await asyncio.gather(*(bench.ask(client) for _ in range(30)), return_exceptions=True)
+    assert sum(isinstance(one, Answer) for one in results) == 1
+    assert sum(isinstance(one, AICircuitBreakerError) for one in results) == 29
+    assert bench.claude.requests == 6
+
+
+async def test_our_own_mistakes_never_open_it(bench: Bench) -> None:
+    bench.breakers = MemoryBreakers(bench.clock)
+    bench.claude.fail(*[Fault("error", 400)] * 10)
+    for _ in range(10):
+        assert (await failure(bench, bench.client())).code == "bad_request"
+    assert (await bench.ask(bench.client())).calls == 1
 
 
 # ── what is told ────────────────────────────────────────────────────────────────────────────────────────────────────
