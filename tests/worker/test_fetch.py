@@ -8,6 +8,7 @@ import hashlib
 import io
 import os
 import ssl
+import sys
 import tempfile
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
@@ -348,6 +349,52 @@ async def test_a_damaged_file_has_its_code() -> None:
 def _children() -> set[str]:
     with open(f"/proc/self/task/{os.getpid()}/children") as listing:
         return set(listing.read().split())
+
+
+def decoder(script: str) -> tuple[str, ...]:
+    """A decoder that has been taken over by the file it read."""
+    return (sys.executable, "-I", "-c", f"import os, sys, json; sys.stdin.buffer.read(); {script}")
+
+
+SAYS = "sys.stdout.buffer.write({!r})"
+
+
+@pytest.mark.parametrize(
+    ("script", "code", "retryable"),
+    [
+        ("os.kill(os.getpid(), 9)", PhotoCode.BOMB, False),
+        ("os.kill(os.getpid(), 11)", PhotoCode.BOMB, False),
+        ("sys.exit(1)", PhotoCode.DECODER_FAILED, True),
+        ("pass", PhotoCode.DECODER_FAILED, True),
+        (SAYS.format(b'{"error": "bomb"}\n'), PhotoCode.BOMB, False),
+        (SAYS.format(b'{"error": "word of its own"}\n'), PhotoCode.DAMAGED, False),
+        (SAYS.format(b'{"error": 5}\n'), PhotoCode.DECODER_FAILED, True),
+        (SAYS.format(b'{"size": [10, 10]}\nGIF89a'), PhotoCode.DECODER_FAILED, True),
+        (SAYS.format(b'{"size": [99999, 10]}\n\xff\xd8\xff'), PhotoCode.DECODER_FAILED, True),
+        (SAYS.format(b'{"size": [0, 10]}\n\xff\xd8\xff'), PhotoCode.DECODER_FAILED, True),
+        (SAYS.format(b'{"size": [10]}\n\xff\xd8\xff'), PhotoCode.DECODER_FAILED, True),
+        (SAYS.format(b"[" * 150 + b"\n\xff\xd8\xff"), PhotoCode.DECODER_FAILED, True),
+        ("[sys.stdout.buffer.write(bytes(1 << 20)) for _ in range(1000)]", PhotoCode.BOMB, False),
+    ],
+)
+async def test_a_decoder_that_was_taken_over_gives_no_picture(script: str, code: PhotoCode, retryable: bool) -> None:
+    with pytest.raises(PhotoError) as failed:
+        await decode(JPEG, command=decoder(script))
+    assert (failed.value.code, failed.value.retryable) == (code, retryable)
+
+
+async def test_the_decoder_knows_none_of_our_secrets(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ANTHROPIC_API_KEY", "PLANTED")
+    says_names = "print(json.dumps({'error': 'damaged' if set(os.environ) <= {'PATH', 'LD_LIBRARY_PATH', 'LC_CTYPE'}"
+    with pytest.raises(PhotoError) as failed:
+        await decode(JPEG, command=decoder(says_names + " else 'bomb'}))"))
+    assert failed.value.code == PhotoCode.DAMAGED
+
+
+async def test_without_a_decoder_the_fault_is_ours() -> None:
+    with pytest.raises(PhotoError) as failed:
+        await decode(JPEG, command=("/nowhere/python",))
+    assert (failed.value.code, failed.value.retryable) == (PhotoCode.DECODER_FAILED, True)
 
 
 async def test_the_system_resolves_both_families() -> None:

@@ -262,6 +262,20 @@ async def test_a_job_whose_offload_is_gone_fails_by_name(home: House) -> None:
     assert (failed.state, failed.error_code) == (JobState.FAILED, "offload_gone")
 
 
+class Confused(NoLimits):
+    """A limit store with a bug."""
+
+    def spend(self, windows: Sequence[Window]) -> Spent:
+        raise ZeroDivisionError
+
+
+async def test_a_bug_before_the_first_step_fails_the_job_by_name(home: House) -> None:
+    job = await home.order()
+    await worker(home, starts=Quota(1, 1000), limits=Confused()).run(job.job_id)
+    failed = await home.job(job.job_id)
+    assert (failed.state, failed.error_code) == (JobState.FAILED, "internal")
+
+
 # ── starts ──────────────────────────────────────────────────────────────────────────────────────────────────────────
 @pytest.mark.parametrize("limits", [None, NoLimits()])
 async def test_no_more_jobs_start_than_the_policy_says(home: House, limits: NoLimits | None) -> None:

@@ -41,6 +41,7 @@ from scopegate.leads.photos import (
 FETCH_TIMEOUT_S: Final = 10.0
 DECODE_TIMEOUT_S: Final = 15.0
 """Wall time; the decoder's own bound is 5 s of CPU, this one is for a machine too busy to give it any."""
+DECODER: Final = (sys.executable, "-I", "-m", "scopegate.worker.decode")
 _MAX_ANSWER_BYTES: Final = 8 * 1024 * 1024
 _AT_ONCE: Final = 3
 
@@ -185,14 +186,14 @@ async def _bounded_body(response: httpx.Response) -> bytes:
 
 
 # ── the decoder's process ───────────────────────────────────────────────────────────────────────────────────────────
-async def decode(data: bytes, timeout_s: float = DECODE_TIMEOUT_S) -> Picture:
+async def decode(data: bytes, timeout_s: float = DECODE_TIMEOUT_S, command: Sequence[str] = DECODER) -> Picture:
     """A small plain picture of it, made by `worker/decode` in a child that has bounds and none of our environment.
 
     A file whose decoder is killed by its bounds, or is not done in time, is a `bomb`. `decoder_failed` is our own
     trouble (no memory to start it). The child never outlives the call."""
     try:
         child = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-I", "-m", "scopegate.worker.decode"),
+            *command,
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.DEVNULL,
