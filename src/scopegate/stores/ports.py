@@ -50,6 +50,8 @@ class BreakerStore(Protocol):
         """`closed`, `open` or `half_open`, now."""
         ...
 
+    async def close(self) -> None: ...
+
 
 class Outbox(Protocol):
     """Lead orders: written before the request is forwarded, settled with the app's answer."""

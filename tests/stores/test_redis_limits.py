@@ -1,0 +1,170 @@
+"""Limits in Redis: exact over several clients on the server's clock, few round trips, bounded keys."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import uuid
+from collections.abc import AsyncIterator, Callable
+
+import pytest
+
+from scopegate.clock import ManualClock
+from scopegate.errors import ConfigError
+from scopegate.limits.window import Quota, Spent, Window
+from scopegate.stores.redis_limits import RedisLimits
+from tests.valkey import Server
+
+TIMEOUT_S = 10.0
+
+
+def window(limit: int, span_ms: int, key: str | None = None, name: str = "strict") -> Window:
+    return Window(name, key or uuid.uuid4().hex, Quota(limit, span_ms))
+
+
+Opener = Callable[..., RedisLimits]
+
+
+@pytest.fixture
+async def opened() -> AsyncIterator[Opener]:
+    """Opens stores and closes them at the end."""
+    stores: list[RedisLimits] = []
+
+    def open_one(url: str, clock: ManualClock | None = None) -> RedisLimits:
+        stores.append(RedisLimits(url, timeout_s=TIMEOUT_S, clock=clock))
+        return stores[-1]
+
+    yield open_one
+    for store in stores:
+        await store.close()
+
+
+@pytest.fixture
+def store(opened: Opener, valkey_url: str) -> RedisLimits:
+    return opened(valkey_url)
+
+
+@pytest.mark.parametrize("engine", ["valkey", "redis"])
+async def test_exactly_the_limit_at_any_concurrency(
+    opened: Opener, engine: str, request: pytest.FixtureRequest
+) -> None:
+    url = request.getfixturevalue(f"{engine}_url")
+    clients = [opened(url), opened(url)]
+    for _ in range(5):
+        shared = window(100, 60_000)
+        verdicts = await asyncio.gather(*[clients[n % 2].spend([shared]) for n in range(200)])
+        assert sum(verdict.admitted for verdict in verdicts) == 100
+        assert sorted(v.standings[0].remaining for v in verdicts if v.admitted) == list(range(100))
+        assert all(0 < v.retry_after_ms <= 60_000 for v in verdicts if not v.admitted)
+
+
+async def test_the_servers_clock_decides(store: RedisLimits) -> None:
+    short = window(1, 40)
+    assert (await store.spend([short])).admitted
+    refused = await store.spend([short])
+    assert not refused.admitted
+    assert 0 < refused.retry_after_ms <= 40
+    while not (await store.spend([short])).admitted:
+        pass  # the server's time passes; each refusal costs a round trip and counts nothing
+
+
+async def test_a_request_is_one_command_however_many_windows(server: Server, opened: Opener) -> None:
+    store = opened(server.url)
+    await store.spend([window(5, 1_000), window(50, 60_000), window(500, 60_000)])
+    await store.spend([window(5, 1_000), window(50, 60_000), window(500, 60_000)])
+    assert server.run("INFO", "commandstats")["cmdstat_evalsha"]["calls"] == 2
+
+
+async def test_checks_of_one_turn_leave_in_one_write(server: Server, opened: Opener) -> None:
+    store = opened(server.url)
+    await store.spend([window(5, 1_000)])
+    with server.client() as outside:
+        before = outside.info("stats")["total_reads_processed"]
+        verdicts = await asyncio.gather(*[store.spend([window(5, 1_000)]) for _ in range(60)])
+        after = outside.info("stats")["total_reads_processed"]
+    assert all(verdict.admitted for verdict in verdicts)
+    assert after - before == 2  # ours (the server reads 16 KiB at a time), and the second INFO
+
+
+async def test_every_key_is_ours_and_expires(server: Server, opened: Opener) -> None:
+    store = opened(server.url)
+    for limit, span_ms in ((1, 10), (10, 10_000), (100, 3_600_000)):
+        checks = [store.spend([window(limit, span_ms), window(limit, span_ms, name="b")]) for _ in range(300)]
+        await asyncio.gather(*checks)
+    with server.client() as outside:
+        keys = list(outside.scan_iter(count=1_000))
+        assert 1_200 <= len(keys) <= 1_800  # the short ones may be gone
+        assert all(re.fullmatch(r"scopegate:w:\{\w+\}:(strict|b):\d+:\d+", key) for key in keys)
+        lives = [(key, outside.pttl(key)) for key in keys]
+    for key, life_ms in lives:
+        span_ms = int(key.rpartition(":")[2])
+        assert life_ms <= span_ms + 1_001
+        assert life_ms == -2 or life_ms > 0  # -1 would be a key for ever
+
+
+async def test_a_hundred_per_ten_seconds_take_at_most_2_kib(server: Server, opened: Opener) -> None:
+    store = opened(server.url)
+    full = window(100, 10_000, "203.0.113.7", "lenient")
+    await asyncio.gather(*[store.spend([full]) for _ in range(150)])
+    assert server.run("LLEN", "scopegate:w:{203.0.113.7}:lenient:100:10000") == 100
+    assert server.run("MEMORY", "USAGE", "scopegate:w:{203.0.113.7}:lenient:100:10000") <= 2_048
+
+
+async def test_a_log_never_outgrows_its_limit(server: Server, opened: Opener) -> None:
+    clock = ManualClock()
+    store = opened(server.url, clock)
+    one = window(10, 50, "k")
+    for _ in range(1_000):
+        clock.advance(0.004)
+        await store.spend([one])
+    assert server.run("LLEN", "scopegate:w:{k}:strict:10:50") <= 10
+
+
+async def test_a_server_clock_set_back_a_little_admits_no_more(opened: Opener, valkey_url: str) -> None:
+    clock = ManualClock()
+    store, one = opened(valkey_url, clock), window(2, 10_000)
+    assert (await store.spend([one])).admitted
+    clock.advance(-3)
+    assert (await store.spend([one])).admitted
+    assert not (await store.spend([one])).admitted
+    clock.advance(12.999)
+    assert not (await store.spend([one])).admitted
+    clock.advance(0.001)  # both count as made at the later time
+    assert [(await store.spend([one])).admitted for _ in range(3)] == [True, True, False]
+
+
+async def test_a_server_clock_set_back_an_hour_locks_nobody_out(opened: Opener, valkey_url: str) -> None:
+    clock = ManualClock()
+    store, one = opened(valkey_url, clock), window(1, 10_000)
+    assert (await store.spend([one])).admitted
+    clock.advance(-3_600)
+    assert [(await store.spend([one])).admitted for _ in range(2)] == [True, False]
+
+
+async def test_a_cancelled_caller_disturbs_nobody(store: RedisLimits) -> None:
+    one = window(100, 60_000)
+    checks = [store.spend([one]) for _ in range(10)]
+    checks[3].cancel()
+    answers = await asyncio.gather(*checks, return_exceptions=True)
+    assert isinstance(answers[3], asyncio.CancelledError)
+    assert [a.standings[0].remaining for a in answers if isinstance(a, Spent)] == [99, 98, 97, 95, 94, 93, 92, 91, 90]
+
+
+async def test_quotas_are_told_apart_by_value_over_many_reloads(store: RedisLimits) -> None:
+    key = uuid.uuid4().hex
+    verdicts = [await store.spend([window(3, 60_000, key)]) for _ in range(1_500)]
+    assert [verdict.admitted for verdict in verdicts[:5]] == [True, True, True, False, False]
+    assert not verdicts[-1].admitted
+
+
+async def test_unix_sockets_and_databases(server: Server, opened: Opener) -> None:
+    await opened(server.unix_url.replace("db=0", "db=3")).spend([window(1, 60_000)])
+    await opened(server.url.replace("/0", "/5")).spend([window(1, 60_000)])
+    assert {name: stats["keys"] for name, stats in server.run("INFO", "keyspace").items()} == {"db3": 1, "db5": 1}
+
+
+@pytest.mark.parametrize("url", ["http://127.0.0.1/", "redis://h?timeout=x", "://:hunter2@x", ""])
+def test_an_address_that_is_none(url: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        RedisLimits(url)
+    assert str(caught.value) == "REDIS_URL: is not a redis://, rediss:// or unix:// address"
