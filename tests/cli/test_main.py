@@ -41,7 +41,19 @@ def test_wrong_usage_is_2_and_shows_the_usage(words: Sequence[str], capsys: pyte
     assert "usage: scopegate" in capsys.readouterr().err
 
 
-HEAVY = ("anthropic", "starlette", "uvicorn", "sqlalchemy", "redis", "arq", "pydantic", "prometheus_client", "rich")
+HEAVY = (
+    "asyncio",
+    "logging",
+    "anthropic",
+    "starlette",
+    "uvicorn",
+    "sqlalchemy",
+    "redis",
+    "arq",
+    "pydantic",
+    "prometheus_client",
+    "rich",
+)
 
 
 def test_help_imports_nothing_heavy() -> None:

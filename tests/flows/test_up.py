@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import signal
@@ -15,7 +16,7 @@ import httpx
 import pytest
 
 from scopegate.demo.stage import free_addresses
-from scopegate.stores.embedded import known_binaries
+from scopegate.stores.embedded import EmbeddedValkey, known_binaries
 from tests.engines import missing
 from tests.flows.processes import Scopegate, left_running, scopegate, wait_until
 
@@ -154,6 +155,22 @@ def test_each_role_runs_alone_without_redis_and_stops_cleanly(place: Place, name
             assert wait_until(lambda: role.events("worker.idle"))
         assert role.stop() == 0
         assert "Traceback" not in role.errors.read_text()
+
+
+async def test_the_gateway_alone_keeps_its_own_processes(valkey: None, tmp_path: Path, app: str) -> None:
+    place = Place(tmp_path, app, workers=2)
+    engine = EmbeddedValkey.find(tmp_path / "engine")
+    assert engine is not None
+    await engine.start()
+    try:
+        with place.run("gateway", environ={"REDIS_URL": engine.url}) as gateway:
+            assert await asyncio.to_thread(wait_until, lambda: len(gateway.events("child.ready")) == 2)
+            assert sorted(gateway.pids()) == ["gateway-1", "gateway-2"]
+            assert [place.status("/few") for _ in range(6)] == [200] * 5 + [429]
+            assert await asyncio.to_thread(gateway.stop) == 0
+            assert left_running(list(gateway.pids().values()), 1) == []
+    finally:
+        await engine.stop()
 
 
 def _status(url: str) -> int:

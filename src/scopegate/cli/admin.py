@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import argparse
-import asyncio
-from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from scopegate.cli import role
 
 if TYPE_CHECKING:
+    import asyncio
     from argparse import _SubParsersAction
+    from collections.abc import Callable
 
 
 def register(commands: _SubParsersAction[argparse.ArgumentParser]) -> None:

@@ -3,17 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import asyncio
-import json
 import os
-import socket
 import sys
-import tempfile
-from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from scopegate import logs
 from scopegate.errors import ConfigError, Problem
 
 if TYPE_CHECKING:
@@ -45,6 +39,12 @@ def register(commands: _SubParsersAction[argparse.ArgumentParser]) -> None:
 
 def run(args: argparse.Namespace) -> int:
     live = _real_api() if args.live else None
+    import asyncio
+    import socket
+    import tempfile
+    from contextlib import ExitStack
+
+    from scopegate import logs
     from scopegate.demo import stage as stages
     from scopegate.demo.narrator import Narrator
 
@@ -68,6 +68,8 @@ def _real_api() -> RealAPI:
 
 async def _show(args: argparse.Namespace, stage: Stage, narrator: Narrator) -> int:
     """Bring the stage up, play, stay if asked to, and leave nothing running."""
+    import asyncio
+
     from scopegate.cli import role
     from scopegate.cli.restarts import RestartRule
     from scopegate.cli.supervisor import Supervisor
@@ -96,6 +98,8 @@ async def _show(args: argparse.Namespace, stage: Stage, narrator: Narrator) -> i
 
 
 async def _play(args: argparse.Namespace, stage: Stage, supervisor: Supervisor, narrator: Narrator) -> int:
+    import json
+
     from scopegate.clock import SystemClock
     from scopegate.demo import report, story
 
@@ -117,6 +121,8 @@ async def _play(args: argparse.Namespace, stage: Stage, supervisor: Supervisor, 
 
 
 def _conclude(args: argparse.Namespace, narrator: Narrator, outcome: Outcome, problems: list[str]) -> None:
+    import json
+
     from scopegate.demo.report import as_json
 
     narrator.act("The story came true." if not problems else "The story did not come true:")

@@ -3,25 +3,22 @@
 from __future__ import annotations
 
 import argparse
-import asyncio
 import os
 import sys
-from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from scopegate import logs
 from scopegate.cli import role
 
 if TYPE_CHECKING:
+    import asyncio
     import socket
     from argparse import _SubParsersAction
+    from collections.abc import Callable, Mapping
 
     from scopegate.cli.supervisor import Child
     from scopegate.policy.policy import Policy
     from scopegate.settings import Settings
-
-log = logs.get("gateway")
 
 
 def register(commands: _SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -51,7 +48,11 @@ def worker_count(policy: Policy, *, shared_limits: bool) -> int:
     admit the whole limit again."""
     wanted = policy.server.workers or os.cpu_count() or 1
     if wanted > 1 and not shared_limits:
-        log.warning("gateway.one_process", asked=wanted, reason="limits are in memory without REDIS_URL")
+        from scopegate import logs
+
+        logs.get("gateway").warning(
+            "gateway.one_process", asked=wanted, reason="limits are in memory without REDIS_URL"
+        )
         return 1
     return wanted
 

@@ -25,11 +25,11 @@ _PR_SET_PDEATHSIG = 1
 
 
 class Leash:
-    """The child's end. `slipped` is called once, in a thread, when the supervisor is gone; a process that then does
-    not end within `grace_s` is ended."""
+    """The child's end."""
 
     def __init__(self, fd: int) -> None:
         self._fd = fd
+        self._done = threading.Event()
         os.set_inheritable(fd, False)
 
     def ready(self) -> None:
@@ -40,13 +40,20 @@ class Leash:
             return
 
     def watch(self, slipped: Callable[[], None], grace_s: float) -> None:
+        """`slipped` is called once, in a thread, when the supervisor is gone; a process that has not called `done`
+        within `grace_s` after that is ended, whatever it hangs on."""
+
         def wait() -> None:
             _await_end(self._fd)
             slipped()
-            threading.Event().wait(grace_s)
-            os._exit(1)
+            if not self._done.wait(grace_s):
+                os._exit(1)
 
         threading.Thread(target=wait, name="leash", daemon=True).start()
+
+    def done(self) -> None:
+        """The work has ended in order: the rest is the interpreter's."""
+        self._done.set()
 
 
 def wrap(fd: int, argv: Sequence[str]) -> list[str]:
@@ -78,6 +85,13 @@ def _become(fd: int, argv: Sequence[str]) -> NoReturn:
 
 def _stay_beside(fd: int, argv: Sequence[str]) -> int:
     """Elsewhere: run the program as a child, pass on the wish to stop, end it when the leash does."""
+    wishes: list[int] = []  # signals that come before the program can be told of them
+
+    def keep(number: int, _frame: object) -> None:
+        wishes.append(number)
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, keep)
     program = subprocess.Popen(list(argv))  # noqa: S603 - the supervisor's own words
 
     def pass_on(number: int, _frame: object) -> None:
@@ -85,6 +99,8 @@ def _stay_beside(fd: int, argv: Sequence[str]) -> int:
 
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, pass_on)
+    for wish in wishes:
+        program.send_signal(wish)
 
     def wait() -> None:
         _await_end(fd)

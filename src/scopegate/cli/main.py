@@ -79,11 +79,7 @@ def parser(words: Sequence[str]) -> argparse.ArgumentParser:
     commands = top.add_subparsers(title="commands", metavar="COMMAND", dest="command", required=True)
     named = words[:1] if words and words[0] in COMMANDS else COMMANDS
     for name in named:
-        try:
-            importlib.import_module(f"scopegate.cli.{name}").register(commands)
-        except ModuleNotFoundError as exc:
-            if exc.name != f"scopegate.cli.{name}":
-                raise
+        importlib.import_module(f"scopegate.cli.{name}").register(commands)
     return top
 
 

@@ -6,29 +6,25 @@ Called by `gateway`, `worker`, `admin` and `up`. What a role does is `wiring`'s 
 from __future__ import annotations
 
 import argparse
-import asyncio
 import os
-import signal
-from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from scopegate import logs
-from scopegate.cli.leash import Leash
 from scopegate.errors import ConfigError, Problem
 
 if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import Awaitable, Callable, Sequence
+
     from scopegate.cli.supervisor import Supervisor
     from scopegate.policy.policy import Policy
     from scopegate.settings import Settings
 
-log = logs.get("role")
+    Serve = Callable[[asyncio.Event, Callable[[], None]], Awaitable[None]]
+    """Runs a role until the event is set; calls the callback once, when it serves."""
 
 GATEWAY, WORKER, ADMIN = "gateway", "worker", "admin"
 _GRACE_BEYOND_DRAIN_S = 5.0
-
-Serve = Callable[[asyncio.Event, Callable[[], None]], Awaitable[None]]
-"""Runs a role until the event is set; calls the callback once, when it serves."""
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -47,6 +43,7 @@ def load(config: Path, roles: Sequence[str], *, join_as: str | None = None) -> t
 
     With `join_as` this process counts its metrics as that role: settled here, because what comes after may import the
     catalogue (see `exposition.prepare`)."""
+    from scopegate import logs
     from scopegate import policy as policies
     from scopegate import settings as environment
     from scopegate.worker import prices
@@ -112,6 +109,7 @@ def metrics_dir(settings: Settings) -> Path:
 
 def stop_on_signals(loop: asyncio.AbstractEventLoop, stop: asyncio.Event, hurry: asyncio.Event | None = None) -> None:
     """SIGTERM or SIGINT sets `stop`; a second one sets `hurry`."""
+    import signal
 
     def heard() -> None:
         if stop.is_set() and hurry is not None:
@@ -124,12 +122,18 @@ def stop_on_signals(loop: asyncio.AbstractEventLoop, stop: asyncio.Event, hurry:
 
 def run(serve: Serve, leash_fd: int | None, drain_s: float, *, uvloop: bool = False) -> int:
     """Run a role in this process until a signal, or until its supervisor is gone. The exit code."""
+    import asyncio
+
     with asyncio.Runner(loop_factory=_fast_loop if uvloop else None) as runner:
         runner.run(_run(serve, leash_fd, drain_s))
     return 0
 
 
 async def _run(serve: Serve, leash_fd: int | None, drain_s: float) -> None:
+    import asyncio
+
+    from scopegate.cli.leash import Leash
+
     loop, stop = asyncio.get_running_loop(), asyncio.Event()
     stop_on_signals(loop, stop)
     if leash_fd is None:
@@ -137,7 +141,10 @@ async def _run(serve: Serve, leash_fd: int | None, drain_s: float) -> None:
         return
     leash = Leash(leash_fd)
     leash.watch(lambda: _set_from_outside(loop, stop), drain_s + _GRACE_BEYOND_DRAIN_S)
-    await serve(stop, leash.ready)
+    try:
+        await serve(stop, leash.ready)
+    finally:
+        leash.done()
 
 
 def _set_from_outside(loop: asyncio.AbstractEventLoop, stop: asyncio.Event) -> None:
@@ -148,6 +155,8 @@ def _set_from_outside(loop: asyncio.AbstractEventLoop, stop: asyncio.Event) -> N
 
 
 def _fast_loop() -> asyncio.AbstractEventLoop:
+    import asyncio
+
     try:
         import uvloop
     except ImportError:  # Windows has none
@@ -159,10 +168,16 @@ def _fast_loop() -> asyncio.AbstractEventLoop:
 def supervise(supervisor: Supervisor, leash_fd: int | None, when_ready: Callable[[], None] = lambda: None) -> int:
     """Run a supervisor in this process until a signal, or until its own supervisor is gone. `when_ready` is called
     once all its children serve. The exit code."""
+    import asyncio
+
     return asyncio.run(_supervise(supervisor, leash_fd, when_ready))
 
 
 async def _supervise(supervisor: Supervisor, leash_fd: int | None, when_ready: Callable[[], None]) -> int:
+    import asyncio
+
+    from scopegate.cli.leash import Leash
+
     loop, stop, hurry = asyncio.get_running_loop(), asyncio.Event(), asyncio.Event()
     stop_on_signals(loop, stop, hurry)
     leash = None if leash_fd is None else Leash(leash_fd)
@@ -180,17 +195,19 @@ async def _supervise(supervisor: Supervisor, leash_fd: int | None, when_ready: C
         return await supervisor.run(stop, hurry)
     finally:
         telling.cancel()
+        if leash is not None:
+            leash.done()
 
 
 def sweeper(directory: Path) -> Callable[[int], None]:
     """What a supervisor does when a child has ended: fold its metrics into the archive, so that files never pile up.
     A directory in trouble costs metrics, never a process."""
-    from scopegate import totals
+    from scopegate import logs, totals
 
     def sweep(_pid: int) -> None:
         try:
             totals.sweep(directory)
         except (OSError, totals.DirectoryBusy) as exc:
-            log.warning("metrics.not_swept", directory=str(directory), error=str(exc))
+            logs.get("role").warning("metrics.not_swept", directory=str(directory), error=str(exc))
 
     return sweep

@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
-from scopegate import logs
 from scopegate.cli import role
 from scopegate.errors import ScopegateError
 
@@ -26,8 +25,6 @@ if TYPE_CHECKING:
     from scopegate.policy.policy import Origin, Policy
     from scopegate.settings import Settings
     from scopegate.stores.embedded import EmbeddedValkey
-
-log = logs.get("up")
 
 ENGINE = "valkey"
 _EXAMPLES = """\
