@@ -1,0 +1,121 @@
+"""A full disk on the state directory loses no lead: the app keeps it, its order waits, and the job is made once there
+is room again."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import socket
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse
+from starlette.routing import Route
+
+from scopegate import serving
+from scopegate.leads.job import JobFilter, JobState
+from scopegate.stores.database import open_database
+from scopegate.stores.jobs import SqlJobs
+from tests.flows.processes import scopegate, wait_until
+
+_POLICY = """\
+version: 1
+server: {{listen: "127.0.0.1:{port}", timeouts: {{drain: 2s}}}}
+upstreams: {{web: {{servers: ["http://127.0.0.1:{app}"]}}}}
+routes:
+  - {{name: submit-lead, match: POST /api/leads, tier: none, body: {{types: [application/json]}}, offload: leads}}
+offloads:
+  leads:
+    lead_id: response.id
+    photos: request.photos
+    text: request.text
+    photo_hosts: [photos.example.com]
+    deliver: {{url: "http://127.0.0.1:{app}/done", secret: "${{SCOPEGATE_WEBHOOK_SECRET}}"}}
+ai: {{model: claude-haiku-5-5}}
+"""
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """Four megabytes."""
+    if os.geteuid() != 0:
+        pytest.skip("needs root to mount a small file system")
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4m", "scopegate-test", folder], check=True)
+    yield folder
+    subprocess.run(["umount", "--lazy", folder], check=True)
+
+
+def fill(folder: Path) -> Path:
+    filler = folder / "filler"
+    with filler.open("wb", buffering=0) as file:
+        try:
+            while file.write(b"x" * 4096):
+                pass
+        except OSError:
+            return filler
+    raise AssertionError("the disk never filled")
+
+
+async def submit(port: int, text: str) -> tuple[int, bytes]:
+    body = json.dumps({"text": text, "photos": []}).encode()
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    try:
+        head = b"POST /api/leads HTTP/1.1\r\nhost: a\r\ncontent-type: application/json\r\nconnection: close\r\n"
+        writer.write(b"%bcontent-length: %d\r\n\r\n%b" % (head, len(body), body))
+        answer = await reader.read()
+    finally:
+        writer.close()
+    return int(answer.split()[1]), answer.partition(b"\r\n\r\n")[2]
+
+
+async def test_a_lead_sent_while_the_disk_is_full_gets_its_job_when_there_is_room(
+    tmp_path: Path, small_disk: Path
+) -> None:
+    taken: list[str] = []
+
+    async def take(request: Request) -> JSONResponse:
+        taken.append((await request.json())["text"])
+        return JSONResponse({"id": f"lead-{len(taken)}"}, 201)
+
+    app_socket = socket.create_server(("127.0.0.1", 0))
+    app_socket.setblocking(False)
+    stop = asyncio.Event()
+    app = Starlette(routes=[Route("/api/leads", take, methods=["POST"])])
+    serving_app = asyncio.create_task(serving.serve(app, app_socket, stop, lambda: None, drain_s=1))
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    config = tmp_path / "gateway.yaml"
+    config.write_text(_POLICY.format(port=port, app=app_socket.getsockname()[1]))
+    state = small_disk / "state"
+    environ = {"SCOPEGATE_STATE_DIR": str(state), "SCOPEGATE_WEBHOOK_SECRET": "a secret of at least 16 bytes"}
+
+    with scopegate(["gateway", "-c", str(config)], tmp_path, environ) as gateway:
+        assert await asyncio.to_thread(wait_until, lambda: is_open(port))
+        assert (await submit(port, "before"))[0] == 201
+        filler = fill(small_disk)
+        status, body = await submit(port, "while full")
+        assert (status, json.loads(body)) == (201, {"id": "lead-2"})
+        assert await asyncio.to_thread(wait_until, lambda: gateway.events("order.not_settled"))
+        filler.unlink()
+        assert await asyncio.to_thread(wait_until, lambda: len(gateway.events("order.accepted")) == 2)
+        assert gateway.stop() == 0
+
+    stop.set()
+    await serving_app
+    database = await open_database(f"sqlite:///{state}/scopegate.db")
+    jobs = await SqlJobs(database).list(JobFilter(state=JobState.QUEUED))
+    await database.close()
+    assert sorted(job.lead.lead_id for job in jobs) == ["lead-1", "lead-2"]
+    assert taken == ["before", "while full"]
+
+
+def is_open(port: int) -> bool:
+    with socket.socket() as sock:
+        return sock.connect_ex(("127.0.0.1", port)) == 0
