@@ -127,6 +127,12 @@ def test_a_hostile_address_is_refused_by_name(code: PhotoCode, url: str) -> None
     assert "evil" not in verdict.detail
 
 
+def test_a_user_name_is_called_one() -> None:
+    assert judge_url("https://user:pass@b.s3.amazonaws.com/", HOSTS) == PhotoRefusal(
+        PhotoCode.BAD_URL, "has a user name"
+    )
+
+
 @pytest.mark.parametrize(
     ("url", "authority", "target"),
     [

@@ -260,5 +260,5 @@ def _host_matches(pattern: str, url: PhotoUrl) -> bool:
     if url.literal is not None:
         return _canonical_ip(pattern) == url.literal
     if pattern.startswith("*."):
-        return url.host.endswith(pattern[1:]) and len(url.host) > len(pattern) - 1
+        return url.host.endswith(pattern[1:])  # a name never starts with a dot: something stands before it
     return url.host == pattern
