@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import ssl
 import time
 import uuid
@@ -71,6 +72,12 @@ async def back(store: RedisLimits, within_s: float = 2.0) -> None:
             await asyncio.sleep(0.01)
 
 
+def crashes_of_the_loop() -> list[dict[str, object]]:
+    crashes: list[dict[str, object]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _loop, context: crashes.append(context))
+    return crashes
+
+
 async def test_refused(server: Server, opened: Opener) -> None:
     server.kill()
     store = opened(server.url)
@@ -124,6 +131,7 @@ async def test_hung_before_the_first_check(server: Server, opened: Opener) -> No
 
 
 async def test_wrong_password(server: Server, opened: Opener) -> None:
+    crashes = crashes_of_the_loop()
     server.run("CONFIG", "SET", "requirepass", "right")
     for url in (server.url, server.url.replace("redis://", "redis://:hunter2@")):
         with pytest.raises(StoreUnavailable) as caught:
@@ -131,13 +139,20 @@ async def test_wrong_password(server: Server, opened: Opener) -> None:
         assert caught.value.kind == "connect"
         assert "hunter2" not in str(caught.value)
     assert (await opened(server.url.replace("redis://", "redis://:right@")).spend([window()])).admitted
+    gc.collect()
+    assert crashes == []  # also none that nobody waited for
 
 
 async def test_read_only_and_promoted_again(server: Server, store: RedisLimits) -> None:
     server.run("REPLICAOF", "127.0.0.1", "1")
+    with server.client() as outside:
+        before = {client["id"] for client in outside.client_list()}
     assert await outage(store) == "readonly"
     server.run("REPLICAOF", "NO", "ONE")
     await back(store)
+    # A connection of its own: the address may name another server by now.
+    with server.client() as outside:
+        assert before.isdisjoint(client["id"] for client in outside.client_list())
 
 
 async def test_full(server: Server, store: RedisLimits) -> None:
@@ -170,7 +185,7 @@ async def test_everything_flushed_starts_anew(server: Server, store: RedisLimits
 def test_a_loop_that_stood_still_is_not_an_outage(
     server: Server, new_loop: Callable[[], asyncio.AbstractEventLoop]
 ) -> None:
-    """uvloop runs its timers before it reads its sockets."""
+    """The link counts on it: these loops read their sockets before they run their timers."""
 
     async def stand_still() -> bool:
         store = RedisLimits(server.url, timeout_s=TIMEOUT_S)
@@ -254,9 +269,12 @@ async def test_odd_servers(opened: Opener, greeting: bytes, then: bytes | None, 
 
 
 async def test_answers_nobody_asked_for_end_the_connection(opened: Opener) -> None:
+    crashes = crashes_of_the_loop()
     fake = await asyncio.start_server(says(LOADED, b"*3\r\n:0\r\n:9\r\n:5\r\n:1\r\n:2\r\n"), "127.0.0.1", 0)
     store = opened(f"redis://127.0.0.1:{fake.sockets[0].getsockname()[1]}")
     assert (await store.spend([window()])).standings[0].remaining == 9
+    assert (await store.spend([window()])).standings[0].remaining == 9  # on a second connection
+    assert crashes == []
     await store.close()
     fake.close()
 

@@ -99,6 +99,15 @@ def test_making_room_never_drops_a_log_of_the_request_itself() -> None:
     assert not store.limits.spend([idle]).admitted
 
 
+def test_room_is_made_for_every_window_of_a_request() -> None:
+    store = Store(max_keys=60)
+    tight, wide = Quota(1, 1_000), Quota(5, 1_000)
+    for n in range(5_000):  # more than the shared logs could take: each had logs of its own
+        store.clock.advance(0.1)
+        assert store.limits.spend([Window("a", f"k{n}", tight), Window("b", f"k{n}", wide)]).admitted
+        assert len(store.limits) <= 60
+
+
 def test_a_reload_with_equal_quotas_keeps_the_counts() -> None:
     store = Store()
     assert store.admits("k", Quota(1, 1_000))

@@ -112,6 +112,17 @@ async def test_outages_by_name_and_back(server: Server, store: RedisBreakers) ->
     await permitted(store, "claude")
 
 
+async def test_a_server_that_dies_under_a_call(server: Server) -> None:
+    store = RedisBreakers(server.url, timeout_s=10)
+    await permitted(store, "claude")
+    server.pause()
+    call = asyncio.create_task(outage(store))
+    await asyncio.sleep(0.02)
+    server.kill()
+    assert await call == "reset"
+    await store.close()
+
+
 async def failing_write(store: RedisBreakers) -> str:
     with pytest.raises(StoreUnavailable) as caught:
         await opened(store, "another")

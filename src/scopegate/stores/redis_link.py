@@ -19,7 +19,6 @@ from redis.asyncio.connection import SSLConnection, parse_url
 from scopegate.errors import ConfigError, Problem, StoreUnavailable
 
 _RETRY_S = 0.25  # between attempts to reach a server that is down
-_GRACE_S = 0.01
 _KINDS: dict[str, StoreUnavailable.Kind] = {
     "READONLY": "readonly",
     "OOM": "full",
@@ -188,8 +187,7 @@ class _Wire(asyncio.Protocol):
         waiters = [_Once() for _ in commands]
         for command, waiter in zip(commands, waiters, strict=True):
             self.queue(command, waiter)
-        for waiter in waiters:
-            await waiter.future
+        await asyncio.gather(*[waiter.future for waiter in waiters])
 
     def queue(self, command: bytes, waiter: Waiter) -> None:
         if self._outage is not None:
@@ -212,23 +210,16 @@ class _Wire(asyncio.Protocol):
         self._transport.write(out[0] if len(out) == 1 else b"".join(out))
         self._out = []
 
-    def _look(self, late: tuple[float, int] | None = None) -> None:
-        """One timer for everything in flight: has the oldest write had all its answers in time?
-
-        Where the loop itself was late, the answers may lie unread in the socket: a write is given up only when it is
-        still the oldest one (`late`) a moment after it was due.
-        """
+    def _look(self) -> None:
+        """One timer for everything in flight: has the oldest write had all its answers in time? Both loops read their
+        sockets before they run their timers, so a loop that stood still does not take answers for missing."""
         due, now_s = self._due, self._loop.time()
         while due and due[0][1] <= self._answered:
             due.popleft()
-        if not due:
-            self._watch = None
-        elif due[0][0] > now_s:
-            self._watch = self._loop.call_at(due[0][0], self._look)
-        elif late is due[0]:
+        if due and due[0][0] <= now_s:
             self._end(Outage("timeout", "no answer in time"))
         else:
-            self._watch = self._loop.call_later(_GRACE_S, self._look, due[0])
+            self._watch = self._loop.call_at(due[0][0], self._look) if due else None
 
     def data_received(self, data: bytes) -> None:
         pending, gets = self._pending, self._reader.gets
