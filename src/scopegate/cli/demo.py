@@ -85,7 +85,7 @@ async def _show(args: argparse.Namespace, stage: Stage, narrator: Narrator) -> i
     try:
         await asyncio.wait({keeping, playing}, return_when=asyncio.FIRST_COMPLETED)
         if not playing.done():
-            return EXIT_INTERRUPTED if stop.is_set() else _report_death(stage)
+            return EXIT_INTERRUPTED if stop.is_set() else _fail(args, stage, "a process could not be kept running")
         code = playing.result()
         if not args.once and code == 0:
             _say_where(stage, narrator)
@@ -98,8 +98,6 @@ async def _show(args: argparse.Namespace, stage: Stage, narrator: Narrator) -> i
 
 
 async def _play(args: argparse.Namespace, stage: Stage, supervisor: Supervisor, narrator: Narrator) -> int:
-    import json
-
     from scopegate.clock import SystemClock
     from scopegate.demo import report, story
 
@@ -110,11 +108,7 @@ async def _play(args: argparse.Namespace, stage: Stage, supervisor: Supervisor, 
     try:
         outcome = await story.play(stage, narrator, SystemClock())
     except story.StoryBroken as exc:
-        print(f"scopegate demo: {exc}", file=sys.stderr)
-        _show_logs(stage)
-        if args.json:
-            print(json.dumps({"failed": [str(exc)]}))
-        return 1
+        return _fail(args, stage, str(exc))
     problems = report.complaints(outcome)
     _conclude(args, narrator, outcome, problems)
     return 1 if problems else 0
@@ -142,9 +136,14 @@ def _say_where(stage: Stage, narrator: Narrator) -> None:
     narrator.say(f"on the command line          SCOPEGATE_STATE_DIR={stage.state / 'scopegate'} scopegate jobs list")
 
 
-def _report_death(stage: Stage) -> int:
-    print("scopegate demo: a process could not be kept running", file=sys.stderr)
+def _fail(args: argparse.Namespace, stage: Stage, why: str) -> int:
+    """The story ended before its end: say why, with what the processes had to say. The exit code."""
+    import json
+
+    print(f"scopegate demo: {why}", file=sys.stderr)
     _show_logs(stage)
+    if args.json:
+        print(json.dumps({"failed": [why]}), flush=True)
     return 1
 
 

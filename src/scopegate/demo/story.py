@@ -56,8 +56,8 @@ class _Doors:
     claude: httpx.AsyncClient | None
 
 
-async def play(stage: Stage, narrator: Narrator, clock: Clock) -> Outcome:
-    """Play it on a stage that is up. Raises StoryBroken when an answer or a job does not come."""
+async def play(stage: Stage, narrator: Narrator, clock: Clock, patience_s: float = _PATIENCE_S) -> Outcome:
+    """Play it on a stage that is up. Raises StoryBroken when an answer does not come, or a job not in `patience_s`."""
     try:
         async with (
             _client(stage.gateway) as gateway,
@@ -67,7 +67,7 @@ async def play(stage: Stage, narrator: Narrator, clock: Clock) -> Outcome:
             _client(stage.claude or stage.app) as claude,
         ):
             doors = _Doors(gateway, gateway_too, admin, app, claude if stage.claude else None)
-            return await _Story(doors, narrator, clock).play()
+            return await _Story(doors, narrator, clock, patience_s).play()
     except httpx.HTTPError as exc:
         raise StoryBroken(f"{type(exc).__name__}: {exc}") from exc
 
@@ -89,10 +89,11 @@ def _second_address() -> str | None:
 
 
 class _Story:
-    def __init__(self, doors: _Doors, narrator: Narrator, clock: Clock) -> None:
+    def __init__(self, doors: _Doors, narrator: Narrator, clock: Clock, patience_s: float) -> None:
         self._doors = doors
         self._tell = narrator
         self._clock = clock
+        self._patience_s = patience_s
 
     async def play(self) -> Outcome:
         quick, direct = await self._quick_leads()
@@ -224,13 +225,13 @@ class _Story:
 
     async def _until(self, ask: Callable[[], Awaitable[T | None]], what: str) -> T:
         """Ask until the answer is not None. Raises StoryBroken when it never comes."""
-        deadline_s = self._clock.monotonic_s() + _PATIENCE_S
+        deadline_s = self._clock.monotonic_s() + self._patience_s
         while self._clock.monotonic_s() < deadline_s:
             found = await ask()
             if found is not None:
                 return found
             await self._clock.sleep(_POLL_S)
-        raise StoryBroken(f"waited {_PATIENCE_S:.0f} s for {what}")
+        raise StoryBroken(f"waited {self._patience_s:.0f} s for {what}")
 
 
 def _lead(name: str) -> dict[str, Any]:
