@@ -1,7 +1,7 @@
 """One pipelined connection to Redis, for the few commands that run on every request.
 
-Commands sent during one turn of the event loop leave in one write; answers come back in order. A batched
-check costs 5 microseconds of CPU this way and 50 through redis-py; everything else that talks to Redis uses redis-py. The address is
+Commands sent during one turn of the event loop leave in one write; answers come back in order. A batched check costs
+5 microseconds of CPU this way and 50 through redis-py, which everything else that talks to Redis uses. The address is
 read by redis-py, the wire format by hiredis. Used by `redis_limits` only.
 """
 
