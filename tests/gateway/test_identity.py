@@ -172,7 +172,7 @@ def clock() -> ManualClock:
 
 @pytest.fixture
 async def identities(clock: ManualClock) -> AsyncIterator[Identities]:
-    async with httpx.AsyncClient(trust_env=False) as http:
+    async with httpx.AsyncClient(trust_env=False, timeout=None) as http:  # the bound under test is our own
         checker = Identities(http, clock, timeout_s=0.3)
         yield checker
         await checker.close()
@@ -244,6 +244,23 @@ async def test_a_public_key_is_never_a_shared_secret(identities: Identities, end
     assert outcome(identities.check_now(secret_rule, bearer(token()), [])) == 401
 
 
+async def test_a_key_proves_only_by_its_own_algorithm(identities: Identities, endpoint: Endpoint) -> None:
+    endpoint.body = document(public_jwk("rsa-1", alg="RS256"))
+    auth = published(endpoint, algorithms=("RS256", "RS512"))
+    assert outcome(await identities.check(auth, bearer(token()), [])) == "user-1"
+    assert outcome(await identities.check(auth, bearer(token(algorithm="RS512")), [])) == 401
+
+
+async def test_an_algorithm_of_the_wrong_kind_is_not_even_looked_up(
+    identities: Identities, endpoint: Endpoint, clock: ManualClock
+) -> None:
+    auth = published(endpoint, algorithms=("RS256", "HS256", "none"))
+    await identities.check(auth, bearer(token()), [])
+    clock.advance(jwks.REFETCH_S)
+    for algorithm in ("HS256", "none"):
+        assert outcome(identities.check_now(auth, bearer(by_hand({"alg": algorithm}, GOOD, b"x" * 32)), [])) == 401
+
+
 async def test_a_shared_key_in_a_published_set_is_no_key(identities: Identities, endpoint: Endpoint) -> None:
     secret = b"s" * 32
     oct_key = {"kty": "oct", "kid": "o", "k": base64.urlsafe_b64encode(secret).decode().rstrip("=")}
@@ -273,6 +290,8 @@ async def test_a_shared_key_in_a_published_set_is_no_key(identities: Identities,
         {"alg": "HS256", "kid": ["a"]},
         {"alg": "HS256", "crit": ["b64"], "b64": False},
         {"alg": "HS256", "b64": False},
+        {"alg": "HS256", "b64": True},
+        {"alg": "HS256", "crit": ["b64"], "b64": True},
         {"alg": "HS256", "crit": ["exp"]},
         {"alg": "HS256", "crit": []},
         b"[]",
@@ -832,6 +851,7 @@ async def test_remembered_tokens_are_bounded(identities: Identities) -> None:
     auth = shared()
     for index in range(1100):
         assert outcome(identities.check_now(auth, bearer(shared_token(sub=f"u{index}")), [])) == f"u{index}"
+    assert len(identities._verifier(auth)._proven) == 1024
     assert outcome(identities.check_now(auth, bearer(shared_token(sub="u0")), [])) == "u0"
 
 
@@ -853,7 +873,7 @@ def test_only_signature_keys_that_are_strong_and_public_are_taken() -> None:
         public_jwk("rsa-2", n=...),
         public_jwk("rsa-2", n=5),
         public_jwk("weak-1"),
-        {**rsa_private, "kid": "private"},
+        {**rsa_private, "kid": "private", "key_ops": ["verify"]},
         public_jwk("p256-2", crv="P-384"),
         public_jwk("p256-2", crv="secp256k1"),
         public_jwk("p256-2", crv="Ed25519"),
