@@ -31,7 +31,10 @@ def start(argv: list[str], theirs: socket.socket) -> subprocess.Popen[bytes]:
 
 
 def finish(process: subprocess.Popen[bytes]) -> tuple[int, bytes]:
-    _, err = process.communicate(timeout=10)
+    try:
+        _, err = process.communicate(timeout=10)
+    finally:
+        process.kill()  # nothing to kill unless the test fails
     return process.returncode, err
 
 
