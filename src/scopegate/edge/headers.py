@@ -91,6 +91,8 @@ _RESPONSE_RULES = Rules(
     inner=(b"x-scopegate-",),
 )
 _NONE: tuple[bytes, ...] = ()
+_SPACE = b" \t"
+"""What may stand around a value (OWS, RFC 9110 5.6.3); the parser leaves it at the end."""
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,128}")
 _TOKENS_THAT_NEED_NO_CUT = frozenset([b"close", b"keep-alive", b"upgrade", b"te", b"http2-settings", b""])
 _USUAL_TOKENS = {
@@ -145,7 +147,7 @@ class Noted:
 
 def _tokens(values: Sequence[bytes]) -> tuple[bytes, ...]:
     usual = _USUAL_TOKENS.get(values[0]) if len(values) == 1 else None
-    return usual or tuple(token.strip(b" \t").lower() for value in values for token in value.split(b","))
+    return usual or tuple(token.strip(_SPACE).lower() for value in values for token in value.split(b","))
 
 
 def read_request(fields: Fields, version: str) -> Noted | Refusal:
@@ -157,7 +159,7 @@ def read_request(fields: Fields, version: str) -> Noted | Refusal:
         if isinstance(length, Refusal):
             return length
         notes.length = length
-    if b"expect" in noted and [value.lower() for value in noted[b"expect"]] != [b"100-continue"]:
+    if b"expect" in noted and [value.strip(_SPACE).lower() for value in noted[b"expect"]] != [b"100-continue"]:
         return Refusal(417, "expectation_failed", "The only expectation understood is 100-continue.", close=True)
     notes.cut_nominated()
     return notes
@@ -167,19 +169,24 @@ def _bad_framing(detail: str) -> Refusal:
     return Refusal(400, "bad_framing", detail, close=True)
 
 
+def _is_chunked(values: Sequence[bytes]) -> bool:
+    return len(values) == 1 and values[0].strip(_SPACE).lower() == b"chunked"
+
+
 def _request_length(noted: Mapping[bytes, list[bytes]], version: str) -> int | Refusal:
     if b"transfer-encoding" in noted:
         if b"content-length" in noted:
             return _bad_framing("Content-Length and Transfer-Encoding exclude each other.")
         if version != "1.1":
             return _bad_framing("Transfer-Encoding needs HTTP/1.1.")
-        if [value.lower() for value in noted[b"transfer-encoding"]] != [b"chunked"]:
+        if not _is_chunked(noted[b"transfer-encoding"]):
             return _bad_framing("The only transfer coding understood is chunked.")
         return CHUNKED
     values = noted[b"content-length"]
-    if len(values) != 1 or not values[0].isdigit() or len(values[0]) > 15:
+    digits = values[0].strip(_SPACE)
+    if len(values) != 1 or not digits.isdigit() or len(digits) > 15:
         return _bad_framing("Content-Length must be one decimal number.")
-    return int(values[0])
+    return int(digits)
 
 
 def is_persistent(notes: Noted, version: str) -> bool:
@@ -190,7 +197,10 @@ def is_persistent(notes: Noted, version: str) -> bool:
 def request_id(notes: Noted, fresh: bytes) -> bytes:
     """The client's own request id when there is one well-formed value (1 to 128 of `A-Za-z0-9._-`), else `fresh`."""
     given = notes.noted.get(b"x-request-id")
-    return given[0] if given and len(given) == 1 and _REQUEST_ID.fullmatch(given[0]) else fresh
+    if given is None or len(given) != 1:
+        return fresh
+    value = given[0].strip(_SPACE)
+    return value if _REQUEST_ID.fullmatch(value) else fresh
 
 
 def request_head(
@@ -255,15 +265,16 @@ def read_response(fields: Fields, status: int, method: str) -> Noted:
 
 def _response_length(noted: Mapping[bytes, list[bytes]]) -> int:
     if b"transfer-encoding" in noted:
-        if b"content-length" in noted or [v.lower() for v in noted[b"transfer-encoding"]] != [b"chunked"]:
+        if b"content-length" in noted or not _is_chunked(noted[b"transfer-encoding"]):
             raise BadAnswerError("ambiguous transfer-encoding")
         return CHUNKED
     values = noted.get(b"content-length")
     if values is None:
         return UNTIL_EOF
-    if len(set(values)) != 1 or not values[0].isdigit() or len(values[0]) > 15:
+    digits = values[0].strip(_SPACE)
+    if len(set(values)) != 1 or not digits.isdigit() or len(digits) > 15:
         raise BadAnswerError("bad content-length")
-    return int(values[0])
+    return int(digits)
 
 
 def _status_line(status: int) -> bytes:

@@ -116,8 +116,10 @@ class Exchange:
     upstream: UpstreamConnection | None = None
     tried: frozenset[Server] = frozenset()
     _answer_length = 0
-    _held: tuple[bytes, ...] = ()
+    _held: bytearray | None = None
     _held_bytes = 0
+    _app_paused = False
+    _client_paused = False
     _waits_for_body: asyncio.Future[None] | None = None
     _pending: Pending | None = None
 
@@ -138,11 +140,20 @@ class Exchange:
         self._advance()
 
     def _advance(self) -> None:
-        for step in self._steps:
-            outcome = step(self)
-            if outcome is not None:
-                self._take(outcome)
-                return
+        outcome: Outcome = None
+        try:
+            for step in self._steps:
+                outcome = step(self)
+                if outcome is not None:
+                    break
+        except Exception as bug:
+            outcome = self._bug(bug)
+        if outcome is not None:
+            self._take(outcome)
+
+    def _bug(self, bug: Exception) -> Refusal:
+        _log.error("request.bug", exc=bug, request_id=self.request_id.decode())
+        return Refusal(500, "internal", "Something went wrong in the gateway.", close=True)
 
     def _take(self, outcome: Refusal | Pending) -> None:
         if isinstance(outcome, Refusal):
@@ -152,7 +163,8 @@ class Exchange:
         outcome.future.add_done_callback(self._resume)
 
     def wait_for(self, future: asyncio.Future[Any], then: Callable[[Exchange, asyncio.Future[Any]], Outcome]) -> None:
-        """Outside the steps: `then` goes on when the future is done."""
+        """Outside the steps: `then` goes on when the future is done. It has a time-out of its own."""
+        self.client.wait_until(None)
         self._take(Pending(future, then))
 
     def _resume(self, future: asyncio.Future[Any]) -> None:
@@ -163,8 +175,7 @@ class Exchange:
         try:
             outcome = pending.then(self, future)
         except Exception as bug:
-            _log.error("request.bug", exc=bug, request_id=self.request_id.decode())
-            outcome = Refusal(500, "internal", "Something went wrong in the gateway.", close=True)
+            outcome = self._bug(bug)
         if outcome is None:
             self._advance()
         else:
@@ -180,7 +191,7 @@ class Exchange:
         self.body_done = done
         if self.plan is not None and self.bytes_in > self.plan.max_body_bytes:
             self.refuse_or_break(too_large(self.plan))
-        elif not done and self._is_too_slow():
+        elif not done and not self._app_paused and self._is_too_slow():
             self.on_deadline()
         elif self.upstream is not None:
             self.upstream.send(self._framed(payload, done), done)
@@ -195,7 +206,9 @@ class Exchange:
 
     def _hold(self, payload: bytes) -> None:
         if payload:
-            self._held += (payload,)
+            if self._held is None:
+                self._held = bytearray()
+            self._held += payload
             self._held_bytes += len(payload)
             self.gate.held_bytes += len(payload)
         waiting = self._waits_for_body
@@ -203,6 +216,7 @@ class Exchange:
             self.client.wait_until(self.rules.timeouts.body_idle_s)
         if waiting is not None and not waiting.done() and (self.body_done or not self._may_hold_more()):
             self.client.pause_body(True)
+            self.client.wait_until(None)
             waiting.set_result(None)
         elif not self.body_done and waiting is None:
             self.client.pause_body(True)
@@ -216,16 +230,17 @@ class Exchange:
         """Gather the body here before the app hears of the request: all of it, or as much as may be held."""
         self._waits_for_body = self.gate.loop.create_future()
         self.client.wait_until(self.rules.timeouts.body_idle_s)
+        self.client.pause_body(False)
         self.client.read_body()
         return self._waits_for_body
 
     def held(self) -> bytes:
-        return self._held[0] if len(self._held) == 1 else b"".join(self._held)
+        return b"" if self._held is None else bytes(self._held)
 
     def drop_held(self) -> bytes:
         held = self.held()
         self.gate.held_bytes -= self._held_bytes
-        self._held = ()
+        self._held = None
         self._held_bytes = 0
         self._waits_for_body = None
         return held
@@ -266,14 +281,13 @@ class Exchange:
         connection.start(self, self.method, data, self.body_done)
         self._wait_for_what_is_next()
         if not self.body_done:
-            self.client.pause_body(False)
-            self.client.read_body()
+            self.client.pause_body(self._app_paused)
 
     def _wait_for_what_is_next(self) -> None:
         timeouts = self.rules.timeouts
         plan = self.plan
         assert plan is not None
-        if not self.body_done:
+        if not self.body_done and not self._app_paused:
             self.client.wait_until(timeouts.body_idle_s)
         elif self.answer_begun:
             self.client.wait_until(plan.route.upstream.timeouts.idle_s)
@@ -281,10 +295,14 @@ class Exchange:
             self.client.wait_until(plan.route.upstream.timeouts.response_s)
 
     def on_upstream_paused(self, paused: bool) -> None:
+        """The app reads slower than the client sends: from now on it is the app that is waited for."""
+        self._app_paused = paused
         self.client.pause_body(paused)
+        self._wait_for_what_is_next()
 
     def on_client_paused(self, paused: bool) -> None:
         """The client reads slower than the app answers (True), or catches up (False)."""
+        self._client_paused = paused
         if self.upstream is not None:
             self.upstream.pause(paused)
 
@@ -298,7 +316,8 @@ class Exchange:
         if self.order is not None:
             self.order.on_answer(status, notes, payload, done)
             if self.order.collecting:
-                self._wait_for_what_is_next()
+                if not done:
+                    self._wait_for_what_is_next()
                 return
         self.send_answer(status, notes, payload, done)
 
@@ -307,6 +326,8 @@ class Exchange:
             self.upstream = None
         if self.order is not None and self.order.collecting:
             self.order.on_answer_body(payload, done)
+            if self.order.collecting and not done:
+                self._wait_for_what_is_next()
             return
         self._send_body(payload, done)
 
@@ -409,10 +430,15 @@ class Exchange:
             page=notes is not None and responses.wants_page(notes.get(b"accept")),
             now_s=now_s,
             extra=responses.limit_fields(self.spent, now_s) if self.spent is not None else b"",
-            bodiless=self.method == "HEAD",
+            bodiless=self._is_head(),
         )
         self.client.write(data)
         self.finish(refusal.code)
+
+    def _is_head(self) -> bool:
+        """Also before the target was judged: a body after HEAD would be read as the next answer."""
+        head = getattr(self, "head", None)
+        return head is not None and head.method == b"HEAD"
 
     # ── the ways out ────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -444,8 +470,10 @@ class Exchange:
 
     def on_deadline(self) -> None:
         """Nothing moved for as long as the policy allows."""
-        if not self.body_done:
+        if not self.body_done and not self._app_paused:
             self.refuse_or_break(Refusal(408, "body_timeout", "The request's body came too slowly.", close=True))
+        elif self._client_paused:
+            self._break("client_stalled")
         else:
             if self.plan is not None:
                 UPSTREAM_ERRORS.labels(self.plan.route.upstream.name, "timeout").inc()

@@ -39,7 +39,10 @@ Settlement = tuple[LeadOrder, OrderState, int | None, Lead | None]
 class Intake:
     """Writes orders down and settles them. One per gateway process."""
 
-    def __init__(self, outbox: Outbox, messenger: Messenger, clock: Clock) -> None:
+    def __init__(
+        self, outbox: Outbox, messenger: Messenger, clock: Clock, *, max_unrecorded: int = MAX_UNRECORDED
+    ) -> None:
+        self._max_unrecorded = max_unrecorded
         self._outbox = outbox
         self._messenger = messenger
         self._clock = clock
@@ -49,7 +52,7 @@ class Intake:
 
     def begin(self, x: Exchange, offload: Offload) -> Outcome:
         """A pipeline step: gather the body, write the order, go on."""
-        if len(self._unrecorded) >= MAX_UNRECORDED:
+        if len(self._unrecorded) >= self._max_unrecorded or x.gate.held_bytes >= x.gate.max_held_bytes:
             return Refusal(503, "intake_full", "Leads cannot be taken right now.", ((b"retry-after", b"30"),))
         x.order = OrderInHand(self, x, offload)
         if x.body_done:
@@ -148,6 +151,7 @@ class OrderInHand:
         self._notes: Noted | None = None
         self._parts: list[bytes] = []
         self._size = 0
+        self._settled = False
         self.collecting = False
 
     def record(self) -> Pending:
@@ -184,6 +188,7 @@ class OrderInHand:
     def _settle_first(self) -> None:
         lead = self._lead(b"".join(self._parts))
         assert self._order is not None
+        self._settled = True
         work = self._intake.settle(self._order, OrderState.ACCEPTED, self._status, lead)
         self._x.wait_for(self._intake.run(work), _answer)
 
@@ -233,7 +238,8 @@ class OrderInHand:
         return self._order is not None
 
     def _settle_beside(self, state: OrderState, outcome: str) -> None:
-        if self._order is not None:
+        if self._order is not None and not self._settled:
+            self._settled = True
             metrics.ORDERS.labels(self._offload.name, outcome).inc()
             self._intake.run(self._intake.settle(self._order, state, self._status or None, None))
 

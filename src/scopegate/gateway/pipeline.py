@@ -40,7 +40,7 @@ def read_fields(x: Exchange) -> Outcome:
     x.keep_alive = headers.is_persistent(notes, head.version)
     if notes.length != 0:
         x.body_done = False
-        x.client.open_body(notes.length, expects_continue=b"expect" in notes.noted)
+        x.client.open_body(notes.length, expects_continue=b"expect" in notes.noted and head.version == "1.1")
     x.request_id = headers.request_id(notes, x.request_id)
     return None
 

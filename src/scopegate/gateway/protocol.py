@@ -29,7 +29,11 @@ if TYPE_CHECKING:
 READ_AHEAD_BYTES = 64 * 1024
 """What may wait unread behind the request being served; reading stops beyond it."""
 LINGER_S = 2.0
-LINGER_BYTES = 1024 * 1024
+"""How long a client that was refused may pause while it still sends; LINGER_MOST_S is the longest in all."""
+LINGER_MOST_S = 20.0
+LINGER_BYTES = 16 * 1024 * 1024
+MIN_READ_BYTES_PER_S = 240
+"""A client that takes its answer more slowly than this, in the long run, is gone or an attack."""
 
 _HEAD_END = b"\r\n\r\n"
 _CONTROLS = bytes(set(range(32)) - set(b"\t\r\n")) + b"\x7f"
@@ -54,12 +58,15 @@ class ClientConnection(asyncio.Protocol):
         "_expects_continue",
         "_fields",
         "_gate",
+        "_linger_until_s",
         "_lingering",
         "_parser",
         "_reading_paused",
         "_stopping",
         "_transport",
+        "_unsent",
         "_url",
+        "_writing_paused",
         "deadline_s",
         "peer",
     )
@@ -86,7 +93,10 @@ class ClientConnection(asyncio.Protocol):
         self._reading_paused = False
         self._stopping = False
         self._lingering = False
+        self._linger_until_s = NEVER
         self._discarded = 0
+        self._writing_paused = False
+        self._unsent = NEVER
         self.deadline_s = NEVER
         self.peer = ""
 
@@ -109,14 +119,22 @@ class ClientConnection(asyncio.Protocol):
         self._gate.connections.discard(self)
         if self._exchange is not None:
             self._exchange.on_client_gone()
+            if self._exchange is not None:  # it goes on alone: its deadlines hold, and a stop waits for it
+                self._connections.add(self)
+                self._gate.connections.add(self)
 
     def pause_writing(self) -> None:
+        self._writing_paused = True
+        self._unsent = NEVER
         if self._exchange is not None:
             self._exchange.on_client_paused(True)
 
     def resume_writing(self) -> None:
+        self._writing_paused = False
         if self._exchange is not None:
             self._exchange.on_client_paused(False)
+        elif self._buffer:
+            self._gate.loop.call_soon(self._receive_next)
 
     def shutdown(self) -> None:
         """uvicorn stops: end when the request being served has its answer."""
@@ -130,6 +148,9 @@ class ClientConnection(asyncio.Protocol):
         if self._exchange is None:
             if self._lingering:
                 self._discard(data)
+            elif self._writing_paused:  # the answers that are there have to be taken first
+                self._buffer += data
+                self._update_reading()
             else:
                 self._receive_head(data)
         elif self._delivering:
@@ -145,17 +166,18 @@ class ClientConnection(asyncio.Protocol):
         self._fields.append((name, value))
 
     def _receive_head(self, data: bytes) -> None:
-        before = self._buffer
-        if before:
-            data = before + data
+        checked = len(self._buffer)
+        if checked:
+            data = self._buffer + data
             self._buffer = b""
-        elif data[0] in b"\r\n":  # RFC 9112 2.2: empty lines before the request line are ignored
+        if data[0] in b"\r\n":  # RFC 9112 2.2: empty lines before the request line are ignored
             data = data.lstrip(b"\r\n")
+            checked = 0
             if not data:
                 return
         end = data.find(_HEAD_END) + 4
         if end < 4 or end > self._gate.rules.limits.head_bytes:
-            self._unfinished_head(data, len(before))
+            self._unfinished_head(data, checked)
             return
         head = data[:end]
         if end < len(data):
@@ -179,7 +201,8 @@ class ClientConnection(asyncio.Protocol):
             refusal = Refusal(431, "head_too_large", "The request's fields are too large.", close=True)
         else:
             self._buffer = data
-            self.deadline_s = min(self.deadline_s, self._gate.loop.time() + self._gate.rules.timeouts.head_s)
+            if not checked:
+                self.wait_until(self._gate.rules.timeouts.head_s)
             return
         self._new_exchange().refuse(refusal)
 
@@ -198,6 +221,8 @@ class ClientConnection(asyncio.Protocol):
         version = parser.get_http_version()
         if version not in _VERSIONS:
             return Refusal(505, "version_not_supported", "Speak HTTP/1.1.", close=True)
+        if not head.startswith(b"HTTP/", head.find(b"\r\n") - 8):  # llhttp also reads RTSP and ICE
+            return _bad_syntax()
         limits = self._gate.rules.limits
         if len(self._fields) > limits.fields:
             return Refusal(431, "too_many_fields", "The request has too many fields.", close=True)
@@ -227,6 +252,8 @@ class ClientConnection(asyncio.Protocol):
         self._discarded += len(data)
         if self._discarded > LINGER_BYTES:
             self.abort()
+        else:
+            self.deadline_s = min(self._gate.loop.time() + LINGER_S, self._linger_until_s)
 
     def _new_exchange(self) -> Exchange:
         self._exchange = exchange = Exchange(self._gate, self, self._gate.loop.time())
@@ -284,6 +311,8 @@ class ClientConnection(asyncio.Protocol):
     def exchange_done(self, *, reusable: bool, linger: bool) -> None:
         self._exchange = None
         if self._transport is None:
+            self._connections.discard(self)
+            self._gate.connections.discard(self)
             return
         if not reusable or self._stopping:
             self._end(linger=linger)
@@ -293,11 +322,11 @@ class ClientConnection(asyncio.Protocol):
         self.wait_until(self._gate.rules.timeouts.keep_alive_s)
         if self._reading_paused:
             self._update_reading()
-        if self._buffer:
+        if self._buffer and not self._writing_paused:
             self._gate.loop.call_soon(self._receive_next)
 
     def _receive_next(self) -> None:
-        if self._exchange is None and self._buffer and not self._lingering:
+        if self._exchange is None and self._buffer and not (self._lingering or self._writing_paused):
             data, self._buffer = self._buffer, b""
             self._receive_head(data)
             self._update_reading()
@@ -306,16 +335,24 @@ class ClientConnection(asyncio.Protocol):
 
     def on_deadline(self) -> None:
         """`deadline_s` has passed. Called by the gateway's ticker."""
-        if self._exchange is not None:
+        transport = self._transport
+        if transport is not None and self._is_being_read(transport):
+            self.wait_until(self._gate.rules.timeouts.keep_alive_s)
+        elif self._exchange is not None:
             self.deadline_s = NEVER
             self._exchange.on_deadline()
-        elif self._lingering:
+        elif transport is None or self._lingering or transport.is_closing() or transport.get_write_buffer_size():
             self.abort()
         elif self._buffer:
             refusal = Refusal(408, "head_timeout", "The request's head came too slowly.", close=True)
             self._new_exchange().refuse(refusal)
         else:
             self._end()
+
+    def _is_being_read(self, transport: asyncio.Transport) -> bool:
+        """Whether the client takes what it was sent, slowly but at a fair rate since the last deadline."""
+        before, self._unsent = self._unsent, transport.get_write_buffer_size()
+        return 0 < self._unsent <= before - MIN_READ_BYTES_PER_S * self._gate.rules.timeouts.keep_alive_s
 
     def _end(self, *, linger: bool = False) -> None:
         """Close without cutting off the last answer: what the client is still sending is read and thrown away for a
@@ -325,7 +362,8 @@ class ClientConnection(asyncio.Protocol):
         if transport.is_closing():
             return
         if not linger and self._body is None and not self._buffer:
-            transport.close()
+            transport.close()  # what is unsent is still sent: `on_deadline` sees to it that this ends
+            self.wait_until(self._gate.rules.timeouts.keep_alive_s)
             return
         self._lingering = True
         self._buffer = b""
@@ -333,6 +371,7 @@ class ClientConnection(asyncio.Protocol):
         self._body = None
         self._update_reading()
         transport.write_eof()
+        self._linger_until_s = self._gate.loop.time() + LINGER_MOST_S
         self.wait_until(LINGER_S)
 
 

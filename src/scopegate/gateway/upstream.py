@@ -21,10 +21,12 @@ from scopegate.policy.policy import Origin, Upstream
 from scopegate.types import Fields
 
 MAX_ANSWER_HEAD_BYTES = 64 * 1024
+MAX_INTERIM_ANSWERS = 32
 MAX_CONNECTIONS_PER_SERVER = 512
 MAX_WAITING = 1024
 _DOWN_FOR_S = 1.0
 _HEAD_END = b"\r\n\r\n"
+_VERSIONS = (b"HTTP/1.1 ", b"HTTP/1.0 ")
 
 
 class Exchanging(Protocol):
@@ -47,6 +49,7 @@ class UpstreamConnection(asyncio.Protocol):
     __slots__ = (
         "_buffer",
         "_fields",
+        "_interim",
         "_method",
         "_parser",
         "_persistent",
@@ -69,6 +72,7 @@ class UpstreamConnection(asyncio.Protocol):
         self._buffer = b""
         self._reader: BodyReader | None = None
         self._method = ""
+        self._interim = 0
         self._persistent = False
         self._request_sent = False
         self.answered = False
@@ -84,6 +88,7 @@ class UpstreamConnection(asyncio.Protocol):
         self.exchange = exchange
         self._method = method
         self._request_sent = request_done
+        self._interim = 0
         self.answered = False
         self.transport.write(data)
 
@@ -158,44 +163,52 @@ class UpstreamConnection(asyncio.Protocol):
     def _receive_head(self, data: bytes) -> None:
         if self._buffer:
             data = self._buffer + data
-        end = data.find(_HEAD_END)
-        if end < 0 or end > MAX_ANSWER_HEAD_BYTES:
-            self._buffer = data
-            if len(data) > MAX_ANSWER_HEAD_BYTES:
-                self._fail("protocol", "answer head too large")
-            return
-        self._buffer = b""
+            self._buffer = b""
+        while data:
+            end = data.find(_HEAD_END) + 4
+            if end < 4 or end > MAX_ANSWER_HEAD_BYTES:
+                self._buffer = data
+                if len(data) > MAX_ANSWER_HEAD_BYTES:
+                    self._fail("protocol", "answer head too large")
+                return
+            status = self._parse(data[:end])
+            data = data[end:]
+            if status >= 200:
+                self._begin_answer(status, data)
+                return
+            if not self._may_skip(status):
+                self._fail("protocol", "not an HTTP answer")
+                return
+
+    def _parse(self, head: bytes) -> int:
+        """The status, 0 for what is no head of an answer."""
         self._fields = []
-        end += 4
         try:
-            self._parser.feed_data(data[:end])
-            status = self._parser.get_status_code()
-            version = self._parser.get_http_version()
+            self._parser.feed_data(head)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade):
-            self._fail("protocol", "not an HTTP answer")
-            return
-        if 100 <= status < 200:
-            self._skip_interim(status, data[end:])
-            return
-        self._begin_answer(status, version, data[end:])
+            return 0
+        known = head.startswith(_VERSIONS)  # llhttp reads other versions too, RTSP and ICE
+        return self._parser.get_status_code() if known else 0
 
-    def _skip_interim(self, status: int, rest: bytes) -> None:
-        """Interim answers (RFC 9110 15.2) end here; a switch of protocols was never asked for."""
-        if status == 101:
-            self._fail("protocol", "unasked switch of protocols")
-        else:
-            self._parser = httptools.HttpResponseParser(self)
-            if rest:
-                self._receive_head(rest)
+    def _may_skip(self, status: int) -> bool:
+        """Interim answers (RFC 9110 15.2) end here, if there are not too many; a switch of protocols was never asked
+        for."""
+        self._interim += 1
+        if status < 100 or status == 101 or self._interim > MAX_INTERIM_ANSWERS:
+            return False
+        self._parser = httptools.HttpResponseParser(self)
+        return True
 
-    def _begin_answer(self, status: int, version: str, rest: bytes) -> None:
+    def _begin_answer(self, status: int, rest: bytes) -> None:
         try:
             notes = read_response(self._fields, status, self._method)
         except BadAnswerError as error:
             self._fail("protocol", str(error))
             return
         length = notes.length
-        self._persistent = version == "1.1" and b"close" not in notes.tokens and length != UNTIL_EOF
+        self._persistent = (
+            self._parser.get_http_version() == "1.1" and b"close" not in notes.tokens and length != UNTIL_EOF
+        )
         self.answered = True
         if length == 0:
             self._finish(notes, status, rest)

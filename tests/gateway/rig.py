@@ -1,0 +1,193 @@
+"""A real gateway on a loopback socket, in the test's own loop, with a recording app behind it.
+
+The policy is YAML read by `policy.compile`; the outbox is SQL on a file. Rigs of a module are stopped together at its
+end (a stop takes uvicorn a few tenths of a second); after each test `settled` wants every counter back at zero.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import logging
+import socket
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import yaml
+
+from scopegate.clock import Clock, SystemClock
+from scopegate.gateway import app as gateway_app
+from scopegate.gateway.app import Gateway
+from scopegate.gateway.identity import Identities
+from scopegate.gateway.intake import Intake
+from scopegate.gateway.limiter import Limiter
+from scopegate.gateway.signin import SignIn
+from scopegate.gateway.upstream import Server
+from scopegate.policy.compile import compile_policy
+from scopegate.policy.policy import Policy
+from scopegate.stores.late import LateDatabase
+from scopegate.stores.memory import MemoryLimits
+from scopegate.stores.outbox import SqlOutbox
+from scopegate.stores.ports import LimitStore, Outbox
+from scopegate.stores.queue import NoMessenger
+from tests.gateway.app import App
+from tests.gateway.client import Client
+
+ON_ONE_LOOP = pytest.mark.asyncio(loop_scope="module", loop_factories=["uvloop"])
+"""For modules that serve: one loop for the module, of the kind that serves in production."""
+
+HOST = b"Host: a.example\r\n"
+JWT_SECRET = "a shared secret of the tests, longer than 32 bytes"
+ENVIRON = {"JWT_SECRET": JWT_SECRET, "HOOK_SECRET": "a webhook secret for tests"}
+
+Section = Mapping[str, Any]
+
+
+def policy_of(
+    servers: Sequence[str],
+    *,
+    limits: Section | None = None,
+    timeouts: Section | None = None,
+    upstream: Section | None = None,
+    server: Section | None = None,
+    **sections: Any,
+) -> Policy:
+    """A policy in which everything goes to `servers`, unless `sections` say something else."""
+    document: dict[str, Any] = {
+        "version": 1,
+        "server": {"limits": dict(limits or {}), "timeouts": {"drain": "1s", **(timeouts or {})}, **(server or {})},
+        "upstreams": {"web": {"servers": list(servers), "timeouts": {"connect": "2s", **(upstream or {})}}},
+        "routes": [{"name": "all", "match": "ANY /**", "tier": "none"}],
+        **sections,
+    }
+    review = compile_policy(yaml.safe_dump(document).encode(), "gateway.yaml", ENVIRON)
+    assert review.policy is not None, review.problems
+    return review.policy
+
+
+class Rig:
+    """One gateway process without the process."""
+
+    def __init__(self, gateway: Gateway, app: App, database: LateDatabase | None) -> None:
+        self.gateway = gateway
+        self.app = app
+        self.database = database
+        self.stop = asyncio.Event()
+        self.clients: list[Client] = []
+        self._serving: asyncio.Task[None] | None = None
+        self.port = 0
+
+    async def serve(self) -> None:
+        sock = socket.socket()
+        sock.bind(("127.0.0.1", 0))
+        self.port = sock.getsockname()[1]
+        ready = asyncio.Event()
+        self._serving = asyncio.create_task(gateway_app.serve(self.gateway, sock, self.stop, ready.set))
+        await asyncio.wait({self._serving, asyncio.ensure_future(ready.wait())}, return_when=asyncio.FIRST_COMPLETED)
+        assert ready.is_set(), self._serving
+
+    async def connect(self, *, read_ahead_bytes: int = 65536) -> Client:
+        client = await Client.connect(self.port, read_ahead_bytes=read_ahead_bytes)
+        self.clients.append(client)
+        return client
+
+    @property
+    def servers(self) -> list[Server]:
+        return [server for plan in self.gateway.rules.plans() for server in plan.pool.servers]
+
+    async def settled(self) -> None:
+        """Nobody is served any more: visitors are gone, and nothing of them is left."""
+        for client in self.clients:
+            await client.close()
+        self.clients.clear()
+        gate = self.gateway
+
+        def left() -> dict[str, int]:
+            in_use = sum(server.in_use for server in self.servers)
+            counts = {"in_flight": gate.in_flight, "held_bytes": gate.held_bytes, "in_use": in_use}
+            return counts | {"connections": len(gate.connections)}
+
+        await eventually(lambda: not any(left().values()), left)
+        assert self.app.faults == []
+        assert [server.open for server in self.servers] == [server.idle for server in self.servers]
+
+    async def stopped(self) -> None:
+        self.stop.set()
+        assert self._serving is not None
+        await self._serving
+        await asyncio.sleep(0.01)
+        assert {server.open for server in self.servers} == {0}
+        await self.app.stop()
+        if self.database is not None:
+            await self.database.close()
+
+
+class Rigs:
+    """The rigs of one module."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._made: list[Rig] = []
+        self._fresh: list[Rig] = []
+
+    async def start(
+        self,
+        *,
+        app: App | None = None,
+        servers: Sequence[str] | None = None,
+        store: LimitStore | None = None,
+        clock: Clock | None = None,
+        outbox: Outbox | None = None,
+        **policy: Any,
+    ) -> Rig:
+        """See `policy_of` for the rest."""
+        app = app or App()
+        if not app.port:
+            await app.start()
+        clock = clock or SystemClock()
+        rules = policy_of(servers or [app.url], **policy)
+        limiter = Limiter(store or MemoryLimits(clock), MemoryLimits(clock), clock)
+        signin = SignIn(Identities(httpx.AsyncClient(trust_env=False), clock)) if rules.auths else None
+        database, intake = None, None
+        if rules.offloads:
+            database = LateDatabase(f"sqlite:///{self._folder / f'leads-{len(self._made)}.db'}")
+            intake = Intake(outbox or SqlOutbox(database), NoMessenger(), clock)
+        rig = Rig(Gateway(rules, limiter, signin, intake, clock), app, database)
+        await rig.serve()
+        self._made.append(rig)
+        self._fresh.append(rig)
+        return rig
+
+    async def settled(self) -> None:
+        """After each test."""
+        fresh, self._fresh = self._fresh, []
+        for rig in fresh:
+            await rig.settled()
+        gc.collect(0)
+
+    async def stopped(self) -> None:
+        await asyncio.gather(*(rig.stopped() for rig in self._made if not rig.stop.is_set()))
+
+
+async def eventually(reached: Any, told: Any = None, patience_s: float = 6.0) -> None:
+    """Wait until it is true; nothing tells when."""
+    try:
+        async with asyncio.timeout(patience_s):
+            while not reached():
+                await asyncio.sleep(0.005)
+    except TimeoutError:
+        raise AssertionError(told() if told is not None else reached) from None
+
+
+class Lines(logging.Handler):
+    """What was logged, while attached."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.records: list[logging.LogRecord] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.records.append(record)

@@ -1,0 +1,713 @@
+"""Bytes, order and time on the public port: what is refused never reaches the app, what is clean reaches it once."""
+
+from __future__ import annotations
+
+import asyncio
+import resource
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+import pytest_asyncio
+
+from tests.gateway.app import OK, Answer, App, body_of
+from tests.gateway.client import BrokenTransferError
+from tests.gateway.rig import HOST, ON_ONE_LOOP, Rig, Rigs, eventually
+
+pytestmark = ON_ONE_LOOP
+
+GET = b"GET /next HTTP/1.1\r\n" + HOST + b"\r\n"
+LIMITS = {"head": "4KiB", "fields": 20, "target": "512B", "body": "1KiB"}
+
+
+def get(*lines: bytes, line: bytes = b"GET /x HTTP/1.1", host: bytes = HOST) -> bytes:
+    return line + b"\r\n" + host + b"".join(each + b"\r\n" for each in lines) + b"\r\n"
+
+
+def post(*lines: bytes, body: bytes = b"", line: bytes = b"POST /x HTTP/1.1") -> bytes:
+    return get(*lines, line=line) + body
+
+
+def chunked(body: bytes, *lines: bytes) -> bytes:
+    return post(b"Transfer-Encoding: chunked", *lines, body=body)
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def house(rigs: Rigs) -> Rig:
+    return await rigs.start(limits=LIMITS)
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def rig(house: Rig) -> AsyncIterator[Rig]:
+    """The module's gateway, seen fresh."""
+    house.app.requests.clear()
+    yield house
+    await house.settled()
+
+
+# ── refused ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+REFUSED: dict[str, tuple[bytes, int]] = {
+    # the request line
+    "no version": (b"GET /\r\n\r\n", 505),
+    "version 0.9": (b"GET / HTTP/0.9\r\n" + HOST + b"\r\n", 505),
+    "version 1.2": (b"GET / HTTP/1.2\r\n" + HOST + b"\r\n", 400),
+    "version 2.0": (b"GET / HTTP/2.0\r\n" + HOST + b"\r\n", 505),
+    "http2 preface": (b"PRI * HTTP/2.0\r\n\r\n", 505),
+    "version in small letters": (b"GET / http/1.1\r\n" + HOST + b"\r\n", 400),
+    "version without digits": (b"GET / HTTP/1.\r\n" + HOST + b"\r\n", 400),
+    "version with three digits": (b"GET / HTTP/1.10\r\n" + HOST + b"\r\n", 400),
+    "another protocol": (b"GET / RTSP/1.0\r\n" + HOST + b"\r\n", 400),
+    "another protocol with its method": (b"DESCRIBE / RTSP/1.0\r\n" + HOST + b"\r\n", 400),
+    "space after the version": (b"GET / HTTP/1.1 \r\n" + HOST + b"\r\n", 400),
+    "space before the method": (b" GET / HTTP/1.1\r\n" + HOST + b"\r\n", 400),
+    "tab after the method": (b"GET\t/ HTTP/1.1\r\n" + HOST + b"\r\n", 400),
+    "no target": (b"GET HTTP/1.1\r\n" + HOST + b"\r\n", 400),
+    "only a method": (b"GET\r\n\r\n", 400),
+    "space in the target": (b"GET /a b HTTP/1.1\r\n" + HOST + b"\r\n", 400),
+    "unknown method": (b"BREW / HTTP/1.1\r\n" + HOST + b"\r\n", 400),
+    "method in small letters": (b"get / HTTP/1.1\r\n" + HOST + b"\r\n", 400),
+    "method of no token": (b"G@T / HTTP/1.1\r\n" + HOST + b"\r\n", 400),
+    "CONNECT": (b"CONNECT a.example:443 HTTP/1.1\r\n" + HOST + b"\r\n", 501),
+    "TRACE": (b"TRACE / HTTP/1.1\r\n" + HOST + b"\r\n", 501),
+    "OPTIONS *": (b"OPTIONS * HTTP/1.1\r\n" + HOST + b"\r\n", 400),
+    "PURGE": (b"PURGE / HTTP/1.1\r\n" + HOST + b"\r\n", 501),
+    "TLS hello": (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n", 400),
+    "random bytes": (bytes(range(128, 256)) + b"\r\n\r\n", 400),
+    # the target
+    "empty path": (b"GET ?a=b HTTP/1.1\r\n" + HOST + b"\r\n", 400),
+    "fragment": (get(line=b"GET /a#b HTTP/1.1"), 400),
+    "raw high byte": (get(line=b"GET /\xe9 HTTP/1.1"), 400),
+    "encoded slash": (get(line=b"GET /a%2fb HTTP/1.1"), 400),
+    "encoded NUL": (get(line=b"GET /a%00 HTTP/1.1"), 400),
+    "bad escape": (get(line=b"GET /a%zz HTTP/1.1"), 400),
+    "overlong UTF-8": (get(line=b"GET /%c0%ae HTTP/1.1"), 400),
+    "backslash": (get(line=b"GET /a\\b HTTP/1.1"), 400),
+    "path parameter": (get(line=b"GET /a;b HTTP/1.1"), 400),
+    "absolute form of another host": (get(line=b"GET http://b.example/ HTTP/1.1"), 400),
+    "absolute form with credentials": (get(line=b"GET http://u:p@a.example/ HTTP/1.1"), 400),
+    "absolute form of another scheme": (get(line=b"GET ftp://a.example/ HTTP/1.1"), 400),
+    "authority form": (get(line=b"GET a.example:80 HTTP/1.1"), 400),
+    "target too long": (get(line=b"GET /" + b"a" * 600 + b" HTTP/1.1"), 414),
+    # Host
+    "no Host": (b"GET / HTTP/1.1\r\n\r\n", 400),
+    "no Host in HTTP/1.0": (b"GET / HTTP/1.0\r\n\r\n", 400),
+    "two Hosts": (get(host=HOST + b"Host: b.example\r\n"), 400),
+    "the same Host twice": (get(host=HOST + HOST), 400),
+    "two Hosts in one": (get(host=b"Host: a.example, b.example\r\n"), 400),
+    "empty Host": (get(host=b"Host:\r\n"), 400),
+    "Host with a path": (get(host=b"Host: a.example/x\r\n"), 400),
+    "Host with credentials": (get(host=b"Host: u@a.example\r\n"), 400),
+    "Host with a bad port": (get(host=b"Host: a.example:99999\r\n"), 400),
+    "Host with a space": (get(host=b"Host: a.example b.example\r\n"), 400),
+    # field lines
+    "bare LF after the request line": (b"GET / HTTP/1.1\n" + HOST + b"\r\n", 400),
+    "bare LF after a field": (b"GET / HTTP/1.1\r\nHost: a.example\nX: y\r\n\r\n", 400),
+    "head ended by bare LFs": (b"GET / HTTP/1.1\r\nHost: a.example\n\nGET /b HTTP/1.1\r\nHost: a.example\r\n\r\n", 400),
+    "bare LF only": (b"GET / HTTP/1.1\nHost: a.example\n\n", 400),
+    "bare CR in a value": (get(b"X: a\rb"), 400),
+    "bare CR before CRLF": (b"GET / HTTP/1.1\r\nHost: a.example\r\r\n\r\n", 400),
+    "LF in a value": (get(b"X: a\nY: b"), 400),
+    "folded line": (get(b"X: a", b" b"), 400),
+    "folded by tab": (get(b"X: a", b"\tb"), 400),
+    "folded Host": (b"GET / HTTP/1.1\r\nHost:\r\n a.example\r\n\r\n", 400),
+    "space before the first field": (b"GET / HTTP/1.1\r\n Host: a.example\r\n\r\n", 400),
+    "space before the colon": (get(b"X : a"), 400),
+    "tab before the colon": (get(b"X\t: a"), 400),
+    "space before Content-Length's colon": (post(b"Content-Length : 3", body=b"abc"), 400),
+    "space before Transfer-Encoding's colon": (post(b"Transfer-Encoding : chunked", body=b"0\r\n\r\n"), 400),
+    "no colon": (get(b"foo"), 400),
+    "no name": (get(b": a"), 400),
+    "name with a high byte": (get(b"X\xff: a"), 400),
+    "name with brackets": (get(b"X[0]: a"), 400),
+    "name with a space": (get(b"X Y: a"), 400),
+    "NUL in a value": (get(b"X: a\x00b"), 400),
+    "NUL in a name": (get(b"X\x00: b"), 400),
+    "NUL in the target": (get(line=b"GET /\x00 HTTP/1.1"), 400),
+    "control in a value": (get(b"X: \x01"), 400),
+    "vertical tab in a value": (get(b"X: \x0b"), 400),
+    "form feed before chunked": (chunked(b"0\r\n\r\n").replace(b": chunked", b":\x0cchunked"), 400),
+    "escape in a value": (get(b"X: \x1b[31m"), 400),
+    "DEL in a value": (get(b"X: \x7f"), 400),
+    "DEL in the target": (get(line=b"GET /\x7f HTTP/1.1"), 400),
+    "too many fields": (get(*[b"X: y"] * 20), 431),
+    "head too large": (get(b"X: " + b"y" * 4096), 431),
+    "head too large in many lines": (get(*[b"X-%d: %b" % (i, b"y" * 250) for i in range(17)]), 431),
+    # framing
+    "both lengths": (post(b"Content-Length: 3", b"Transfer-Encoding: chunked", body=b"0\r\n\r\n"), 400),
+    "both lengths, other order": (post(b"Transfer-Encoding: chunked", b"Content-Length: 3", body=b"0\r\n\r\n"), 400),
+    "both on GET": (get(b"Content-Length: 0", b"Transfer-Encoding: chunked"), 400),
+    "two lengths": (post(b"Content-Length: 3", b"Content-Length: 4", body=b"abcd"), 400),
+    "the same length twice": (post(b"Content-Length: 3", b"Content-Length: 3", body=b"abc"), 400),
+    "lengths in one": (post(b"Content-Length: 3, 3", body=b"abc"), 400),
+    "negative length": (post(b"Content-Length: -1", body=b"abc"), 400),
+    "length with a plus": (post(b"Content-Length: +3", body=b"abc"), 400),
+    "hexadecimal length": (post(b"Content-Length: 0x3", body=b"abc"), 400),
+    "length with a fraction": (post(b"Content-Length: 3.0", body=b"abc"), 400),
+    "length with an underscore": (post(b"Content-Length: 1_0", body=b"abc"), 400),
+    "length in full-width digits": (post("Content-Length: ３".encode(), body=b"abc"), 400),
+    "empty length": (post(b"Content-Length:", body=b"abc"), 400),
+    "length with a space inside": (post(b"Content-Length: 1 0", body=b"abc"), 400),
+    "length beyond 64 bits": (post(b"Content-Length: 18446744073709551617", body=b"abc"), 400),
+    "length of 16 digits": (post(b"Content-Length: 0000000000000003", body=b"abc"), 400),
+    "body too large": (post(b"Content-Length: 1025", body=b"a" * 1025), 413),
+    "coding gzip": (post(b"Transfer-Encoding: gzip", body=b"abc"), 400),
+    "coding gzip, chunked": (post(b"Transfer-Encoding: gzip, chunked", body=b"0\r\n\r\n"), 400),
+    "coding chunked, gzip": (post(b"Transfer-Encoding: chunked, gzip", body=b"0\r\n\r\n"), 400),
+    "coding chunked twice": (post(b"Transfer-Encoding: chunked, chunked", body=b"0\r\n\r\n"), 400),
+    "coding in two lines": (post(b"Transfer-Encoding: gzip", b"Transfer-Encoding: chunked", body=b"0\r\n\r\n"), 400),
+    "coding identity": (post(b"Transfer-Encoding: identity", body=b"abc"), 400),
+    "coding xchunked": (post(b"Transfer-Encoding: xchunked", body=b"0\r\n\r\n"), 400),
+    "coding quoted": (post(b'Transfer-Encoding: "chunked"', body=b"0\r\n\r\n"), 400),
+    "coding with a parameter": (post(b"Transfer-Encoding: chunked;q=1", body=b"0\r\n\r\n"), 400),
+    "empty coding": (post(b"Transfer-Encoding:", body=b"0\r\n\r\n"), 400),
+    "coding in HTTP/1.0": (post(b"Transfer-Encoding: chunked", body=b"0\r\n\r\n", line=b"POST /x HTTP/1.0"), 400),
+    # chunks
+    "chunk extension": (chunked(b"3;a=b\r\nabc\r\n0\r\n\r\n"), 400),
+    "chunk extension of spaces": (chunked(b"3 \r\nabc\r\n0\r\n\r\n"), 400),
+    "extension on the last chunk": (chunked(b"0;a\r\n\r\n"), 400),
+    "chunk size 0x3": (chunked(b"0x3\r\nabc\r\n0\r\n\r\n"), 400),
+    "chunk size -1": (chunked(b"-1\r\nabc\r\n0\r\n\r\n"), 400),
+    "chunk size of 17 digits": (chunked(b"10000000000000003\r\nabc\r\n0\r\n\r\n"), 400),
+    "chunk size empty": (chunked(b"\r\nabc\r\n0\r\n\r\n"), 400),
+    "chunk size ended by LF": (chunked(b"3\nabc\r\n0\r\n\r\n"), 400),
+    "chunk ended by LF": (chunked(b"3\r\nabc\n0\r\n\r\n"), 400),
+    "chunk longer than its size": (chunked(b"3\r\nabcd\r\n0\r\n\r\n"), 400),
+    "chunk shorter than its size": (chunked(b"5\r\nabc\r\n0\r\n\r\n"), 400),
+    "trailer": (chunked(b"3\r\nabc\r\n0\r\nX: y\r\n\r\n"), 400),
+    "trailer Host": (chunked(b"0\r\nHost: evil\r\n\r\n"), 400),
+    "chunked body too large": (chunked(b"401\r\n" + b"a" * 1025 + b"\r\n0\r\n\r\n"), 413),
+    "chunked body too large in chunks": (chunked(b"100\r\n%b\r\n" % (b"a" * 256) * 5 + b"0\r\n\r\n"), 413),
+    # expectations
+    "unknown expectation": (post(b"Expect: 200-ok", b"Content-Length: 3", body=b"abc"), 417),
+    "two expectations": (post(b"Expect: 100-continue, x", b"Content-Length: 3", body=b"abc"), 417),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+async def test_what_is_refused_reaches_nobody_and_ends_the_connection(rig: Rig, name: str) -> None:
+    raw, status = REFUSED[name]
+    client = await rig.connect()
+    reply = await client.ask(raw)
+    assert (reply.status, reply.get(b"connection")) == (status, [b"close"])
+    assert await client.ends() == b""
+    assert rig.app.requests == []
+
+
+@pytest.mark.parametrize("name", REFUSED)
+async def test_what_is_refused_behind_a_good_request_is_refused_all_the_same(rig: Rig, name: str) -> None:
+    raw, status = REFUSED[name]
+    client = await rig.connect()
+    client.send(GET + raw + GET)
+    assert (await client.answer()).status == 200
+    assert (await client.answer()).status == status
+    assert await client.ends() == b""
+    assert [request.target for request in rig.app.requests] == [b"/next"]
+
+
+SPLIT_REFUSED = [
+    "bare LF after a field", "head ended by bare LFs", "folded line", "space before the colon", "two lengths",
+    "both lengths", "chunk extension", "trailer", "NUL in a value", "two Hosts", "chunk shorter than its size",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", SPLIT_REFUSED)
+async def test_what_is_refused_is_refused_at_every_split(rig: Rig, name: str) -> None:
+    raw, status = REFUSED[name]
+
+    async def split(cut: int) -> None:
+        client = await rig.connect()
+        await client.send_slowly(raw[:cut], raw[cut:])
+        assert (await client.answer()).status == status, raw[:cut]
+        assert await client.ends() == b""
+
+    for some in range(1, len(raw), 16):
+        await asyncio.gather(*[split(cut) for cut in range(some, min(some + 16, len(raw)))])
+    assert rig.app.requests == []
+
+
+async def test_a_host_that_is_not_served_is_421_and_the_connection_goes_on(gates: Rigs) -> None:
+    rig = await gates.start(server={"hosts": ["a.example"]})
+    client = await rig.connect()
+    for method in (b"GET", b"HEAD"):
+        reply = await client.ask(b"%b / HTTP/1.1\r\nHost: b.example\r\n\r\n" % method)
+        assert (reply.status, reply.get(b"connection")) == (421, [])
+    assert (await client.ask(GET)).status == 200
+    assert len(rig.app.requests) == 1
+
+
+# ── clean ───────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+CLEAN: dict[str, tuple[bytes, tuple[bytes, bytes, str, bytes]]] = {
+    "plain": (get(), (b"GET", b"/x", "none", b"")),
+    "empty lines before it": (b"\r\n\r\n" + get(), (b"GET", b"/x", "none", b"")),
+    "two spaces before the target": (get(line=b"GET  /x HTTP/1.1"), (b"GET", b"/x", "none", b"")),
+    "query": (get(line=b"GET /x?a=%2F&b=[1]#"[:-1] + b" HTTP/1.1"), (b"GET", b"/x?a=%2F&b=[1]", "none", b"")),
+    "dot segments": (get(line=b"GET /a/../x/./y HTTP/1.1"), (b"GET", b"/x/y", "none", b"")),
+    "encoded dots": (get(line=b"GET /a/%2e%2e/x HTTP/1.1"), (b"GET", b"/x", "none", b"")),
+    "slashes": (get(line=b"GET //a///x HTTP/1.1"), (b"GET", b"/a/x", "none", b"")),
+    "absolute form": (get(line=b"GET http://A.example:80/x?y HTTP/1.1"), (b"GET", b"/x?y", "none", b"")),
+    "absolute form without a path": (get(line=b"GET http://a.example HTTP/1.1"), (b"GET", b"/", "none", b"")),
+    "no space after the colon": (get(b"X:y"), (b"GET", b"/x", "none", b"")),
+    "empty value": (get(b"X:"), (b"GET", b"/x", "none", b"")),
+    "spaces around a value": (get(b"X: \t y \t"), (b"GET", b"/x", "none", b"")),
+    "high bytes in a value": (get(b"X: \xe9\xff"), (b"GET", b"/x", "none", b"")),
+    "colon in a value": (get(b"X: a:b"), (b"GET", b"/x", "none", b"")),
+    "many fields": (get(*[b"X: y"] * 19), (b"GET", b"/x", "none", b"")),
+    "OPTIONS": (get(line=b"OPTIONS /x HTTP/1.1"), (b"OPTIONS", b"/x", "none", b"")),
+    "DELETE": (get(line=b"DELETE /x HTTP/1.1"), (b"DELETE", b"/x", "none", b"")),
+    "PROPFIND": (get(line=b"PROPFIND /x HTTP/1.1"), (b"PROPFIND", b"/x", "none", b"")),
+    "POST without a body": (post(), (b"POST", b"/x", "length", b"")),
+    "PUT of length 0": (post(b"Content-Length: 0", line=b"PUT /x HTTP/1.1"), (b"PUT", b"/x", "length", b"")),
+    "POST": (post(b"Content-Length: 3", body=b"abc"), (b"POST", b"/x", "length", b"abc")),
+    "leading zeros": (post(b"Content-Length: 003", body=b"abc"), (b"POST", b"/x", "length", b"abc")),
+    "spaces around the length": (post(b"Content-Length: \t3 ", body=b"abc"), (b"POST", b"/x", "length", b"abc")),
+    "body that looks like a request": (
+        post(b"Content-Length: %d" % len(GET), body=GET),
+        (b"POST", b"/x", "length", GET),
+    ),
+    "body at its limit": (post(b"Content-Length: 1024", body=b"a" * 1024), (b"POST", b"/x", "length", b"a" * 1024)),
+    "GET with a body": (get(b"Content-Length: 3") + b"abc", (b"GET", b"/x", "length", b"abc")),
+    "DELETE with a body": (
+        post(b"Content-Length: 1", body=b"a", line=b"DELETE /x HTTP/1.1"),
+        (b"DELETE", b"/x", "length", b"a"),
+    ),
+    "chunked": (chunked(b"3\r\nabc\r\n0\r\n\r\n"), (b"POST", b"/x", "length", b"abc")),
+    "chunked in capitals": (
+        post(b"TRANSFER-ENCODING: CHUNKED", body=b"A\r\n0123456789\r\n0\r\n\r\n"),
+        (b"POST", b"/x", "length", b"0123456789"),
+    ),
+    "spaces around chunked": (
+        post(b"Transfer-Encoding:  chunked ", body=b"0\r\n\r\n"),
+        (b"POST", b"/x", "length", b""),
+    ),
+    "chunked, empty": (chunked(b"0\r\n\r\n"), (b"POST", b"/x", "length", b"")),
+    "chunked, many chunks": (chunked(b"1\r\na\r\n" * 100 + b"000\r\n\r\n"), (b"POST", b"/x", "length", b"a" * 100)),
+    "chunked GET": (get(b"Transfer-Encoding: chunked") + b"1\r\na\r\n0\r\n\r\n", (b"GET", b"/x", "length", b"a")),
+    "chunked CRLFs": (chunked(b"2\r\n\r\n\r\n0\r\n\r\n"), (b"POST", b"/x", "length", b"\r\n")),
+    "expectation with the body at once": (
+        post(b"Expect: 100-Continue", b"Content-Length: 3", body=b"abc"),
+        (b"POST", b"/x", "length", b"abc"),
+    ),
+    "upgrade to websocket": (get(b"Connection: Upgrade", b"Upgrade: websocket"), (b"GET", b"/x", "none", b"")),
+    "upgrade to h2c": (
+        get(b"Connection: Upgrade, HTTP2-Settings", b"Upgrade: h2c", b"HTTP2-Settings: AAMAAABk"),
+        (b"GET", b"/x", "none", b""),
+    ),
+    "upgrade with a body": (
+        post(b"Connection: Upgrade", b"Upgrade: x", b"Content-Length: 3", body=b"abc"),
+        (b"POST", b"/x", "length", b"abc"),
+    ),
+    "keep-alive said aloud": (get(b"Connection: keep-alive"), (b"GET", b"/x", "none", b"")),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", CLEAN)
+async def test_what_is_clean_is_forwarded_once_and_the_connection_goes_on(rig: Rig, name: str) -> None:
+    raw, expected = CLEAN[name]
+    client = await rig.connect()
+    client.send(raw + GET)
+    for _ in range(2):
+        reply = await client.answer()
+        assert (reply.status, reply.body, reply.get(b"connection")) == (200, b"ok", [])
+    first, second = rig.app.requests
+    assert (first.method, first.target, first.framing, first.body) == expected
+    assert second.target == b"/next"
+
+
+SPLIT_CLEAN = [
+    "plain",
+    "absolute form",
+    "POST",
+    "chunked",
+    "chunked in capitals",
+    "empty lines before it",
+    "upgrade with a body",
+]
+
+
+@pytest.mark.parametrize("name", SPLIT_CLEAN)
+async def test_what_is_clean_is_forwarded_once_at_every_split(rig: Rig, name: str) -> None:
+    raw, expected = CLEAN[name]
+    raw += GET
+
+    async def split(cut: int) -> None:
+        client = await rig.connect()
+        await client.send_slowly(raw[:cut], raw[cut:])
+        assert [(await client.answer()).status for _ in range(2)] == [200, 200], raw[:cut]
+
+    for some in range(1, len(raw), 16):
+        await asyncio.gather(*[split(cut) for cut in range(some, min(some + 16, len(raw)))])
+    seen = [(each.method, each.target, each.framing, each.body) for each in rig.app.requests]
+    assert len(seen) == 2 * (len(raw) - 1)
+    assert set(seen) == {expected, (b"GET", b"/next", "none", b"")}
+
+
+async def test_a_request_byte_by_byte_is_a_request(rig: Rig) -> None:
+    client = await rig.connect()
+    raw = chunked(b"3\r\nabc\r\n0\r\n\r\n")
+    await client.send_slowly(*[raw[i : i + 1] for i in range(len(raw))])
+    assert (await client.answer()).status == 200
+    assert rig.app.requests[0].body == b"abc"
+
+
+assert len(REFUSED) + len(CLEAN) >= 120
+
+
+# ── the answer's shape ──────────────────────────────────────────────────────────────────────────────────────────────
+
+
+async def test_http_1_0_gets_one_answer_that_ends_with_the_connection(rig: Rig) -> None:
+    begun = asyncio.Event()
+    head = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n"
+    rig.app.answers.append(Answer([head, b"1\r\na\r\n", begun, b"2\r\nbc\r\n0\r\n\r\n"]))
+    client = await rig.connect()
+    asyncio.get_running_loop().call_later(0.02, begun.set)
+    reply = await client.ask(b"GET / HTTP/1.0\r\nHost: a.example\r\nConnection: keep-alive\r\n\r\n")
+    assert (reply.body, reply.framing, reply.get(b"transfer-encoding")) == (b"abc", "close", [])
+
+
+async def test_http_1_0_is_never_told_to_continue(rig: Rig) -> None:
+    client = await rig.connect()
+    client.send(b"POST / HTTP/1.0\r\nHost: a.example\r\nContent-Length: 3\r\nExpect: 100-continue\r\n\r\n")
+    await rig.app.until(lambda: rig.app.began > 0)
+    client.send(b"abc")
+    assert (await client._answer("POST")).status == 200
+
+
+@pytest.mark.parametrize(
+    ("method", "answer", "status"),
+    [
+        (b"HEAD", b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\n", 200),
+        (b"HEAD", b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n", 200),
+        (b"HEAD", b"HTTP/1.1 404 No\r\n\r\n", 404),
+        (b"GET", b"HTTP/1.1 204 No Content\r\n\r\n", 204),
+        (b"GET", b"HTTP/1.1 304 Not Modified\r\ncontent-length: 5\r\netag: x\r\n\r\n", 304),
+        (b"DELETE", b"HTTP/1.1 204 No Content\r\ncontent-length: 0\r\n\r\n", 204),
+    ],
+)
+async def test_answers_without_a_body_end_with_their_head(rig: Rig, method: bytes, answer: bytes, status: int) -> None:
+    rig.app.answers.append(answer)
+    client = await rig.connect()
+    reply = await client.ask(get(line=b"%b /x HTTP/1.1" % method))
+    assert reply.status == status
+    assert reply.get(b"transfer-encoding") == []
+    assert (await client.ask(GET)).status == 200
+    assert len({request.connection for request in rig.app.requests}) == 1
+
+
+async def test_the_client_is_told_to_continue_when_its_body_is_wanted(rig: Rig) -> None:
+    client = await rig.connect()
+    client.send(post(b"Expect: 100-continue", b"Content-Length: 3"))
+    assert (await client.interim()).status == 100
+    client.send(b"abc")
+    assert (await client.answer()).status == 200
+    assert rig.app.requests[0].body == b"abc"
+
+
+async def test_a_chunked_client_is_told_to_continue(rig: Rig) -> None:
+    client = await rig.connect()
+    client.send(chunked(b"", b"Expect: 100-continue"))
+    assert (await client.interim()).status == 100
+    client.send(b"3\r\nabc\r\n0\r\n\r\n")
+    assert (await client.answer()).status == 200
+    assert (await client.ask(GET)).status == 200
+
+
+async def test_the_client_is_not_told_to_continue_into_a_refusal(rig: Rig) -> None:
+    client = await rig.connect()
+    client.send(post(b"Expect: 100-continue", b"Content-Length: 5000"))
+    assert (await client._answer("POST")).status == 413
+
+
+async def test_close_is_kept(rig: Rig) -> None:
+    client = await rig.connect()
+    client.send(get(b"Connection: close") + GET)
+    reply = await client.answer()
+    assert (reply.status, reply.get(b"connection")) == (200, [b"close"])
+    assert await client.ends() == b""
+    assert len(rig.app.requests) == 1
+
+
+# ── order ───────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+async def test_pipelined_requests_are_served_one_at_a_time_in_order(rig: Rig) -> None:
+    first = asyncio.Event()
+    rig.app.answers.extend([Answer([first, body_of(b"one")]), body_of(b"two"), body_of(b"three")])
+    client = await rig.connect()
+    client.send(get(line=b"GET /1 HTTP/1.1") + post(b"Content-Length: 3", body=b"abc") + get(line=b"GET /3 HTTP/1.1"))
+    await rig.app.until(lambda: len(rig.app.requests) == 1)
+    assert rig.gateway.in_flight == 1
+    first.set()
+    assert [(await client.answer()).body for _ in range(3)] == [b"one", b"two", b"three"]
+    assert [request.target for request in rig.app.requests] == [b"/1", b"/x", b"/3"]
+
+
+async def test_a_flood_of_pipelined_requests_waits_in_the_clients_own_kernel(rig: Rig) -> None:
+    """20 MiB of requests behind one that waits: the gateway stops reading instead of keeping them."""
+    wait = asyncio.Event()
+    rig.app.answers.append(Answer([wait, OK]))
+    client = await rig.connect()
+    before = _peak_kib()
+    client.send(GET * (20 * 1024 * 1024 // len(GET)))
+    await rig.app.until(lambda: len(rig.app.requests) == 1)
+    (connection,) = rig.gateway.connections
+    await eventually(lambda: connection._reading_paused)
+    await _still(lambda: client.writer.transport.get_write_buffer_size())
+    assert client.writer.transport.get_write_buffer_size() > 10 * 1024 * 1024
+    assert len(connection._buffer) < 1024 * 1024
+    assert _peak_kib() - before < 48 * 1024  # the client's own copies are here too
+    await client.close()
+    wait.set()
+
+
+async def test_a_client_that_does_not_read_is_not_served_on(rig: Rig) -> None:
+    """Answers to pipelined requests must not gather for a client that never takes them."""
+    rig.app.default = body_of(b"x" * 65536)
+    try:
+        client = await rig.connect(read_ahead_bytes=1024)
+        client.writer.transport.pause_reading()
+        client.send(GET * 2000)
+        await eventually(lambda: len(rig.app.requests) > 4)
+        await _still(lambda: len(rig.app.requests))
+        (connection,) = rig.gateway.connections
+        assert len(rig.app.requests) < 400
+        assert connection._transport is not None
+        assert connection._transport.get_write_buffer_size() < 1024 * 1024
+        client.writer.transport.resume_reading()
+        for _ in range(2000):
+            assert len((await client.answer()).body) == 65536
+        assert await client.is_open()
+    finally:
+        rig.app.default = OK
+
+
+async def _still(number: Any) -> None:
+    """Wait until a number has not moved for a while."""
+    seen = -1
+    while seen != number():
+        seen = number()
+        await asyncio.sleep(0.15)
+
+
+def _peak_kib() -> int:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+
+# ── time ────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+SHORT = {"head": "200ms", "body_idle": "300ms", "keep_alive": "300ms"}
+
+
+async def test_times(gates: Rigs) -> None:
+    """Every deadline of the public port, side by side: they pass in parallel."""
+    rig = await gates.start(timeouts=SHORT, app=_waiting_app())
+    await asyncio.gather(
+        _a_head_that_does_not_end(rig),
+        _a_head_that_drips(rig),
+        _nothing_at_all(rig),
+        _empty_lines_for_ever(rig),
+        _nothing_after_an_answer(rig),
+        _half_a_request_after_an_answer(rig),
+        _a_body_that_stops(rig),
+        _a_chunked_body_that_stops(rig),
+        _a_body_that_drips(rig),
+    )
+
+
+def _waiting_app() -> App:
+    app = App()
+    app.default = OK
+    return app
+
+
+async def _a_head_that_does_not_end(rig: Rig) -> None:
+    client = await rig.connect()
+    client.send(b"GET / HTTP/1.1\r\nHost: a")
+    assert (await client.answer()).code == "head_timeout"
+    assert await client.ends() == b""
+
+
+async def _a_head_that_drips(rig: Rig) -> None:
+    client = await rig.connect()
+    began = asyncio.get_running_loop().time()
+    for byte in GET * 3:
+        if client.writer.is_closing() or asyncio.get_running_loop().time() - began > 2:
+            break
+        client.send(bytes([byte]))
+        await asyncio.sleep(0.04)
+    assert (await client.answer()).status == 408
+
+
+async def _nothing_at_all(rig: Rig) -> None:
+    client = await rig.connect()
+    assert await client.ends() == b""
+
+
+async def _empty_lines_for_ever(rig: Rig) -> None:
+    client = await rig.connect()
+
+    async def send() -> None:
+        while True:
+            client.send(b"\r\n")
+            await asyncio.sleep(0.05)
+
+    sending = asyncio.create_task(send())
+    assert await client.ends() == b""
+    sending.cancel()
+
+
+async def _nothing_after_an_answer(rig: Rig) -> None:
+    client = await rig.connect()
+    assert (await client.ask(GET)).status == 200
+    assert await client.ends() == b""
+
+
+async def _half_a_request_after_an_answer(rig: Rig) -> None:
+    client = await rig.connect()
+    client.send(GET + b"GET / HT")
+    assert (await client.answer()).status == 200
+    assert (await client.answer()).status == 408
+    assert await client.ends() == b""
+
+
+async def _a_body_that_stops(rig: Rig) -> None:
+    client = await rig.connect()
+    client.send(post(b"Content-Length: 10", body=b"abc"))
+    assert (await client.answer()).code == "body_timeout"
+    assert await client.ends() == b""
+
+
+async def _a_chunked_body_that_stops(rig: Rig) -> None:
+    client = await rig.connect()
+    client.send(chunked(b"a\r\nabc"))
+    assert (await client.answer()).code == "body_timeout"
+    assert await client.ends() == b""
+
+
+async def _a_body_that_drips(rig: Rig) -> None:
+    """Never idle for long, and still an attack: less than the minimum rate."""
+    client = await rig.connect()
+    client.send(post(b"Content-Length: 1000"))
+    for _ in range(100):
+        if client.reader._buffer or client.reader.at_eof():  # type: ignore[attr-defined]
+            break
+        client.send(b"a")
+        await asyncio.sleep(0.02)
+    assert (await client.answer()).code == "body_timeout"
+
+
+async def test_a_request_begun_late_has_its_whole_time(gates: Rigs) -> None:
+    """The keep-alive time ends with the next request's first byte; from there the head's own time counts."""
+    rig = await gates.start(timeouts={"head": "5s", "keep_alive": "400ms"})
+    client = await rig.connect()
+    assert (await client.ask(GET)).status == 200
+    await asyncio.sleep(0.2)
+    client.send(GET[:10])
+    await asyncio.sleep(0.7)
+    client.send(GET[10:])
+    assert (await client.answer()).status == 200
+
+
+async def test_a_client_that_never_takes_its_answer_is_let_go(gates: Rigs) -> None:
+    """Closing waits for what is unsent, but not for ever."""
+    rig = await gates.start(timeouts={"keep_alive": "300ms"}, upstream={"idle": "300ms"})
+    rig.app.default = body_of(b"x" * 8_000_000)
+    client = await rig.connect(read_ahead_bytes=1024)
+    client.writer.transport.pause_reading()
+    client.send(get(b"Connection: close"))
+    other = await rig.connect(read_ahead_bytes=1024)
+    other.writer.transport.pause_reading()
+    rig.app.answers.append(body_of(b"y" * 8_000_000))
+    other.send(GET)
+    await rig.app.until(lambda: len(rig.app.requests) == 2)
+    await eventually(lambda: not rig.gateway.connections)
+
+
+async def test_a_small_answer_that_nobody_takes_is_let_go(gates: Rigs) -> None:
+    rig = await gates.start(timeouts={"keep_alive": "300ms"})
+    rig.app.default = body_of(b"x" * 200_000)
+    client = await rig.connect(read_ahead_bytes=1024)
+    client.writer.transport.pause_reading()
+    client.send(GET * 200)
+    await eventually(lambda: bool(rig.gateway.connections))
+    await eventually(lambda: not rig.gateway.connections)
+
+
+# ── caps ────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+async def test_more_connections_than_allowed_are_turned_away(gates: Rigs) -> None:
+    rig = await gates.start(limits={"connections": 2})
+    first, second = await rig.connect(), await rig.connect()
+    assert (await first.ask(GET)).status == 200
+    third = await rig.connect()
+    reply = await third.answer()
+    assert (reply.code, reply.get(b"retry-after"), reply.status) == ("overloaded", [b"1"], 503)
+    assert await third.ends() == b""
+    assert (await second.ask(GET)).status == 200
+    await first.close()
+    await third.close()
+    await eventually(lambda: len(rig.gateway.connections) == 1)
+    assert (await (await rig.connect()).ask(GET)).status == 200
+
+
+async def test_more_requests_at_once_than_allowed_are_turned_away(gates: Rigs) -> None:
+    rig = await gates.start(limits={"in_flight": 1})
+    wait = asyncio.Event()
+    rig.app.answers.append(Answer([wait, OK]))
+    first, second = await rig.connect(), await rig.connect()
+    first.send(GET)
+    await rig.app.until(lambda: len(rig.app.requests) == 1)
+    reply = await second.ask(GET)
+    assert (reply.status, reply.code, reply.get(b"retry-after")) == (503, "overloaded", [b"1"])
+    wait.set()
+    assert (await first.answer()).status == 200
+    assert (await first.ask(GET)).status == 200
+
+
+@pytest.mark.parametrize(
+    ("raw", "status"),
+    [(b"GET /" + b"a" * 1000, 414), (b"GET / HTTP/1.1\r\nX: " + b"a" * 5000, 431), (b"GET / HTTP/1.1\r\nX: a\nb", 400)],
+)
+async def test_a_head_that_cannot_become_good_is_refused_before_it_ends(rig: Rig, raw: bytes, status: int) -> None:
+    client = await rig.connect()
+    assert (await client.ask(raw)).status == status
+    assert await client.ends() == b""
+
+
+# ── the end ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+async def test_a_client_still_sending_reads_its_refusal(rig: Rig) -> None:
+    """5 MB to a route that takes 1 KiB: closing over unread bytes would reset the connection under the answer."""
+    client = await rig.connect()
+    client.send(post(b"Content-Length: 5000000"))
+    for _ in range(50):
+        client.send(b"a" * 100_000)
+        await client.writer.drain()
+        await asyncio.sleep(0)
+    assert (await client.answer("POST")).status == 413
+    assert await client.ends() == b""
+    assert rig.app.requests == []
+
+
+async def test_a_client_that_goes_on_sending_for_ever_is_cut_off(rig: Rig) -> None:
+    client = await rig.connect()
+    client.send(post(b"Content-Length: 900000000000"))
+    with pytest.raises((ConnectionError, BrokenTransferError)):
+        for _ in range(2000):
+            client.send(b"a" * 100_000)
+            await client.writer.drain()
+    await eventually(lambda: not rig.gateway.connections)
+
+
+async def test_a_client_that_leaves_in_its_head_is_forgotten(rig: Rig) -> None:
+    for raw in (b"", b"GET / HT", post(b"Content-Length: 10", body=b"abc"), chunked(b"5\r\na")):
+        client = await rig.connect()
+        client.send(raw)
+        await asyncio.sleep(0.01)
+        await client.close()
+    await eventually(lambda: not rig.gateway.connections)
+    assert rig.app.requests == []
