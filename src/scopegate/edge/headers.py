@@ -27,12 +27,13 @@ _HOP_BY_HOP = (
 ).split()
 _OURS_IN_REQUESTS = (
     b"content-length host expect x-request-id forwarded x-forwarded-for x-forwarded-proto x-forwarded-host "
-    b"x-forwarded-port x-forwarded-server x-forwarded-scheme x-forwarded-ssl x-original-url x-rewrite-url "
+    b"x-forwarded forwarded-for x-original-forwarded-for x-original-host x-original-url x-rewrite-url "
     b"x-real-ip x-client-ip x-cluster-client-ip true-client-ip via "
     b"x-http-method-override x-http-method x-method-override"
 ).split()
 _INNER_PREFIXES = (
     b"x-scopegate-",
+    b"x-forwarded-",
     b"x-middleware-",
     b"x-nextjs-",
     b"x-invoke-",
@@ -42,7 +43,11 @@ _INNER_PREFIXES = (
     b"x-prerender-",
     b"x-vercel-",
 )
-"""Names by which this gateway, Next.js and its hosts talk to themselves (CVE-2025-29927: `x-middleware-subrequest`)."""
+"""Names by which this gateway, proxies, Next.js and its hosts talk to themselves (CVE-2025-29927:
+`x-middleware-subrequest`). Such a field is taken out on the way in, whoever sent it."""
+
+_ALIKE = bytes(byte if chr(byte).isalnum() and byte < 128 else ord("-") for byte in range(256))
+"""CGI and WSGI apps read `X_Real_IP` and `X.Real.IP` as `X-Real-IP`: what is cut is cut in every such spelling."""
 
 _PASS, _NOTE, _CUT, _NOTE_AND_CUT = 0, 1, 2, 3
 Rule = tuple[int, bytes]
@@ -73,9 +78,11 @@ class Rules:
         """The rule for a name that is not spelt as usual."""
         lower = name.lower()
         rule = self._by_name.get(lower)
-        if rule is None:
-            return (_CUT, lower) if lower.startswith(self._inner) else _PASSED
-        return rule
+        if rule is not None:
+            return rule
+        alike = lower.translate(_ALIKE)
+        is_cut = self._by_name.get(alike, _PASSED)[0] >= _CUT or alike.startswith(self._inner)
+        return (_CUT, lower) if is_cut else _PASSED
 
 
 _REQUEST_RULES = Rules(
