@@ -9,6 +9,9 @@ from __future__ import annotations
 
 import asyncio
 import re
+import socket
+import struct
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, cast
 
 import httptools
@@ -41,6 +44,7 @@ _BARE_LF = re.compile(rb"(?<!\r)\n")
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 _VERSIONS = frozenset(["1.0", "1.1"])
 _LINE_EXTRA_BYTES = 40  # the method, the version and the spaces around the target
+_AT_ONCE = struct.pack("ii", 1, 0)
 NEVER = float("inf")
 
 
@@ -305,8 +309,15 @@ class ClientConnection(asyncio.Protocol):
         self.deadline_s = NEVER if seconds is None else self._gate.loop.time() + seconds
 
     def abort(self) -> None:
-        if self._transport is not None:
-            self._transport.abort()
+        """End with RST: a plain end would pass for the end of an answer that has no length."""
+        transport = self._transport
+        if transport is None:
+            return
+        sock = transport.get_extra_info("socket")
+        if sock is not None:
+            with suppress(OSError):
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _AT_ONCE)
+        transport.abort()
 
     def exchange_done(self, *, reusable: bool, linger: bool) -> None:
         self._exchange = None

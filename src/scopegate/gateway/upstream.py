@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from collections import deque
 from typing import Protocol, cast
 
 import httptools
@@ -161,6 +160,7 @@ class UpstreamConnection(asyncio.Protocol):
         self._fields.append((name, value))
 
     def _receive_head(self, data: bytes) -> None:
+        self.answered = True
         if self._buffer:
             data = self._buffer + data
             self._buffer = b""
@@ -209,7 +209,6 @@ class UpstreamConnection(asyncio.Protocol):
         self._persistent = (
             self._parser.get_http_version() == "1.1" and b"close" not in notes.tokens and length != UNTIL_EOF
         )
-        self.answered = True
         if length == 0:
             self._finish(notes, status, rest)
             return
@@ -278,12 +277,22 @@ def _reader_for(length: int) -> BodyReader:
 class Server:
     """One address of an upstream with its connections."""
 
-    def __init__(self, origin: Origin, upstream: Upstream, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(
+        self,
+        origin: Origin,
+        upstream: Upstream,
+        loop: asyncio.AbstractEventLoop,
+        *,
+        max_connections: int = MAX_CONNECTIONS_PER_SERVER,
+        max_waiting: int = MAX_WAITING,
+    ) -> None:
         self.origin = origin
+        self._max_connections = max_connections
+        self._max_waiting = max_waiting
         self._timeouts = upstream.timeouts
         self._loop = loop
         self._idle: list[UpstreamConnection] = []
-        self._waiting: deque[asyncio.Future[UpstreamConnection]] = deque()
+        self._waiting: dict[asyncio.Future[UpstreamConnection], None] = {}  # in order of arrival
         self._tasks: set[asyncio.Task[None]] = set()
         self._tls = ssl.create_default_context() if origin.scheme == "https" else None
         self.open = 0
@@ -309,10 +318,11 @@ class Server:
     def connect(self) -> asyncio.Future[UpstreamConnection]:
         """A connection of one's own, new or handed on. The future may raise UpstreamError (nothing sent)."""
         future: asyncio.Future[UpstreamConnection] = self._loop.create_future()
-        if self.open < MAX_CONNECTIONS_PER_SERVER:
+        if self.open < self._max_connections:
             self._start_connecting(future)
-        elif len(self._waiting) < MAX_WAITING:
-            self._waiting.append(future)
+        elif len(self._waiting) < self._max_waiting:
+            self._waiting[future] = None
+            future.add_done_callback(lambda done: self._waiting.pop(done, None))
             self._loop.call_later(self._timeouts.connect_s, _give_up, future)
         else:
             future.set_exception(UpstreamError("connect", "too many requests wait for the app", sent=False))
@@ -350,12 +360,17 @@ class Server:
     def released(self, connection: UpstreamConnection) -> None:
         """The connection is free again: the longest waiting request gets it."""
         while self._waiting:
-            future = self._waiting.popleft()
+            future = self._first_waiting()
             if not future.done():
                 future.set_result(connection)
                 return
         connection.idle_since = self._loop.time()
         self._idle.append(connection)
+
+    def _first_waiting(self) -> asyncio.Future[UpstreamConnection]:
+        future = next(iter(self._waiting))
+        del self._waiting[future]
+        return future
 
     def closed(self, connection: UpstreamConnection) -> None:
         if connection in self._idle:
@@ -364,8 +379,8 @@ class Server:
 
     def _forget_one(self) -> None:
         self.open -= 1
-        while self._waiting and self.open < MAX_CONNECTIONS_PER_SERVER:
-            future = self._waiting.popleft()
+        while self._waiting and self.open < self._max_connections:
+            future = self._first_waiting()
             if not future.done():
                 self._start_connecting(future)
 
