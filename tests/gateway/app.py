@@ -249,6 +249,16 @@ class App:
             self.faults.append(f"framed {framing} times: {head!r}")
 
 
+class IgnoredFaults(list[str]):
+    """For an app that something else than the gateway's proxy talks to."""
+
+    def append(self, _fault: str) -> None:
+        """Nothing is noted."""
+
+    def __iadd__(self, _faults: object) -> IgnoredFaults:  # type: ignore[misc, override]
+        return self
+
+
 def reset(writer: asyncio.StreamWriter) -> None:
     """End a connection with RST."""
     sock = writer.get_extra_info("socket")

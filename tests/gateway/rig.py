@@ -169,7 +169,7 @@ class Rigs:
         gc.collect(0)
 
     async def stopped(self) -> None:
-        await asyncio.gather(*(rig.stopped() for rig in self._made if not rig.stop.is_set()))
+        await asyncio.gather(*(rig.stopped() for rig in self._made))
 
 
 async def eventually(reached: Any, told: Any = None, patience_s: float = 6.0) -> None:

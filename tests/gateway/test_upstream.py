@@ -16,7 +16,7 @@ import pytest_asyncio
 from scopegate.errors import UpstreamError
 from scopegate.gateway.upstream import MAX_ANSWER_HEAD_BYTES, MAX_INTERIM_ANSWERS, Server
 from scopegate.policy.policy import Origin, Upstream, UpstreamTimeouts
-from tests.gateway.app import OK, Answer, App, End, body_of
+from tests.gateway.app import OK, Answer, App, End, IgnoredFaults, body_of
 from tests.gateway.client import BrokenTransferError
 from tests.gateway.rig import HOST, ON_ONE_LOOP, Rig, Rigs, eventually
 
@@ -407,20 +407,10 @@ async def test_an_app_that_does_not_take_connections_is_502(gates: Rigs) -> None
 async def test_an_app_that_speaks_no_tls_is_502(gates: Rigs) -> None:
     app = App()
     await app.start()
-    app.faults = _Ignored()
+    app.faults = IgnoredFaults()
     rig = await gates.start(app=app, servers=[app.url.replace("http:", "https:")], upstream={"connect": "500ms"})
     assert (await (await rig.connect()).ask(GET)).code == "upstream_connect"
     assert app.requests == []
-
-
-class _Ignored(list[str]):
-    """What a TLS hello looks like to the recording app is no fault of the gateway's."""
-
-    def append(self, _fault: str) -> None:
-        return
-
-    def __iadd__(self, _faults: object) -> _Ignored:  # type: ignore[misc, override]
-        return self
 
 
 async def test_a_dead_server_is_skipped(gates: Rigs) -> None:

@@ -1,0 +1,619 @@
+"""The life of a request, end to end: routes, fields, limits, sign-in, body rules, watch mode, drain."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import re
+from collections.abc import Sequence
+from typing import Any
+
+import jwt
+import pytest
+from cryptography.hazmat.primitives.asymmetric import rsa
+
+from scopegate.clock import ManualClock, SystemClock
+from scopegate.errors import StoreUnavailable
+from scopegate.limits.window import Spent, Window
+from scopegate.stores.memory import MemoryLimits
+from tests.gateway.app import Answer, App, End, IgnoredFaults, body_of
+from tests.gateway.client import Client, Reply
+from tests.gateway.rig import HOST, JWT_SECRET, ON_ONE_LOOP, Lines, Rigs, eventually
+
+pytestmark = ON_ONE_LOOP
+
+STRICT = {"strict": {"limit": "10 per 10s", "key": "client_ip"}}
+
+
+def route(name: str, match: str, tier: str = "none", **more: Any) -> dict[str, Any]:
+    return {"name": name, "match": match, "tier": tier, **more}
+
+
+def raw(line: str, *fields: str, body: bytes = b"") -> bytes:
+    return f"{line} HTTP/1.1\r\n".encode() + HOST + b"".join(f"{f}\r\n".encode() for f in fields) + b"\r\n" + body
+
+
+def post(path: str, body: bytes, *fields: str) -> bytes:
+    return raw(f"POST {path}", f"Content-Length: {len(body)}", *fields, body=body)
+
+
+# ── routes ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+async def test_routes(gates: Rigs) -> None:
+    rig = await gates.start(routes=[route("read", "GET /api/**"), route("write", "POST /api/leads")])
+    client = await rig.connect()
+    for line, status, allow in [
+        ("GET /api/x", 200, []),
+        ("HEAD /api/x", 200, []),
+        ("GET /API/X", 200, []),
+        ("POST /api/leads", 200, []),
+        ("POST /api/leads/", 200, []),
+        ("GET /other", 404, []),
+        ("HEAD /other", 404, []),
+        ("POST /api/x", 405, [b"GET, HEAD"]),
+        ("DELETE /api/leads", 405, [b"GET, HEAD, POST"]),
+    ]:
+        reply = await client.ask(raw(line))
+        assert (reply.status, reply.get(b"allow"), reply.get(b"connection")) == (status, allow, []), line
+    assert len(rig.app.requests) == 5
+
+
+async def test_what_the_gateway_says_itself(gates: Rigs) -> None:
+    rig = await gates.start(routes=[route("read", "GET /api/**")])
+    client = await rig.connect()
+    reply = await client.ask(raw("GET /other", "X-Request-Id: r-1"))
+    assert reply.json() == {
+        "type": "about:blank", "title": "Not Found", "status": 404, "detail": "Nothing is served here.",
+        "code": "no_route", "request_id": "r-1",
+    }  # fmt: skip
+    assert reply.get(b"x-request-id") == [b"r-1"]
+    assert reply.get(b"cache-control") == [b"no-store"]
+    assert reply.get(b"x-content-type-options") == [b"nosniff"]
+    page = await client.ask(raw("GET /other", "Accept: text/html,application/xhtml+xml;q=0.9"))
+    assert page.get(b"content-type") == [b"text/html; charset=utf-8"]
+    assert b"<h1>Not Found</h1>" in page.body
+    for accept in ("application/json", "text/html, application/json", "*/*"):
+        assert (await client.ask(raw("GET /other", f"Accept: {accept}"))).code == "no_route"
+
+
+# ── fields, through the whole gateway ───────────────────────────────────────────────────────────────────────────────
+
+
+async def test_fields_on_the_way_to_the_app(gates: Rigs) -> None:
+    rig = await gates.start()
+    client = await rig.connect()
+    await client.ask(
+        raw(
+            "GET /x?y",
+            "User-Agent: u",
+            "X-Forwarded-For: 6.6.6.6",
+            "X-Forwarded-Proto: https",
+            "X-Real-IP: 6.6.6.6",
+            "X-Scopegate-User: root",
+            "X-Middleware-Subrequest: x",
+            "Connection: X-Secret",
+            "X-Secret: 1",
+            "Cookie: a=b",
+        )
+    )
+    (request,) = rig.app.requests
+    assert request.fields[:3] == [(b"host", b"a.example"), (b"User-Agent", b"u"), (b"Cookie", b"a=b")]
+    said = dict(request.fields[3:])
+    assert re.fullmatch(rb"[0-9a-f]{24}", said.pop(b"x-request-id"))
+    assert said == {
+        b"x-real-ip": b"127.0.0.1", b"x-forwarded-for": b"127.0.0.1", b"x-forwarded-proto": b"http",
+        b"x-forwarded-host": b"a.example", b"via": b"1.1 scopegate",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("sent", "address", "chain", "scheme"),
+    [
+        ([], b"127.0.0.1", b"127.0.0.1", b"http"),
+        (
+            ["X-Forwarded-For: 203.0.113.9", "X-Forwarded-Proto: HTTPS"],
+            b"203.0.113.9",
+            b"203.0.113.9, 127.0.0.1",
+            b"https",
+        ),
+        (["X-Forwarded-For: 6.6.6.6, 203.0.113.9"], b"203.0.113.9", b"203.0.113.9, 127.0.0.1", b"http"),
+        (["X-Forwarded-For: nonsense", "X-Forwarded-Proto: https"], b"127.0.0.1", b"127.0.0.1", b"http"),
+        (
+            ["X-Forwarded-For: 203.0.113.9", "X-Forwarded-Proto: ftp"],
+            b"203.0.113.9",
+            b"203.0.113.9, 127.0.0.1",
+            b"http",
+        ),
+    ],
+)
+async def test_a_trusted_proxy_may_tell_the_address(
+    gates: Rigs, sent: list[str], address: bytes, chain: bytes, scheme: bytes
+) -> None:
+    rig = await gates.start(server={"trusted_proxies": ["127.0.0.0/8"]})
+    await (await rig.connect()).ask(raw("GET /x", *sent))
+    (request,) = rig.app.requests
+    assert request.get(b"x-real-ip") == [address]
+    assert request.get(b"x-forwarded-for") == [chain]
+    assert request.get(b"x-forwarded-proto") == [scheme]
+
+
+async def test_fields_on_the_way_back(gates: Rigs) -> None:
+    rig = await gates.start()
+    rig.app.answers.append(
+        body_of(
+            b"ok",
+            fields=b"Server: app/1\r\nX-Powered-By: Next.js\r\nset-Cookie: a=1\r\nset-Cookie: b=2\r\n"
+            b"X-Request-Id: z\r\nKeep-Alive: timeout=5\r\n"
+            b"Connection: X-Inner\r\nX-Inner: 1\r\nVia: 1.1 inner\r\nX-CASE: Kept\r\n",
+        )
+    )
+    client = await rig.connect()
+    reply = await client.ask(raw("GET /", "X-Request-Id: mine-1"))
+    assert [name for name, _ in reply.fields] == [
+        b"set-Cookie", b"set-Cookie", b"Via", b"X-CASE", b"date", b"content-length", b"x-request-id", b"via",
+    ]  # fmt: skip
+    assert reply.get(b"set-cookie") == [b"a=1", b"b=2"]
+    assert reply.get(b"via") == [b"1.1 inner", b"1.1 scopegate"]
+    assert reply.get(b"x-request-id") == [b"mine-1"]
+    assert rig.app.requests[0].get(b"x-request-id") == [b"mine-1"]
+    rig.app.answers.append(body_of(b"ok", fields=b"Date: Tue, 24 Nov 2020 08:00:00 GMT\r\n"))
+    assert (await client.ask(raw("GET /"))).get(b"date") == [b"Tue, 24 Nov 2020 08:00:00 GMT"]
+    rig.app.answers.append(b"HTTP/1.1 200 OK\r\nContent-Length: 77\r\n\r\n")
+    assert (await client.ask(raw("HEAD /"))).get(b"content-length") == [b"77"]
+
+
+async def test_odd_request_ids_are_replaced_and_fresh_ones_differ(gates: Rigs) -> None:
+    rig = await gates.start()
+    client = await rig.connect()
+    seen = set()
+    for sent in ([], ["X-Request-Id: a b"], ["X-Request-Id: a", "X-Request-Id: b"], ["X-Request-Id: " + "a" * 129]):
+        (given,) = (await client.ask(raw("GET /", *sent))).get(b"x-request-id")
+        assert re.fullmatch(rb"[0-9a-f]{24}", given)
+        assert rig.app.requests[-1].get(b"x-request-id") == [given]
+        seen.add(given)
+    assert len(seen) == 4
+
+
+# ── limits ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+async def test_ten_are_admitted_and_five_are_told_when_to_come_back(gates: Rigs) -> None:
+    clock = ManualClock(1_800_000_000_000)
+    rig = await gates.start(tiers=STRICT, routes=[route("leads", "POST /api/leads", "strict")], clock=clock)
+    client = await rig.connect()
+    replies = [await client.ask(raw("POST /api/leads")) for _ in range(15)]
+    assert [reply.status for reply in replies] == [200] * 10 + [429] * 5
+    assert len(rig.app.requests) == 10
+    for n, reply in enumerate(replies[:10]):
+        assert _limit_fields(reply) == {
+            b"x-ratelimit-limit": b"10", b"x-ratelimit-remaining": b"%d" % (9 - n),
+            b"x-ratelimit-reset": b"1800000010", b"ratelimit-policy": b'"strict";q=10;w=10',
+            b"ratelimit": b'"strict";r=%d;t=10' % (9 - n),
+        }  # fmt: skip
+    for reply in replies[10:]:
+        assert _limit_fields(reply) == {
+            b"x-ratelimit-limit": b"10", b"x-ratelimit-remaining": b"0", b"x-ratelimit-reset": b"1800000010",
+            b"ratelimit-policy": b'"strict";q=10;w=10', b"ratelimit": b'"strict";r=0;t=10', b"retry-after": b"10",
+        }  # fmt: skip
+        assert reply.get(b"connection") == []
+    problem = replies[-1].json()
+    assert (problem["code"], problem["status"], problem["type"]) == (
+        "rate_limited", 429, "https://iana.org/assignments/http-problem-types#quota-exceeded",
+    )  # fmt: skip
+    clock.advance(9.5)
+    assert (await client.ask(raw("POST /api/leads"))).get(b"retry-after") == [b"1"]
+    clock.advance(0.5)
+    assert (await client.ask(raw("POST /api/leads"))).status == 200
+
+
+def _limit_fields(reply: Reply) -> dict[bytes, bytes]:
+    found = [(name, value) for name, value in reply.fields if b"ratelimit" in name or name == b"retry-after"]
+    assert len(found) == len(dict(found))
+    return dict(found)
+
+
+async def test_a_limited_visitor_with_a_browser_gets_a_page_and_head_gets_no_body(gates: Rigs) -> None:
+    tiers = {"one": {"limit": "1 per 1h"}}
+    rig = await gates.start(tiers=tiers, routes=[route("all", "ANY /**", "one")])
+    client = await rig.connect()
+    assert (await client.ask(raw("GET /"))).status == 200
+    page = await client.ask(raw("GET /", "Accept: text/html"))
+    assert (page.status, page.get(b"content-type")) == (429, [b"text/html; charset=utf-8"])
+    assert b"Too many requests. Try again in 3600 seconds." in page.body
+    head = await client.ask(raw("HEAD /"))
+    assert (head.status, head.body) == (429, b"")
+    assert int(head.get(b"content-length")[0]) > 0
+    assert (await client.ask(raw("GET /"))).status == 429
+    body = await client.ask(post("/", b"abc"))
+    assert (body.status, body.get(b"connection")) == (429, [b"close"])
+    assert await client.ends() == b""
+
+
+async def test_two_windows_hold_together_and_the_tighter_one_is_shown(gates: Rigs) -> None:
+    tiers = {"both": {"limit": ["2 per 1s", "3 per 1h"]}}
+    clock = ManualClock(1_800_000_000_000)
+    rig = await gates.start(tiers=tiers, routes=[route("all", "ANY /**", "both")], clock=clock)
+    client = await rig.connect()
+    first = await client.ask(raw("GET /"))
+    assert first.get(b"ratelimit-policy") == [b'"both";q=2;w=1, "both-2";q=3;w=3600']
+    assert first.get(b"ratelimit") == [b'"both";r=1;t=1, "both-2";r=2;t=3600']
+    assert first.get(b"x-ratelimit-limit") == [b"2"]
+    await client.ask(raw("GET /"))
+    assert (await client.ask(raw("GET /"))).status == 429
+    clock.advance(1.0)
+    third = await client.ask(raw("GET /"))
+    assert (third.status, third.get(b"x-ratelimit-limit"), third.get(b"x-ratelimit-remaining")) == (200, [b"3"], [b"0"])
+    clock.advance(1.0)
+    assert (await client.ask(raw("GET /"))).get(b"retry-after") == [b"3598"]
+
+
+async def test_routes_of_one_tier_share_it(gates: Rigs) -> None:
+    tiers = {"two": {"limit": "2 per 1h"}}
+    routes = [route("a", "GET /a", "two"), route("b", "GET /b", "two"), route("c", "GET /c")]
+    rig = await gates.start(tiers=tiers, routes=routes)
+    client = await rig.connect()
+    statuses = [(await client.ask(raw(f"GET /{path}"))).status for path in ("a", "b", "a", "b", "c")]
+    assert statuses == [200, 200, 429, 429, 200]
+    assert _limit_fields(await client.ask(raw("GET /c"))) == {}
+
+
+async def test_watch_mode_counts_and_never_refuses(gates: Rigs) -> None:
+    tiers = {"one": {"limit": "1 per 1h"}}
+    watched = route(
+        "all", "ANY /**", "one", mode="watch", body={"max": "2B", "types": ["text/plain"]}, auth="who",
+    )  # fmt: skip
+    rig = await gates.start(tiers=tiers, routes=[watched], auth=AUTH)
+    client = await rig.connect()
+    for _ in range(3):
+        reply = await client.ask(post("/", b"abc", "Content-Type: image/png"))
+        assert reply.status == 200
+    assert _limit_fields(reply) == {}
+    (plan,) = rig.gateway.rules.plans()
+    assert plan.tally.decisions in ({}, {"admitted": 1, "would_limit": 2})
+    assert len(rig.app.requests) == 3
+
+
+async def test_a_global_tier_counts_everybody_together(gates: Rigs) -> None:
+    tiers = {"all": {"limit": "1 per 1h", "key": "global"}}
+    rig = await gates.start(
+        tiers=tiers, routes=[route("all", "ANY /**", "all")], server={"trusted_proxies": ["127.0.0.1/32"]}
+    )
+    client = await rig.connect()
+    statuses = [(await client.ask(raw("GET /", f"X-Forwarded-For: 203.0.113.{n}"))).status for n in range(2)]
+    assert statuses == [200, 429]
+
+
+# ── a store that fails ──────────────────────────────────────────────────────────────────────────────────────────────
+
+
+class LateStore:
+    """Counts in memory, answers by a future a moment later, and fails while `down`."""
+
+    def __init__(self) -> None:
+        self._limits = MemoryLimits(SystemClock())
+        self.down = False
+        self.asked = 0
+        self.closed = False
+        self.hold: asyncio.Event | None = None
+
+    def spend(self, windows: Sequence[Window]) -> asyncio.Future[Spent]:
+        self.asked += 1
+        return asyncio.ensure_future(self._late(windows))
+
+    async def _late(self, windows: Sequence[Window]) -> Spent:
+        await asyncio.sleep(0)
+        if self.hold is not None:
+            await self.hold.wait()
+        if self.down:
+            raise StoreUnavailable("timeout", "for the test")
+        return self._limits.spend(windows)
+
+    async def close(self) -> None:
+        self.closed = True
+
+
+@pytest.mark.parametrize(
+    ("choice", "statuses", "limits"),
+    [("local", [200, 200, 429], [b"1", b"0", b"0"]), ("allow", [200, 200, 200], []), ("deny", [503, 503, 503], [])],
+)
+async def test_while_the_store_is_down_the_tier_says_what_happens(
+    gates: Rigs, choice: str, statuses: list[int], limits: list[bytes]
+) -> None:
+    store = LateStore()
+    tiers = {"two": {"limit": "2 per 1h", "on_store_error": choice}}
+    rig = await gates.start(tiers=tiers, routes=[route("all", "ANY /**", "two")], store=store)
+    client = await rig.connect()
+    assert (await client.ask(raw("GET /"))).get(b"x-ratelimit-remaining") == [b"1"]
+    store.down = True
+    replies = [await client.ask(raw("GET /")) for _ in range(3)]
+    assert [reply.status for reply in replies] == statuses
+    assert [value for reply in replies for value in reply.get(b"x-ratelimit-remaining")] == limits
+    assert store.asked == 2  # the failure is met once, then the store is left alone
+    if choice == "deny":
+        assert (replies[0].code, replies[0].get(b"retry-after")) == ("limit_store_down", [b"2"])
+
+
+async def test_deny_refuses_nobody_in_watch_mode(gates: Rigs) -> None:
+    store = LateStore()
+    store.down = True
+    tiers = {"two": {"limit": "2 per 1h", "on_store_error": "deny"}}
+    rig = await gates.start(tiers=tiers, routes=[route("all", "ANY /**", "two", mode="watch")], store=store)
+    client = await rig.connect()
+    assert [(await client.ask(raw("GET /"))).status for _ in range(2)] == [200, 200]
+
+
+async def test_a_store_that_is_back_counts_again(gates: Rigs) -> None:
+    store = LateStore()
+    clock = ManualClock()
+    tiers = {"two": {"limit": "2 per 1h", "on_store_error": "allow"}}
+    rig = await gates.start(tiers=tiers, routes=[route("all", "ANY /**", "two")], store=store, clock=clock)
+    client = await rig.connect()
+    store.down = True
+    assert _limit_fields(await client.ask(raw("GET /"))) == {}
+    store.down = False
+    assert _limit_fields(await client.ask(raw("GET /"))) == {}
+    clock.advance(1.1)
+    assert (await client.ask(raw("GET /"))).get(b"x-ratelimit-remaining") == [b"1"]
+
+
+async def test_a_body_that_comes_while_the_store_thinks_is_kept(gates: Rigs) -> None:
+    store = LateStore()
+    store.hold = asyncio.Event()
+    rig = await gates.start(tiers=STRICT, routes=[route("all", "ANY /**", "strict")], store=store)
+    client = await rig.connect()
+    await client.send_slowly(post("/", b"x" * 200_000)[:100], b"x" * 50)
+    rest = post("/", b"x" * 200_000)[100:-50]
+    client.send(rest)
+    await asyncio.sleep(0.02)
+    store.hold.set()
+    assert (await client.answer()).status == 200
+    assert rig.app.requests[0].body == b"x" * 200_000
+
+
+async def test_a_client_that_leaves_while_the_store_thinks_is_forgotten(gates: Rigs) -> None:
+    store = LateStore()
+    store.hold = asyncio.Event()
+    rig = await gates.start(tiers=STRICT, routes=[route("all", "ANY /**", "strict")], store=store)
+    client = await rig.connect()
+    client.send(raw("GET /"))
+    await eventually(lambda: store.asked == 1)
+    await client.close()
+    await eventually(lambda: rig.gateway.in_flight == 0)
+    store.hold.set()
+    await asyncio.sleep(0.01)
+    assert rig.app.requests == []
+
+
+class BrokenStore:
+    """A bug in a store: not an outage, and no reason to hang."""
+
+    def spend(self, windows: Sequence[Window]) -> Spent:
+        raise ZeroDivisionError
+
+    async def close(self) -> None:
+        """Nothing to close."""
+
+
+class LateBrokenStore(BrokenStore):
+    def spend(self, windows: Sequence[Window]) -> asyncio.Future[Spent]:  # type: ignore[override]
+        future: asyncio.Future[Spent] = asyncio.get_running_loop().create_future()
+        future.set_exception(ZeroDivisionError())
+        return future
+
+
+@pytest.mark.parametrize("store", [BrokenStore, LateBrokenStore])
+async def test_a_bug_is_500_and_told_to_the_log(gates: Rigs, store: type[Any]) -> None:
+    rig = await gates.start(tiers=STRICT, routes=[route("all", "ANY /**", "strict")], store=store())
+    lines = Lines()
+    logging.getLogger("scopegate").addHandler(lines)
+    try:
+        client = await rig.connect()
+        reply = await client.ask(raw("GET /", "X-Request-Id: r-9"))
+    finally:
+        logging.getLogger("scopegate").removeHandler(lines)
+    assert (reply.status, reply.code, reply.get(b"connection")) == (500, "internal", [b"close"])
+    assert await client.ends() == b""
+    assert "request.bug" in {record.getMessage() for record in lines.records}
+
+
+# ── sign-in ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+AUTH = {"who": {"jwt": {"secret": "${JWT_SECRET}", "cookie": "session"}, "require": {"role": "contractor"}}}
+
+
+def token(**claims: Any) -> str:
+    payload = {"sub": "user-1", "exp": 4_000_000_000, "role": "contractor", **claims}
+    return jwt.encode(payload, JWT_SECRET, algorithm="HS256")
+
+
+async def test_only_the_signed_in_pass_and_the_app_is_told_who_they_are(gates: Rigs) -> None:
+    rig = await gates.start(auth=AUTH, routes=[route("area", "ANY /area/**", auth="who"), route("all", "ANY /**")])
+    client = await rig.connect()
+    none = await client.ask(raw("GET /area"))
+    assert (none.status, none.code) == (401, "unauthenticated")
+    assert none.get(b"www-authenticate") == [b"Bearer"]
+    stranger = await client.ask(
+        raw("GET /area", "Authorization: Bearer " + jwt.encode({"sub": "x"}, "k" * 32, "HS256"))
+    )
+    assert stranger.status == 401
+    assert (await client.ask(raw("GET /area", f"Authorization: Bearer {token(role='visitor')}"))).status == 403
+    assert rig.app.requests == []
+    for field in (f"Authorization: Bearer {token()}", f"Cookie: a=b; session={token()}"):
+        assert (
+            await client.ask(raw("GET /area", field, "X-Scopegate-User: root", "x-scopegate-claims: {}"))
+        ).status == 200
+        request = rig.app.requests[-1]
+        assert request.get(b"x-scopegate-user") == [b"user-1"]
+        assert [json.loads(value) for value in request.get(b"x-scopegate-claims")] == [{"role": "contractor"}]
+    assert (await client.ask(raw("GET /", "X-Scopegate-User: root", f"Authorization: Bearer {token()}"))).status == 200
+    assert rig.app.requests[-1].get(b"x-scopegate-user") == []
+
+
+async def test_a_name_beyond_ascii_cannot_break_a_line(gates: Rigs) -> None:
+    rig = await gates.start(auth=AUTH, routes=[route("all", "ANY /**", auth="who")])
+    client = await rig.connect()
+    given = token(sub="Zoë %\u2603", note="Grüße\u2028")
+    assert (await client.ask(raw("GET /", f"Authorization: Bearer {given}"))).status in (200, 401)
+    given = token(sub="Zoë %\u2603", note="Grüße")
+    assert (await client.ask(raw("GET /", f"Authorization: Bearer {given}"))).status == 200
+    request = rig.app.requests[-1]
+    assert request.get(b"x-scopegate-user") == [b"Zo%C3%AB%20%25%E2%98%83"]
+    assert json.loads(request.get(b"x-scopegate-claims")[0])["note"] == "Grüße"
+
+
+async def test_a_user_tier_counts_users_and_strangers_by_address(gates: Rigs) -> None:
+    tiers = {"one": {"limit": "1 per 1h", "key": "user"}}
+    routes = [route("area", "ANY /area", "one", auth="who"), route("all", "ANY /**", "one")]
+    rig = await gates.start(auth=AUTH, tiers=tiers, routes=routes)
+    client = await rig.connect()
+    mine, theirs = token(), token(sub="user-2")
+    asked = [raw("GET /area", f"Authorization: Bearer {each}") for each in (mine, theirs, mine, theirs)]
+    assert [(await client.ask(each)).status for each in asked] == [200, 200, 429, 429]
+    assert [(await client.ask(raw("GET /"))).status for _ in range(2)] == [200, 429]
+
+
+async def test_an_identity_that_takes_a_while_is_waited_for(gates: Rigs) -> None:
+    """Keys are fetched: the answer is not known at once. Here their address answers nothing of use."""
+    keys = App()
+    keys.default = Answer([0.02, body_of(b"not keys")], early=True)
+    keys.faults = IgnoredFaults()
+    await keys.start()
+    rig = await gates.start(
+        auth={"who": {"jwt": {"jwks": f"{keys.url}/keys"}}}, routes=[route("all", "ANY /**", auth="who")]
+    )
+    key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+    signed = jwt.encode({"sub": "x", "exp": 4_000_000_000}, key, algorithm="RS256", headers={"kid": "1"})
+    reply = await (await rig.connect()).ask(raw("GET /", f"Authorization: Bearer {signed}"))
+    assert reply.status == 503
+    assert (keys.began, rig.app.requests) == (1, [])
+    await keys.stop()
+
+
+# ── bodies ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+SMALL = [
+    route("small", "POST /small", body={"max": "8B"}),
+    route("typed", "POST /typed", body={"types": ["application/json"]}),
+]
+
+
+async def test_a_body_over_its_routes_limit_never_reaches_the_app(gates: Rigs) -> None:
+    rig = await gates.start(routes=SMALL)
+    for body in (
+        post("/small", b"123456789"),
+        raw("POST /small", "Transfer-Encoding: chunked", body=b"9\r\n123456789\r\n0\r\n\r\n"),
+        raw("POST /small", "Transfer-Encoding: chunked", body=b"5\r\n12345\r\n4\r\n6789\r\n0\r\n\r\n"),
+        raw("POST /small", "Transfer-Encoding: chunked", body=b"ffffffff\r\n123456789"),
+    ):
+        client = await rig.connect()
+        reply = await client.ask(body)
+        assert (reply.status, reply.code, reply.get(b"connection")) == (413, "body_too_large", [b"close"])
+        assert await client.ends() == b""
+    assert rig.app.began == 0
+    client = await rig.connect()
+    assert (await client.ask(post("/small", b"12345678"))).status == 200
+
+
+@pytest.mark.parametrize(
+    ("sent", "status"),
+    [
+        (["Content-Type: application/json"], 200),
+        (["content-type: Application/JSON; charset=utf-8"], 200),
+        (["Content-Type: application/json;"], 200),
+        ([], 415),
+        (["Content-Type: text/plain"], 415),
+        (["Content-Type: application/jsonp"], 415),
+        (["Content-Type: application/json, text/plain"], 415),
+        (["Content-Type: application/json", "Content-Type: text/plain"], 415),
+        (["Content-Type: \xe9"], 415),
+    ],
+)
+async def test_only_the_named_types_pass(gates: Rigs, sent: list[str], status: int) -> None:
+    rig = await gates.start(routes=SMALL)
+    client = await rig.connect()
+    assert (await client.ask(post("/typed", b"{}", *sent))).status == status
+    assert len(rig.app.requests) == (status == 200)
+    if status == 415:
+        assert await client.ends() == b""
+
+
+async def test_no_body_needs_no_type(gates: Rigs) -> None:
+    rig = await gates.start(routes=SMALL)
+    assert (await (await rig.connect()).ask(raw("POST /typed"))).status == 200
+
+
+async def test_a_large_chunked_body_is_streamed_and_cut_when_it_grows_too_large(gates: Rigs) -> None:
+    rig = await gates.start(limits={"body": "3MiB"})
+    mib = b"100000\r\n" + b"x" * 1024 * 1024 + b"\r\n"
+    client = await rig.connect()
+    client.send(raw("POST /", "Transfer-Encoding: chunked") + mib * 3)
+    await rig.app.until(lambda: rig.app.began == 1)
+    assert rig.gateway.held_bytes == 0
+    client.send(b"0\r\n\r\n")
+    assert (await client.answer()).status == 200
+    assert (rig.app.requests[0].framing, rig.app.requests[0].body_bytes) == ("chunked", 3 * 1024 * 1024)
+    client.send(raw("POST /", "Transfer-Encoding: chunked") + mib * 2)
+    await rig.app.until(lambda: rig.app.began == 2)
+    client.send(mib + b"1\r\nx\r\n0\r\n\r\n")
+    assert (await client.answer()).status == 413
+    assert len(rig.app.requests) == 1
+
+
+async def test_bodies_held_for_all_together_are_bounded(gates: Rigs) -> None:
+    rig = await gates.start()
+    rig.gateway.max_held_bytes = 1000
+    client = await rig.connect()
+    client.send(raw("POST /", "Transfer-Encoding: chunked") + b"400\r\n" + b"x" * 1024)
+    await rig.app.until(lambda: rig.app.began == 1)
+    client.send(b"\r\n0\r\n\r\n")
+    assert (await client.answer()).status == 200
+    assert rig.app.requests[0].framing == "chunked"
+
+
+# ── the end ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+async def test_a_stop_lets_the_answer_under_way_be_whole(gates: Rigs) -> None:
+    rig = await gates.start()
+    wait = asyncio.Event()
+    rig.app.answers.append(Answer([wait, body_of(b"x" * 300_000)]))
+    busy, idle, half = await rig.connect(), await rig.connect(), await rig.connect()
+    half.send(b"GET / HT")
+    busy.send(raw("GET /"))
+    await rig.app.until(lambda: len(rig.app.requests) == 1)
+    rig.stop.set()
+    assert await idle.ends() == b""
+    assert await half.ends() == b""
+    with pytest.raises(OSError):
+        await Client.connect(rig.port)
+    wait.set()
+    reply = await busy.answer()
+    assert (len(reply.body), reply.get(b"connection")) == (300_000, [b"close"])
+    assert await busy.ends() == b""
+
+
+async def test_a_refusal_during_a_stop_ends_the_connection_too(gates: Rigs) -> None:
+    rig = await gates.start(upstream={"response": "300ms"})
+    rig.app.answers.append(Answer([End.HANG]))
+    client = await rig.connect()
+    client.send(raw("GET /") + raw("GET /"))
+    await rig.app.until(lambda: len(rig.app.requests) == 1)
+    rig.stop.set()
+    reply = await client.answer()
+    assert (reply.status, reply.get(b"connection")) == (504, [b"close"])
+    assert await client.ends() == b""
+    assert len(rig.app.requests) == 1
+
+
+async def test_what_outlives_the_drain_time_is_broken(gates: Rigs) -> None:
+    rig = await gates.start(timeouts={"drain": "1s"})
+    rig.app.answers.append(Answer([End.HANG]))
+    client = await rig.connect()
+    client.send(raw("GET /"))
+    await rig.app.until(lambda: len(rig.app.requests) == 1)
+    rig.stop.set()
+    with pytest.raises(Exception, match="broken"):
+        await client.answer()
+    await eventually(lambda: rig.gateway.in_flight == 0)
