@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 _log = logs.get("wiring")
 _ADMIN_DRAIN_S = 2.0
+_PROBE_MARGIN_S = 5.0
 
 
 def _limit_store(settings: Settings) -> LimitStore:
@@ -41,14 +42,15 @@ def _limit_store(settings: Settings) -> LimitStore:
     return RedisLimits(settings.redis_url)
 
 
-def _breaker_store(settings: Settings) -> BreakerStore:
+def _breaker_store(settings: Settings, probe_s: float) -> BreakerStore:
+    """`probe_s`: how long the one probe of a half-open breaker may take."""
     if settings.redis_url is None:
         from scopegate.stores.memory import MemoryBreakers
 
-        return MemoryBreakers(SystemClock())
+        return MemoryBreakers(SystemClock(), lease_s=probe_s)
     from scopegate.stores.redis_breaker import RedisBreakers
 
-    return RedisBreakers(settings.redis_url)
+    return RedisBreakers(settings.redis_url, lease_s=probe_s)
 
 
 def _messenger(settings: Settings) -> Messenger:
@@ -152,10 +154,9 @@ async def _worker(settings: Settings, policy: Policy, database: Database) -> Asy
     clock = SystemClock()
     jobs, ledger = SqlJobs(database), SqlLedger(database)
     limits = _limit_store(settings)
+    breakers = _breaker_store(settings, _PROBE_MARGIN_S + max(step.timeout_s for step in policy.ai.steps.values()))
     claude = ClaudeCaller(settings.anthropic_api_key, settings.anthropic_base_url)
-    model = MeteredClaude(
-        claude, ledger, _breaker_store(settings), prices.load(), policy.ai, clock, random.SystemRandom().random
-    )
+    model = MeteredClaude(claude, ledger, breakers, prices.load(), policy.ai, clock, random.SystemRandom().random)
     steps = Steps(model, PhotoFetcher(), Courier(clock), clock)
     life = Life(jobs, ledger, steps, policy.ai.budgets, clock, random.SystemRandom().random)
     try:
@@ -170,6 +171,7 @@ async def _worker(settings: Settings, policy: Policy, database: Database) -> Asy
         )
     finally:
         await claude.close()
+        await breakers.close()
         await limits.close()
 
 
