@@ -130,8 +130,12 @@ def test_names_that_a_cgi_reads_as_framing_or_address_are_cut(name: bytes) -> No
 
 def test_what_goes_upstream_is_said_by_us() -> None:
     notes = request(
-        (b"Host", b"A.example:80"), (b"User-Agent", b"x/1"), (b"ACCEPT", b"*/*"), (b"accept", b"b"), (b"X-Real-IP", b"6.6.6.6")
-    )  # fmt: skip
+        (b"Host", b"A.example:80"),
+        (b"User-Agent", b"x/1"),
+        (b"ACCEPT", b"*/*"),
+        (b"accept", b"b"),
+        (b"X-Real-IP", b"6.6.6.6"),
+    )
     assert lines(notes, chain=b"203.0.113.9, 192.0.2.7", scheme=b"https", identity=b"x-scopegate-user: u\r\n") == [
         b"GET /x?q HTTP/1.1",
         b"host: a.example",
