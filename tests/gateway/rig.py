@@ -22,7 +22,7 @@ from scopegate.clock import Clock, SystemClock
 from scopegate.gateway import app as gateway_app
 from scopegate.gateway.app import Gateway
 from scopegate.gateway.identity import Identities
-from scopegate.gateway.intake import Intake
+from scopegate.gateway.intake import MAX_UNRECORDED, Intake
 from scopegate.gateway.limiter import Limiter
 from scopegate.gateway.signin import SignIn
 from scopegate.gateway.upstream import Server
@@ -31,7 +31,7 @@ from scopegate.policy.policy import Policy
 from scopegate.stores.late import LateDatabase
 from scopegate.stores.memory import MemoryLimits
 from scopegate.stores.outbox import SqlOutbox
-from scopegate.stores.ports import LimitStore, Outbox
+from scopegate.stores.ports import LimitStore, Messenger, Outbox
 from scopegate.stores.queue import NoMessenger
 from tests.gateway.app import App
 from tests.gateway.client import Client
@@ -71,8 +71,9 @@ def policy_of(
 class Rig:
     """One gateway process without the process."""
 
-    def __init__(self, gateway: Gateway, app: App, database: LateDatabase | None) -> None:
+    def __init__(self, gateway: Gateway, app: App, database: LateDatabase | None, http: httpx.AsyncClient) -> None:
         self.gateway = gateway
+        self._http = http
         self.app = app
         self.database = database
         self.stop = asyncio.Event()
@@ -119,10 +120,11 @@ class Rig:
         assert self._serving is not None
         await self._serving
         await asyncio.sleep(0.01)
-        assert {server.open for server in self.servers} == {0}
         await self.app.stop()
+        await self._http.aclose()
         if self.database is not None:
             await self.database.close()
+        assert {server.open for server in self.servers} == {0}
 
 
 class Rigs:
@@ -132,6 +134,7 @@ class Rigs:
         self._folder = folder
         self._made: list[Rig] = []
         self._fresh: list[Rig] = []
+        self._apps: set[App] = set()
 
     async def start(
         self,
@@ -141,21 +144,27 @@ class Rigs:
         store: LimitStore | None = None,
         clock: Clock | None = None,
         outbox: Outbox | None = None,
+        messenger: Messenger | None = None,
+        max_unrecorded: int = MAX_UNRECORDED,
         **policy: Any,
     ) -> Rig:
         """See `policy_of` for the rest."""
         app = app or App()
         if not app.port:
             await app.start()
+        self._apps.add(app)
         clock = clock or SystemClock()
         rules = policy_of(servers or [app.url], **policy)
         limiter = Limiter(store or MemoryLimits(clock), MemoryLimits(clock), clock)
-        signin = SignIn(Identities(httpx.AsyncClient(trust_env=False), clock)) if rules.auths else None
+        http = httpx.AsyncClient(trust_env=False)
+        signin = SignIn(Identities(http, clock)) if rules.auths else None
         database, intake = None, None
         if rules.offloads:
             database = LateDatabase(f"sqlite:///{self._folder / f'leads-{len(self._made)}.db'}")
-            intake = Intake(outbox or SqlOutbox(database), NoMessenger(), clock)
-        rig = Rig(Gateway(rules, limiter, signin, intake, clock), app, database)
+            intake = Intake(
+                outbox or SqlOutbox(database), messenger or NoMessenger(), clock, max_unrecorded=max_unrecorded
+            )
+        rig = Rig(Gateway(rules, limiter, signin, intake, clock), app, database, http)
         await rig.serve()
         self._made.append(rig)
         self._fresh.append(rig)
@@ -169,7 +178,10 @@ class Rigs:
         gc.collect(0)
 
     async def stopped(self) -> None:
-        await asyncio.gather(*(rig.stopped() for rig in self._made))
+        try:
+            await asyncio.gather(*(rig.stopped() for rig in self._made))
+        finally:
+            await asyncio.gather(*(app.stop() for app in self._apps))
 
 
 async def eventually(reached: Any, told: Any = None, patience_s: float = 6.0) -> None:

@@ -110,7 +110,7 @@ class Gateway:
     async def close(self) -> None:
         """What is still open after the drain time is broken; orders under way are finished."""
         for connection in list(self.connections):
-            connection.abort()
+            connection.break_off()
         if self.intake is not None:
             await self.intake.close()
         if self.signin is not None:

@@ -500,11 +500,22 @@ class Exchange:
             return
         if self.order is not None and self.order.goes_on_alone():
             return
+        self._leave("client_gone")
+
+    def on_stop(self) -> None:
+        """The drain time is over. Of an order that the app was given nobody will know what became."""
+        if self.finished:
+            return
+        if self.order is not None:
+            self.order.on_upstream_error(UpstreamError("reset", "stopped", sent=self.upstream is not None))
+        self._leave("stopped")
+
+    def _leave(self, note: str) -> None:
         self._drop_upstream()
         if self._pending is not None:
             self._pending.future.cancel()
         self.status = self.status or 499
-        self.finish("client_gone")
+        self.finish(note)
 
     def _drop_upstream(self) -> None:
         connection, self.upstream = self.upstream, None

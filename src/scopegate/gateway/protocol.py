@@ -319,6 +319,12 @@ class ClientConnection(asyncio.Protocol):
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _AT_ONCE)
         transport.abort()
 
+    def break_off(self) -> None:
+        """The process ends, and the drain time is over."""
+        self.abort()
+        if self._exchange is not None:
+            self._exchange.on_stop()
+
     def exchange_done(self, *, reusable: bool, linger: bool) -> None:
         self._exchange = None
         if self._transport is None:

@@ -1,0 +1,479 @@
+"""Lead orders: written before the app hears of them, settled before the client has its answer, never lost between."""
+
+from __future__ import annotations
+
+import asyncio
+import gzip
+import json
+import logging
+import socket
+import sqlite3
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytest_asyncio
+from sqlalchemy import select
+
+from scopegate.clock import SystemClock
+from scopegate.errors import StoreUnavailable
+from scopegate.gateway.intake import Intake
+from scopegate.leads.job import Lead, LeadJob, LeadOrder, OrderState
+from scopegate.stores.late import LateDatabase
+from scopegate.stores.outbox import SqlOutbox
+from scopegate.stores.queue import NoMessenger
+from scopegate.stores.schema import jobs, orders
+from tests.gateway.app import Answer, End, Received, body_of
+from tests.gateway.rig import HOST, ON_ONE_LOOP, Lines, Rig, Rigs, eventually
+
+pytestmark = ON_ONE_LOOP
+
+BODY = {"max": "4MiB", "types": ["application/json"]}
+TYPE = b"Content-Type: application/json"
+OFFLOADING: dict[str, Any] = {
+    "routes": [
+        {"name": "lead", "match": "POST /leads", "tier": "none", "offload": "photos", "body": BODY},
+        {"name": "rest", "match": "ANY /**", "tier": "none"},
+    ],
+    "offloads": {
+        "photos": {
+            "lead_id": "response.id",
+            "contractor": "request.contractor",
+            "photos": "request.photos",
+            "text": "request.text",
+            "photo_hosts": ["photos.example"],
+            "deliver": {"url": "http://127.0.0.1:9/hook", "secret": "${HOOK_SECRET}"},
+        }
+    },
+    "ai": {"model": "claude-haiku-5-5"},
+}
+LEAD = {"text": "The roof leaks.", "contractor": "c-1", "photos": ["https://photos.example/1.jpg"]}
+
+
+def post(body: bytes | dict[str, Any] = LEAD, *fields: bytes) -> bytes:
+    data = body if isinstance(body, bytes) else json.dumps(body).encode()
+    lines = b"".join(field + b"\r\n" for field in (TYPE, b"Content-Length: %d" % len(data), *fields))
+    return b"POST /leads HTTP/1.1\r\n" + HOST + lines + b"\r\n" + data
+
+
+def created(lead_id: str = "lead-1", fields: bytes = b"") -> bytes:
+    return body_of(json.dumps({"id": lead_id}).encode(), "201 Created", fields)
+
+
+async def rows(database: LateDatabase | None) -> list[Any]:
+    assert database is not None
+    return list(await database.read(lambda conn: conn.execute(select(orders).order_by(orders.c.received_ms)).all()))
+
+
+async def made(database: LateDatabase | None) -> list[Any]:
+    assert database is not None
+    return list(await database.read(lambda conn: conn.execute(select(jobs)).all()))
+
+
+async def state(rig: Rig) -> list[str]:
+    return [row.state for row in await rows(rig.database)]
+
+
+async def has_state(rig: Rig, wanted: list[str], patience_s: float = 8.0) -> None:
+    async with asyncio.timeout(patience_s):
+        while await state(rig) != wanted:
+            await asyncio.sleep(0.02)
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def rig(gates: Rigs) -> AsyncIterator[Rig]:
+    rig = await gates.start(**OFFLOADING, upstream={"response": "5s"})
+    rig.app.default = created()
+    yield rig
+
+
+@pytest.fixture
+def logged() -> Iterator[Lines]:
+    lines = Lines()
+    logging.getLogger("scopegate").addHandler(lines)
+    yield lines
+    logging.getLogger("scopegate").removeHandler(lines)
+
+
+def events(logged: Lines) -> list[str]:
+    return [record.getMessage() for record in logged.records]
+
+
+# ── the usual way ───────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+async def test_an_accepted_lead_is_a_job_before_its_client_knows(rig: Rig) -> None:
+    answer = asyncio.Event()
+    rig.app.answers.append(Answer([answer, created(fields=b"Set-Cookie: a=b\r\n")]))
+    client = await rig.connect()
+    client.send(post(LEAD, b"Accept-Encoding: gzip, br", b"X-Request-Id: r-1"))
+    await rig.app.until(lambda: len(rig.app.requests) == 1)
+    (order,) = await rows(rig.database)
+    assert (order.state, order.request_id, order.route, order.request) == ("pending", "r-1", "lead", LEAD)
+    answer.set()
+    reply = await client.answer()
+    assert (reply.status, reply.json(), reply.get(b"set-cookie")) == (201, {"id": "lead-1"}, [b"a=b"])
+    (order,) = await rows(rig.database)
+    (job,) = await made(rig.database)
+    assert (order.state, order.status, order.job_id, order.lead_id) == ("accepted", 201, job.job_id, "lead-1")
+    (request,) = rig.app.requests
+    assert (request.get(b"accept-encoding"), json.loads(request.body)) == ([b"identity"], LEAD)
+    assert (await client.ask(b"GET / HTTP/1.1\r\n" + HOST + b"\r\n")).status == 201
+
+
+@pytest.mark.parametrize("status", ["400 Bad", "422 No", "500 Oops", "303 See"])
+async def test_a_lead_the_app_refused_is_no_job(rig: Rig, status: str) -> None:
+    rig.app.answers.append(body_of(b'{"id": "lead-1"}', status))
+    reply = await (await rig.connect()).ask(post())
+    assert reply.status == int(status[:3])
+    await has_state(rig, ["refused"])
+    assert await made(rig.database) == []
+    assert (await rows(rig.database))[0].request is None
+
+
+@pytest.mark.parametrize(
+    ("answer", "reason"),
+    [
+        (body_of(b"<p>thanks</p>", "201 Created"), "no lead id"),
+        (body_of(b"{}", "201 Created"), "no lead id"),
+        (body_of(b"", "201 Created"), "no lead id"),
+        (body_of(b'{"id": {}}', "201 Created"), "lead id is neither text nor a whole number"),
+        (
+            body_of(gzip.compress(b'{"id": 1}'), "201 Created", b"Content-Encoding: gzip\r\n"),
+            "the answer is compressed",
+        ),
+    ],
+)
+async def test_an_answer_that_cannot_be_read_reaches_the_client_all_the_same(
+    rig: Rig, logged: Lines, answer: bytes, reason: str
+) -> None:
+    rig.app.answers.append(answer)
+    reply = await (await rig.connect()).ask(post())
+    assert (reply.status, reply.body) == (201, answer.partition(b"\r\n\r\n")[2])
+    await has_state(rig, ["accepted"])
+    assert await made(rig.database) == []
+    assert [vars(record) for record in logged.records if record.getMessage() == "order.unreadable"]
+    assert any(reason in str(vars(record)) for record in logged.records)
+
+
+@pytest.mark.parametrize("framing", ["length", "chunked"])
+async def test_an_answer_too_large_to_be_read_is_passed_on_as_it_comes(rig: Rig, framing: str) -> None:
+    payload = b"x" * (3 * 1024 * 1024)
+    length = b"Content-Length: %d" % len(payload) if framing == "length" else b"Transfer-Encoding: chunked"
+    body = payload if framing == "length" else b"%x\r\n%b\r\n0\r\n\r\n" % (len(payload), payload)
+    rig.app.answers.append(b"HTTP/1.1 201 Created\r\n" + length + b"\r\n\r\n" + body)
+    reply = await (await rig.connect()).ask(post())
+    assert (reply.status, reply.framing, reply.body == payload) == (201, framing, True)
+    await has_state(rig, ["accepted"])
+    assert await made(rig.database) == []
+
+
+async def test_the_same_lead_twice_is_one_job(rig: Rig) -> None:
+    client = await rig.connect()
+    for _ in range(2):
+        assert (await client.ask(post())).status == 201
+    assert await state(rig) == ["accepted", "accepted"]
+    assert len(await made(rig.database)) == 1
+
+
+@pytest.mark.parametrize("body", [b"not JSON", b"\xff", b""])
+async def test_a_body_that_is_no_json_is_the_apps_business(rig: Rig, body: bytes) -> None:
+    assert (await (await rig.connect()).ask(post(body))).status == 201
+    assert rig.app.requests[0].body == body
+    assert await state(rig) == ["accepted"]
+
+
+async def test_a_chunked_lead_is_gathered_whole(rig: Rig) -> None:
+    """Larger than what is held for other routes: here all of it is needed before the app hears of it."""
+    text = "x" * (2 * 1024 * 1024)
+    data = json.dumps({**LEAD, "text": text}).encode()
+    client = await rig.connect()
+    client.send(b"POST /leads HTTP/1.1\r\n" + HOST + TYPE + b"\r\nTransfer-Encoding: chunked\r\n\r\n")
+    for start in range(0, len(data), 65536):
+        part = data[start : start + 65536]
+        client.send(b"%x\r\n%b\r\n" % (len(part), part))
+    client.send(b"0\r\n\r\n")
+    assert (await client.answer()).status == 201
+    assert json.loads(rig.app.requests[0].body)["text"] == text
+    assert len(await made(rig.database)) == 1
+
+
+async def test_an_answer_in_pieces_is_read_whole(rig: Rig) -> None:
+    head = b"HTTP/1.1 201 Created\r\nTransfer-Encoding: chunked\r\n\r\n"
+    rig.app.answers.append(Answer([head, b'6\r\n{"id":\r\n', 0.01, b"2\r\n1}\r\n0\r\n\r\n"]))
+    assert (await (await rig.connect()).ask(post())).json() == {"id": 1}
+    assert [job.lead_id for job in await made(rig.database)] == ["1"]
+
+
+# ── clients and apps that go ────────────────────────────────────────────────────────────────────────────────────────
+
+
+async def test_a_lead_whose_client_left_is_delivered_all_the_same(rig: Rig) -> None:
+    answer = asyncio.Event()
+    rig.app.answers.append(Answer([answer, created()]))
+    client = await rig.connect()
+    client.send(post())
+    await rig.app.until(lambda: len(rig.app.requests) == 1)
+    await client.close()
+    await asyncio.sleep(0.05)
+    answer.set()
+    await has_state(rig, ["accepted"])
+    assert len(await made(rig.database)) == 1
+
+
+async def test_a_lead_whose_client_left_does_not_wait_for_ever_for_the_app(gates: Rigs) -> None:
+    rig = await gates.start(**OFFLOADING, upstream={"response": "400ms"})
+    rig.app.answers.append(Answer([End.HANG]))
+    client = await rig.connect()
+    client.send(post())
+    await rig.app.until(lambda: len(rig.app.requests) == 1)
+    await client.close()
+    await has_state(rig, ["unknown"])
+    await eventually(lambda: rig.gateway.in_flight == 0)
+
+
+async def test_half_a_lead_is_none(rig: Rig) -> None:
+    client = await rig.connect()
+    client.send(post()[:-5])
+    await asyncio.sleep(0.02)
+    await client.close()
+    await eventually(lambda: rig.gateway.in_flight == 0)
+    assert (rig.app.began, await state(rig)) == (0, [])
+
+
+async def test_an_app_that_is_down_has_not_seen_the_lead(gates: Rigs) -> None:
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{sock.getsockname()[1]}"
+        rig = await gates.start(**OFFLOADING, servers=[url])
+        assert (await (await rig.connect()).ask(post())).code == "upstream_connect"
+    await has_state(rig, ["refused"])
+
+
+@pytest.mark.parametrize(
+    ("steps", "status"),
+    [
+        ([End.HANG], 504),
+        ([End.CLOSE], 502),
+        ([b"HTTP/1.1 201 Created\r\nContent-Length: 20\r\n\r\n{", End.CLOSE], 502),
+        ([b"HTTP/1.1 201 Created\r\nContent-Length: 20\r\n\r\n{", End.HANG], 504),
+        ([b"nonsense\r\n\r\n"], 502),
+    ],
+)
+async def test_an_app_that_may_have_seen_the_lead_leaves_it_unknown(gates: Rigs, steps: list[Any], status: int) -> None:
+    rig = await gates.start(**OFFLOADING, upstream={"response": "300ms", "idle": "300ms"})
+    rig.app.answers.append(Answer(steps))
+    assert (await (await rig.connect()).ask(post())).status == status
+    await has_state(rig, ["unknown"])
+    assert (await rows(rig.database))[0].request == LEAD
+
+
+# ── the database is away ────────────────────────────────────────────────────────────────────────────────────────────
+
+
+class Outage:
+    """An outbox on a database that can be away, or slow."""
+
+    def __init__(self, database: LateDatabase) -> None:
+        self._outbox = SqlOutbox(database)
+        self.down = False
+        self.delay_s = 0.0
+        self.settling = 0
+
+    async def put(self, order: LeadOrder) -> None:
+        await self._reach()
+        await self._outbox.put(order)
+
+    async def settle(
+        self, order: LeadOrder, state: OrderState, status: int | None, lead: Lead | None
+    ) -> LeadJob | None:
+        self.settling += 1
+        await self._reach()
+        return await self._outbox.settle(order, state, status, lead)
+
+    async def overdue(self, before_ms: int) -> int:
+        return await self._outbox.overdue(before_ms)
+
+    async def count(self, state: OrderState) -> int:
+        return await self._outbox.count(state)
+
+    async def _reach(self) -> None:
+        await asyncio.sleep(self.delay_s)
+        if self.down:
+            raise StoreUnavailable("connect", "for the test")
+
+
+class HastyClock(SystemClock):
+    """Waits between two tries are short."""
+
+    async def sleep(self, delay_s: float) -> None:
+        await asyncio.sleep(min(delay_s, 0.02))
+
+
+async def test_while_the_database_is_away_the_lead_reaches_the_app_and_becomes_a_job_later(
+    gates: Rigs, tmp_path: Path, logged: Lines
+) -> None:
+    database = LateDatabase(f"sqlite:///{tmp_path / 'away.db'}")
+    outbox = Outage(database)
+    outbox.down = True
+    rig = await gates.start(**OFFLOADING, outbox=outbox, clock=HastyClock())
+    rig.app.default = _numbered
+    client = await rig.connect()
+    for n in range(3):
+        assert (await client.ask(post({**LEAD, "n": n}))).json() == {"id": f"lead-{n}"}
+    assert len(rig.app.requests) == 3
+    assert {"order.not_recorded", "order.not_settled"} <= set(events(logged))
+    tries = outbox.settling
+    await eventually(lambda: outbox.settling > tries + 1)
+    outbox.down = False
+    async with asyncio.timeout(5):
+        while len(await made(database)) < 3:
+            await asyncio.sleep(0.02)
+    assert {row.state for row in await rows(database)} == {"accepted"}
+    assert {row.lead_id for row in await rows(database)} == {"lead-0", "lead-1", "lead-2"}
+    await database.close()
+
+
+def _numbered(received: Received) -> bytes:
+    return created(f"lead-{json.loads(received.body)['n']}")
+
+
+async def test_a_database_that_cannot_be_opened_yet_is_opened_later(gates: Rigs, tmp_path: Path) -> None:
+    """Where its folder should be, there is a file."""
+    folder = tmp_path / "folder"
+    folder.write_text("in the way")
+    database = LateDatabase(f"sqlite:///{folder / 'leads.db'}")
+    rig = await gates.start(**OFFLOADING, outbox=SqlOutbox(database), clock=HastyClock())
+    rig.app.default = created()
+    assert (await (await rig.connect()).ask(post())).status == 201
+    folder.unlink()
+    async with asyncio.timeout(5):
+        while True:
+            try:
+                if await made(database):
+                    break
+            except StoreUnavailable:
+                pass
+            await asyncio.sleep(0.02)
+    assert [row.state for row in await rows(database)] == ["accepted"]
+    await database.close()
+
+
+async def test_a_locked_database_delays_the_client_and_loses_nothing(gates: Rigs, tmp_path: Path) -> None:
+    path = tmp_path / "locked.db"
+    database = LateDatabase(f"sqlite:///{path}")
+    await database.open()
+    rig = await gates.start(**OFFLOADING, outbox=SqlOutbox(database), clock=HastyClock())
+    rig.app.default = created()
+    other = sqlite3.connect(path, isolation_level=None)
+    other.execute("BEGIN EXCLUSIVE")
+    try:
+        assert (await (await rig.connect()).ask(post())).status == 201
+    finally:
+        other.execute("ROLLBACK")
+        other.close()
+    async with asyncio.timeout(8):
+        while [row.state for row in await rows(database)] != ["accepted"]:
+            await asyncio.sleep(0.05)
+    assert len(await made(database)) == 1
+    await rig.gateway.intake.close() if rig.gateway.intake is not None else None
+    await database.close()
+
+
+async def test_a_slow_database_is_no_slow_app(gates: Rigs, tmp_path: Path) -> None:
+    """Neither the client's nor the app's deadlines run while the database is waited for."""
+    database = LateDatabase(f"sqlite:///{tmp_path / 'slow.db'}")
+    outbox = Outage(database)
+    outbox.delay_s = 0.7
+    rig = await gates.start(
+        **OFFLOADING, outbox=outbox, timeouts={"body_idle": "200ms"}, upstream={"response": "200ms", "idle": "200ms"}
+    )
+    rig.app.default = created()
+    assert (await (await rig.connect()).ask(post())).status == 201
+    assert [row.state for row in await rows(database)] == ["accepted"]
+    await database.close()
+
+
+async def test_when_too_many_orders_wait_no_more_are_taken(gates: Rigs, tmp_path: Path) -> None:
+    database = LateDatabase(f"sqlite:///{tmp_path / 'full.db'}")
+    outbox = Outage(database)
+    outbox.down = True
+    rig = await gates.start(**OFFLOADING, outbox=outbox, max_unrecorded=1, clock=HastyClock())
+    rig.app.default = created()
+    client = await rig.connect()
+    assert (await client.ask(post())).status == 201
+    reply = await client.ask(post())
+    assert (reply.status, reply.code, reply.get(b"retry-after")) == (503, "intake_full", [b"30"])
+    assert len(rig.app.requests) == 1
+    outbox.down = False
+    async with asyncio.timeout(5):
+        while not await made(database):
+            await asyncio.sleep(0.02)
+    assert (await (await rig.connect()).ask(post())).status == 201
+    await database.close()
+
+
+async def test_while_too_much_is_held_no_leads_are_taken(rig: Rig) -> None:
+    rig.gateway.max_held_bytes = 0
+    assert (await (await rig.connect()).ask(post())).code == "intake_full"
+
+
+# ── the end ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+async def test_a_stop_waits_for_the_lead_under_way_even_without_its_client(gates: Rigs) -> None:
+    rig = await gates.start(**OFFLOADING, timeouts={"drain": "5s"})
+    answer = asyncio.Event()
+    rig.app.answers.append(Answer([answer, created()]))
+    client = await rig.connect()
+    client.send(post())
+    await rig.app.until(lambda: len(rig.app.requests) == 1)
+    await client.close()
+    await asyncio.sleep(0.02)
+    rig.stop.set()
+    await asyncio.sleep(0.3)
+    answer.set()
+    await has_state(rig, ["accepted"])
+
+
+async def test_a_lead_that_outlives_the_drain_time_is_unknown(gates: Rigs) -> None:
+    rig = await gates.start(**OFFLOADING, timeouts={"drain": "1s"})
+    rig.app.answers.append(Answer([End.HANG]))
+    client = await rig.connect()
+    client.send(post())
+    await rig.app.until(lambda: len(rig.app.requests) == 1)
+    rig.stop.set()
+    await has_state(rig, ["unknown"])
+
+
+class SilentMessenger(NoMessenger):
+    """Cannot reach the queue."""
+
+    async def wake(self, job_id: str) -> None:
+        raise StoreUnavailable("connect")
+
+
+async def test_a_job_that_cannot_be_announced_is_made_all_the_same(gates: Rigs, logged: Lines) -> None:
+    rig = await gates.start(**OFFLOADING, messenger=SilentMessenger())
+    rig.app.default = created()
+    assert (await (await rig.connect()).ask(post())).status == 201
+    assert len(await made(rig.database)) == 1
+    await eventually(lambda: "job.not_announced" in events(logged))
+
+
+async def test_orders_that_the_database_never_took_are_named_at_the_end(tmp_path: Path, logged: Lines) -> None:
+    database = LateDatabase(f"sqlite:///{tmp_path / 'never.db'}")
+    outbox = Outage(database)
+    outbox.down = True
+    intake = Intake(outbox, NoMessenger(), SystemClock())
+    order = LeadOrder("ord_1", "photos", "lead", "r-1", 1_000, None)
+    lead = Lead("lead-1", None, "", ())
+    await intake.settle(order, OrderState.ACCEPTED, 201, lead)
+    await intake.settle(order, OrderState.UNKNOWN, None, None)
+    await intake.close()
+    assert events(logged).count("order.lost") == 2
+    outbox.down = False
+    await intake.close()
+    assert [job.lead_id for job in await made(database)] == ["lead-1"]
+    await database.close()
