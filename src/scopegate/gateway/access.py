@@ -40,7 +40,7 @@ class AccessLog:
         note: str,
     ) -> None:
         """`note` is the refusal's code, the upstream error's kind, or empty."""
-        if '"' in path or "\\" in path:
+        if '"' in path or "\\" in path or not path.isprintable():
             path = json.dumps(path)[1:-1]
         now_s = self._now_s()
         if int(now_s) != self._second:

@@ -1,0 +1,89 @@
+"""What a gateway's connections share: ids, the date, the ticker's work, the metrics it moves."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import json
+import re
+
+from prometheus_client import REGISTRY
+
+from scopegate.clock import ManualClock
+from scopegate.gateway.access import AccessLog
+from scopegate.gateway.app import Gateway, create_app
+from scopegate.gateway.limiter import Limiter
+from scopegate.stores.memory import MemoryLimits
+from tests.gateway.app import OK, Answer
+from tests.gateway.rig import HOST, ON_ONE_LOOP, Rigs, eventually, policy_of
+
+pytestmark = ON_ONE_LOOP
+
+GET = b"GET /x HTTP/1.1\r\n" + HOST + b"\r\n"
+
+
+def gateway(clock: ManualClock) -> Gateway:
+    limits = MemoryLimits(clock)
+    return Gateway(policy_of(["http://127.0.0.1:1"]), Limiter(limits, limits, clock), None, None, clock)
+
+
+async def test_request_ids_are_unique_and_of_one_shape() -> None:
+    clock = ManualClock()
+    one, other = gateway(clock), gateway(clock)
+    ids = {gate.next_request_id() for gate in (one, other) for _ in range(1000)}
+    assert len(ids) == 2000
+    assert all(re.fullmatch(rb"[0-9a-f]{24}", each) for each in ids)
+
+
+async def test_the_date_follows_the_clock() -> None:
+    clock = ManualClock(1_795_507_200_000)
+    gate = gateway(clock)
+    assert gate.http_date() == b"Tue, 24 Nov 2026 08:00:00 GMT"
+    clock.advance(0.9)
+    assert gate.http_date() == b"Tue, 24 Nov 2026 08:00:00 GMT"
+    clock.advance(0.2)
+    assert gate.http_date() == b"Tue, 24 Nov 2026 08:00:01 GMT"
+    assert gate.now_ms() == 1_795_507_201_100
+
+
+async def test_starlette_keeps_the_lifespan() -> None:
+    gate = gateway(ManualClock())
+    app = create_app(gate)
+    async with app.router.lifespan_context(app) as state:
+        assert state == {"gateway": gate}
+
+
+async def test_what_is_open_and_what_was_served_is_in_the_metrics_within_a_second(gates: Rigs) -> None:
+    rig = await gates.start(routes=[{"name": "metered", "match": "ANY /**", "tier": "none"}])
+    wait = asyncio.Event()
+    rig.app.answers.extend([OK, Answer([wait, OK])])
+    client = await rig.connect()
+    assert (await client.ask(GET)).status == 200
+
+    def value(name: str, **labels: str) -> float:
+        return REGISTRY.get_sample_value(name, labels) or 0.0
+
+    await eventually(lambda: value("scopegate_requests_total", route="metered", status="200") == 1)
+    await eventually(lambda: value("scopegate_upstream_connections", upstream="web", state="idle") == 1)
+    client.send(GET)
+    await rig.app.until(lambda: len(rig.app.requests) == 2)
+    await eventually(lambda: value("scopegate_requests_in_flight") == 1)
+    assert value("scopegate_client_connections") == 1
+    assert value("scopegate_upstream_connections", upstream="web", state="in_use") == 1
+    wait.set()
+    assert (await client.answer()).status == 200
+
+
+async def test_every_request_is_one_line_of_the_access_log(gates: Rigs) -> None:
+    rig = await gates.start()
+    rig.gateway.access = AccessLog(rig.gateway.now_s, stream := io.StringIO())
+    client = await rig.connect()
+    await client.ask(b'POST /caf%C3%A9/"x"?token=secret HTTP/1.1\r\n' + HOST + b"Content-Length: 3\r\n\r\nabc")
+    await client.ask(b"GET /../\x01 HTTP/1.1\r\n" + HOST + b"\r\n")
+    await eventually(lambda: stream.getvalue().count("\n") == 2)
+    lines = [json.loads(line) for line in stream.getvalue().splitlines()]
+    assert [(line["status"], line["path"], line["note"], line["bytes_in"]) for line in lines] == [
+        (200, "/caf%C3%A9/%22x%22", "", 3),
+        (400, "", "bad_syntax", 0),
+    ]
+    assert "secret" not in stream.getvalue()
