@@ -128,7 +128,7 @@ class App:
         self.open.add(writer)
         self._changed.set()
         try:
-            rest = b""
+            rest: bytes | None = b""
             while rest is not None:
                 rest = await self._exchange(reader, writer, rest, number)
         except (ConnectionError, asyncio.IncompleteReadError):

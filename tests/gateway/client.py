@@ -6,7 +6,7 @@ import asyncio
 import json
 import re
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 PATIENCE_S = 8.0
 
@@ -97,6 +97,13 @@ class Client:
             return (await self.ask(b"GET /still-there HTTP/1.1\r\nHost: a.example\r\n\r\n")).status > 0
         except (BrokenTransferError, ConnectionError):
             return False
+
+    def stop_reading(self) -> None:
+        """Take nothing more from the kernel."""
+        cast(asyncio.Transport, self.writer.transport).pause_reading()
+
+    def go_on_reading(self) -> None:
+        cast(asyncio.Transport, self.writer.transport).resume_reading()
 
     async def close(self) -> None:
         self.writer.transport.abort()

@@ -467,7 +467,7 @@ async def test_a_client_that_does_not_read_is_not_served_on(rig: Rig) -> None:
     rig.app.default = body_of(b"x" * 65536)
     try:
         client = await rig.connect(read_ahead_bytes=1024)
-        client.writer.transport.pause_reading()
+        client.stop_reading()
         client.send(GET * 2000)
         await eventually(lambda: len(rig.app.requests) > 4)
         await _still(lambda: len(rig.app.requests))
@@ -475,7 +475,7 @@ async def test_a_client_that_does_not_read_is_not_served_on(rig: Rig) -> None:
         assert len(rig.app.requests) < 400
         assert connection._transport is not None
         assert connection._transport.get_write_buffer_size() < 1024 * 1024
-        client.writer.transport.resume_reading()
+        client.go_on_reading()
         for _ in range(2000):
             assert len((await client.answer()).body) == 65536
         assert await client.is_open()
@@ -615,10 +615,10 @@ async def test_a_client_that_never_takes_its_answer_is_let_go(gates: Rigs) -> No
     rig = await gates.start(timeouts={"keep_alive": "300ms"}, upstream={"idle": "300ms"})
     rig.app.default = body_of(b"x" * 8_000_000)
     client = await rig.connect(read_ahead_bytes=1024)
-    client.writer.transport.pause_reading()
+    client.stop_reading()
     client.send(get(b"Connection: close"))
     other = await rig.connect(read_ahead_bytes=1024)
-    other.writer.transport.pause_reading()
+    other.stop_reading()
     rig.app.answers.append(body_of(b"y" * 8_000_000))
     other.send(GET)
     await rig.app.until(lambda: len(rig.app.requests) == 2)
@@ -629,7 +629,7 @@ async def test_a_small_answer_that_nobody_takes_is_let_go(gates: Rigs) -> None:
     rig = await gates.start(timeouts={"keep_alive": "300ms"})
     rig.app.default = body_of(b"x" * 200_000)
     client = await rig.connect(read_ahead_bytes=1024)
-    client.writer.transport.pause_reading()
+    client.stop_reading()
     client.send(GET * 200)
     await eventually(lambda: bool(rig.gateway.connections))
     await eventually(lambda: not rig.gateway.connections)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 from scopegate.edge.routes import NoRoute
 from scopegate.gateway.ruleset import RoutePlan, Ruleset
@@ -10,7 +11,7 @@ from scopegate.gateway.upstream import UpstreamPool
 from scopegate.policy.policy import Upstream
 from tests.gateway.rig import policy_of
 
-ROUTES = [
+ROUTES: list[dict[str, Any]] = [
     {"name": "leads", "match": "POST /leads", "tier": "strict", "body": {"max": "1KiB", "types": ["a/b"]}},
     {"name": "again", "match": "POST /again", "tier": "strict"},
     {"name": "watched", "match": "ANY /w/**", "tier": "lenient", "mode": "watch", "body": {"max": "1KiB"}},
@@ -41,7 +42,7 @@ async def test_every_route_is_ready_to_serve() -> None:
     assert leads.windows is again.windows
     assert (wide.windows, wide.tier) == (None, None)
     assert [plan.enforced for plan in plans.values()] == [True, True, False, False, True]
-    assert (leads.max_body_bytes, leads.types) == (1024, {"a/b"})
+    assert (leads.max_body_bytes, leads.types) == (1024, frozenset({"a/b"}))
     assert (watched.max_body_bytes, wide.max_body_bytes) == (1024 * 1024, 9 * 1024 * 1024)
     assert again.max_body_bytes == policy.server.limits.body_bytes
 

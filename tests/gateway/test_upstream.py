@@ -566,7 +566,7 @@ async def test_a_slow_reader_slows_the_app_down(gates: Rigs) -> None:
     server = await asyncio.start_server(write, "127.0.0.1", 0)
     slow = await gates.start(servers=[f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"])
     client = await slow.connect(read_ahead_bytes=1024)
-    client.writer.transport.pause_reading()
+    client.stop_reading()
     client.send(GET)
     seen = -1
     while seen != written or written == 0:
@@ -576,7 +576,7 @@ async def test_a_slow_reader_slows_the_app_down(gates: Rigs) -> None:
     assert connection._transport is not None
     assert connection._transport.get_write_buffer_size() < MIB
     assert written < 40
-    client.writer.transport.resume_reading()
+    client.go_on_reading()
     assert len((await client.answer()).body) == 50 * MIB
     server.close()
 
