@@ -83,6 +83,7 @@ class App:
         """Heads seen, also of requests whose body never ended."""
         self.connections = 0
         self.open: set[asyncio.StreamWriter] = set()
+        self._serving: set[asyncio.Task[None]] = set()
         self.lost = 0
         self._changed = asyncio.Event()
         self._server: asyncio.Server | None = None
@@ -98,7 +99,7 @@ class App:
         await self.stop()
 
     async def start(self) -> None:
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", self.port)
+        self._server = await asyncio.start_server(self._connected, "127.0.0.1", self.port)
         self.port = self._server.sockets[0].getsockname()[1]
 
     async def stop(self) -> None:
@@ -108,6 +109,9 @@ class App:
                 writer.transport.abort()
             await self._server.wait_closed()
             self._server = None
+            for task in list(self._serving):
+                task.cancel()  # one that was told to hang would outlive its loop
+            await asyncio.gather(*self._serving, return_exceptions=True)
 
     @property
     def url(self) -> str:
@@ -121,6 +125,11 @@ class App:
                 await self._changed.wait()
 
     # ── one connection ──────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.get_running_loop().create_task(self._serve(reader, writer))
+        self._serving.add(task)
+        task.add_done_callback(self._serving.discard)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
