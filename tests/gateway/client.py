@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+import socket
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -53,8 +54,14 @@ class Client:
         self._buffer = b""
 
     @classmethod
-    async def connect(cls, port: int, *, read_ahead_bytes: int = 65536) -> Client:
-        return cls(*await asyncio.open_connection("127.0.0.1", port, limit=read_ahead_bytes))
+    async def connect(cls, port: int, *, read_ahead_bytes: int = 65536, kernel_bytes: int | None = None) -> Client:
+        """`kernel_bytes`: how much the kernel takes in for a client that does not read, about."""
+        sock = socket.socket()
+        sock.setblocking(False)
+        if kernel_bytes is not None:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, kernel_bytes)
+        await asyncio.get_running_loop().sock_connect(sock, ("127.0.0.1", port))
+        return cls(*await asyncio.open_connection(sock=sock, limit=read_ahead_bytes))
 
     def send(self, data: bytes) -> None:
         self.writer.write(data)

@@ -90,8 +90,8 @@ class Rig:
         await asyncio.wait({self._serving, asyncio.ensure_future(ready.wait())}, return_when=asyncio.FIRST_COMPLETED)
         assert ready.is_set(), self._serving
 
-    async def connect(self, *, read_ahead_bytes: int = 65536) -> Client:
-        client = await Client.connect(self.port, read_ahead_bytes=read_ahead_bytes)
+    async def connect(self, *, read_ahead_bytes: int = 65536, kernel_bytes: int | None = None) -> Client:
+        client = await Client.connect(self.port, read_ahead_bytes=read_ahead_bytes, kernel_bytes=kernel_bytes)
         self.clients.append(client)
         return client
 

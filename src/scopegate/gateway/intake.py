@@ -1,8 +1,9 @@
 """Lead orders: what a route with `offload` does besides proxying.
 
 The order is in the outbox before the request goes on, and settled with the app's answer before the client gets it:
-accepted leads become a job, in the same transaction. While the database is away the lead still reaches the app; its
-order waits here, in memory and bounded, until the database is back. Called by the pipeline; owns no request.
+accepted leads become a job, in the same transaction. While the database is away no lead is taken: 503, and the app
+hears nothing. When it goes in between, the order is safe there as pending; its settlement waits here, in memory and
+bounded. Called by the pipeline; owns no request.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Awaitable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from scopegate import logs, metrics
 from scopegate.clock import Clock
@@ -33,6 +34,7 @@ STORE_PATIENCE_S = 2.0
 RETRY_EVERY_S = 2.0
 _log = logs.get("intake")
 
+T = TypeVar("T")
 Settlement = tuple[LeadOrder, OrderState, int | None, Lead | None]
 
 
@@ -59,13 +61,18 @@ class Intake:
             return x.order.record()
         return Pending(x.hold_body(), _body_is_here)
 
-    async def put(self, order: LeadOrder) -> None:
-        """As durable as can be had: an order the database does not take is settled all the same, later."""
+    async def put(self, order: LeadOrder) -> bool:
+        """Whether the order is in the database. One that may still get there is settled as refused, later."""
         try:
             async with asyncio.timeout(STORE_PATIENCE_S):
                 await self._outbox.put(order)
         except (StoreError, TimeoutError) as error:
-            _log.error("order.not_recorded", order_id=order.order_id, request_id=order.request_id, reason=str(error))
+            reason = str(error) or "timeout"
+            _log.error("order.not_recorded", order_id=order.order_id, request_id=order.request_id, reason=reason)
+            if isinstance(error, TimeoutError):
+                self.run(self.settle(order, OrderState.REFUSED, None, None))
+            return False
+        return True
 
     async def settle(self, order: LeadOrder, state: OrderState, status: int | None, lead: Lead | None) -> None:
         """Close the order. What the database does not take now it gets later; the client does not wait for that."""
@@ -93,9 +100,9 @@ class Intake:
         except StoreUnavailable as error:
             _log.warning("job.not_announced", job_id=job_id, reason=str(error))  # the worker's sweep finds it
 
-    def run(self, work: Awaitable[None]) -> asyncio.Task[None]:
+    def run(self, work: Awaitable[T]) -> asyncio.Task[T]:
         """Do it beside the request; a stop waits for it."""
-        task = asyncio.ensure_future(work)
+        task: asyncio.Task[T] = asyncio.ensure_future(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task
@@ -125,14 +132,15 @@ class Intake:
             metrics.ORDERS_UNRECORDED.set(len(self._unrecorded))
 
     async def close(self) -> None:
-        """Finish what is under way; what the database still does not take is named in the log, one line each."""
+        """Finish what is under way. What the database still does not take stays pending there, becomes unknown, and is
+        named in the log, one line each."""
         if self._retrying is not None:
             self._retrying.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self._drain()
         for order, state, _status, lead in self._unrecorded:
             _log.error(
-                "order.lost", order_id=order.order_id, state=state, lead_id=lead.lead_id if lead else None,
+                "order.unsettled", order_id=order.order_id, state=state, lead_id=lead.lead_id if lead else None,
                 request_id=order.request_id,
             )  # fmt: skip
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -166,7 +174,7 @@ class OrderInHand:
             received_ms=x.gate.now_ms(),
             request=_json_or_none(x.held()),
         )
-        return Pending(self._intake.run(self._intake.put(self._order)), _go_on)
+        return Pending(self._intake.run(self._intake.put(self._order)), _recorded)
 
     def on_answer(self, status: int, notes: Noted, payload: bytes, done: bool) -> None:
         """The app has spoken. Only an answer that may hold a lead is held back."""
@@ -257,9 +265,12 @@ def _body_is_here(x: Exchange, future: asyncio.Future[None]) -> Outcome:
     return x.order.record()
 
 
-def _go_on(_x: Exchange, future: asyncio.Future[None]) -> Outcome:
-    future.result()
-    return None
+def _recorded(x: Exchange, future: asyncio.Future[bool]) -> Outcome:
+    """A lead is passed on only once its order is safe: whatever happens then, somebody knows of it."""
+    if future.result():
+        return None
+    x.order = None
+    return Refusal(503, "intake_down", "Leads cannot be taken right now. Try again shortly.", ((b"retry-after", b"5"),))
 
 
 def _answer(x: Exchange, future: asyncio.Future[None]) -> Outcome:
