@@ -79,6 +79,8 @@ class App:
         self.answers: deque[Script] = deque()
         self.default: Script = OK
         self.keep_bodies = True
+        self.kernel_bytes: int | None = None
+        """How much the kernel takes in while the app does not read, about; set it before the start."""
         self.began = 0
         """Heads seen, also of requests whose body never ended."""
         self.connections = 0
@@ -99,7 +101,12 @@ class App:
         await self.stop()
 
     async def start(self) -> None:
-        self._server = await asyncio.start_server(self._connected, "127.0.0.1", self.port)
+        sock = socket.socket()
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if self.kernel_bytes is not None:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, self.kernel_bytes)
+        sock.bind(("127.0.0.1", self.port))
+        self._server = await asyncio.start_server(self._connected, sock=sock)
         self.port = self._server.sockets[0].getsockname()[1]
 
     async def stop(self) -> None:

@@ -60,7 +60,11 @@ class Client:
         sock.setblocking(False)
         if kernel_bytes is not None:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, kernel_bytes)
-        await asyncio.get_running_loop().sock_connect(sock, ("127.0.0.1", port))
+        try:
+            await asyncio.get_running_loop().sock_connect(sock, ("127.0.0.1", port))
+        except OSError:
+            sock.close()
+            raise
         return cls(*await asyncio.open_connection(sock=sock, limit=read_ahead_bytes))
 
     def send(self, data: bytes) -> None:

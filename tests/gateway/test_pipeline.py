@@ -503,6 +503,7 @@ async def test_a_body_over_its_routes_limit_never_reaches_the_app(gates: Rigs) -
     rig = await gates.start(routes=SMALL)
     for body in (
         post("/small", b"123456789"),
+        raw("POST /small", "Content-Length: 900", body=b"1"),
         raw("POST /small", "Transfer-Encoding: chunked", body=b"9\r\n123456789\r\n0\r\n\r\n"),
         raw("POST /small", "Transfer-Encoding: chunked", body=b"5\r\n12345\r\n4\r\n6789\r\n0\r\n\r\n"),
         raw("POST /small", "Transfer-Encoding: chunked", body=b"ffffffff\r\n123456789"),

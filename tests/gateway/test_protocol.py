@@ -368,9 +368,9 @@ async def test_http_1_0_gets_one_answer_that_ends_with_the_connection(rig: Rig) 
 
 
 async def test_http_1_0_is_never_told_to_continue(rig: Rig) -> None:
-    client = await rig.connect()
+    client, began = await rig.connect(), rig.app.began
     client.send(b"POST / HTTP/1.0\r\nHost: a.example\r\nContent-Length: 3\r\nExpect: 100-continue\r\n\r\n")
-    await rig.app.until(lambda: rig.app.began > 0)
+    await rig.app.until(lambda: rig.app.began > began)
     client.send(b"abc")
     assert (await client._answer("POST")).status == 200
 
@@ -412,6 +412,12 @@ async def test_a_chunked_client_is_told_to_continue(rig: Rig) -> None:
     client.send(b"3\r\nabc\r\n0\r\n\r\n")
     assert (await client.answer()).status == 200
     assert (await client.ask(GET)).status == 200
+
+
+async def test_a_client_that_went_on_already_is_not_told_to(rig: Rig) -> None:
+    client = await rig.connect()
+    client.send(post(b"Expect: 100-continue", b"Content-Length: 3", body=b"abc"))
+    assert (await client._answer("POST")).status == 200
 
 
 async def test_the_client_is_not_told_to_continue_into_a_refusal(rig: Rig) -> None:
@@ -477,6 +483,29 @@ async def test_a_client_that_does_not_read_is_not_served_on(rig: Rig) -> None:
         assert connection._transport.get_write_buffer_size() < 1024 * 1024
         client.go_on_reading()
         for _ in range(2000):
+            assert len((await client.answer()).body) == 65536
+        assert await client.is_open()
+    finally:
+        rig.app.default = OK
+
+
+async def test_a_client_that_asks_on_without_reading_is_not_served_on(rig: Rig) -> None:
+    """The same, when every request comes in a packet of its own."""
+    rig.app.default = body_of(b"x" * 65536)
+    try:
+        client = await rig.connect(read_ahead_bytes=1024, kernel_bytes=4096)
+        client.stop_reading()
+        for _ in range(60):
+            client.send(GET)
+            await asyncio.sleep(0.004)
+        await _still(lambda: len(rig.app.requests))
+        served = len(rig.app.requests)
+        for _ in range(60):
+            client.send(GET)
+            await asyncio.sleep(0.001)
+        assert len(rig.app.requests) == served < 60
+        client.go_on_reading()
+        for _ in range(120):
             assert len((await client.answer()).body) == 65536
         assert await client.is_open()
     finally:
@@ -590,11 +619,12 @@ async def _a_body_that_drips(rig: Rig) -> None:
     """Never idle for long, and still an attack: less than the minimum rate."""
     client = await rig.connect()
     client.send(post(b"Content-Length: 1000"))
-    for _ in range(100):
+    for sent in range(100):  # noqa: B007 (how far it came is looked at below)
         if client.reader._buffer or client.reader.at_eof():  # type: ignore[attr-defined]
             break
         client.send(b"a")
         await asyncio.sleep(0.02)
+    assert sent < 80
     assert (await client.answer()).code == "body_timeout"
 
 
@@ -623,6 +653,30 @@ async def test_a_client_that_never_takes_its_answer_is_let_go(gates: Rigs) -> No
     other.send(GET)
     await rig.app.until(lambda: len(rig.app.requests) == 2)
     await eventually(lambda: not rig.gateway.connections)
+
+
+async def test_a_last_answer_that_nobody_takes_is_let_go(gates: Rigs) -> None:
+    """The gateway has done its part and closed; what it could not send must not keep the connection for ever."""
+    rig = await gates.start(timeouts={"keep_alive": "300ms"})
+    rig.app.default = body_of(b"x" * 150_000)
+    client = await rig.connect(read_ahead_bytes=1024, kernel_bytes=2048)
+    client.stop_reading()
+    client.send(get(b"Connection: close"))
+    await eventually(lambda: bool(rig.gateway.connections))
+    await eventually(lambda: not rig.gateway.connections)
+
+
+async def test_a_client_that_reads_slowly_has_its_whole_answer(gates: Rigs) -> None:
+    """Slower than every deadline, at a fair rate: that is no reason to cut it off."""
+    rig = await gates.start(timeouts={"keep_alive": "200ms"}, upstream={"idle": "200ms", "response": "200ms"})
+    rig.app.default = body_of(b"x" * 400_000)
+    client = await rig.connect(read_ahead_bytes=4096, kernel_bytes=4096)
+    client.send(get(b"Connection: close"))
+    got = b""
+    while part := await client.reader.read(8192):
+        got += part
+        await asyncio.sleep(0.02)
+    assert len(got.partition(b"\r\n\r\n")[2]) == 400_000
 
 
 async def test_a_small_answer_that_nobody_takes_is_let_go(gates: Rigs) -> None:

@@ -584,8 +584,9 @@ async def test_a_slow_reader_slows_the_app_down(gates: Rigs) -> None:
 @pytest.mark.parametrize("framing", ["length", "chunked"])
 async def test_a_slow_app_slows_the_client_down(gates: Rigs, framing: str) -> None:
     """50 MiB for an app that does not read yet: they stay with the client, and nobody calls it slow for that."""
-    rig = await gates.start(limits={"body": "64MiB"}, timeouts={"body_idle": "300ms"})
-    rig.app.keep_bodies = False
+    app = App()
+    app.keep_bodies, app.kernel_bytes = False, 4096
+    rig = await gates.start(app=app, limits={"body": "64MiB"}, timeouts={"body_idle": "300ms"})
     reading = asyncio.Event()
     rig.app.answers.append(Answer([OK], read_after=reading))
     client = await rig.connect()
