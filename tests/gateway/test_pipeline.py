@@ -208,6 +208,21 @@ async def test_ten_are_admitted_and_five_are_told_when_to_come_back(gates: Rigs)
     assert (await client.ask(raw("POST /api/leads"))).status == 200
 
 
+async def test_where_our_limits_hold_the_apps_own_are_not_told(gates: Rigs) -> None:
+    """Two answers to "how many are left" would be none."""
+    rig = await gates.start(
+        tiers=STRICT, routes=[route("leads", "POST /api/leads", "strict"), route("rest", "ANY /**", "none")]
+    )
+    theirs = b"X-RateLimit-Limit: 999\r\nRateLimit-Policy: x\r\nRetry-After: 5\r\nX-Kept: 1\r\n"
+    rig.app.default = b"HTTP/1.1 200 OK\r\n%bcontent-length: 0\r\n\r\n" % theirs
+    client = await rig.connect()
+    limited = await client.ask(raw("POST /api/leads"))
+    assert limited.get(b"x-ratelimit-limit") == [b"10"]
+    assert limited.get(b"ratelimit-policy") == [b'"strict";q=10;w=10']
+    assert (limited.get(b"retry-after"), limited.get(b"x-kept")) == ([b"5"], [b"1"])
+    assert (await client.ask(raw("GET /"))).get(b"x-ratelimit-limit") == [b"999"]
+
+
 def _limit_fields(reply: Reply) -> dict[bytes, bytes]:
     found = [(name, value) for name, value in reply.fields if b"ratelimit" in name or name == b"retry-after"]
     assert len(found) == len(dict(found))

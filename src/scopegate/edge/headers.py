@@ -29,6 +29,8 @@ _OURS_IN_REQUESTS = (
     b"content-length host expect x-request-id forwarded x-forwarded-for x-forwarded-proto x-forwarded-host "
     b"x-forwarded forwarded-for x-original-forwarded-for x-original-host x-original-url x-rewrite-url "
     b"x-real-ip x-client-ip x-cluster-client-ip true-client-ip via "
+    b"cf-connecting-ip cf-connecting-ipv6 cf-pseudo-ipv4 fastly-client-ip fly-client-ip x-appengine-user-ip "
+    b"x-azure-clientip x-azure-socketip x-envoy-external-address x-forwarded x-forwarded-client-cert x-original-host "
     b"x-http-method-override x-http-method x-method-override"
 ).split()
 _INNER_PREFIXES = (
@@ -85,6 +87,19 @@ class Rules:
         return (_CUT, lower) if is_cut else _PASSED
 
 
+RATE_LIMIT_FIELDS = (
+    b"x-ratelimit-limit",
+    b"x-ratelimit-remaining",
+    b"x-ratelimit-reset",
+    b"ratelimit",
+    b"ratelimit-policy",
+    b"ratelimit-limit",
+    b"ratelimit-remaining",
+    b"ratelimit-reset",
+)
+"""What an app may say of limits of its own; where ours hold, ours alone are told."""
+_JUDGED = frozenset([b"content-type", b"authorization", b"cookie"])
+"""Fields that a decision rests on and that go on: the app has to see what was judged."""
 _REQUEST_RULES = Rules(
     noted=[b"authorization", b"cookie", b"content-type", b"accept"],
     cut=[],
@@ -92,7 +107,7 @@ _REQUEST_RULES = Rules(
     inner=_INNER_PREFIXES,
 )
 _RESPONSE_RULES = Rules(
-    noted=[b"date", b"via", b"content-encoding"],
+    noted=[b"date", b"via", b"content-encoding", *RATE_LIMIT_FIELDS],
     cut=[b"server", b"x-request-id", b"x-powered-by", b"alt-svc"],
     both=[*_HOP_BY_HOP, b"content-length"],
     inner=(b"x-scopegate-",),
@@ -145,6 +160,12 @@ class Noted:
         self.passed = [line for line in self.passed if not line.lower().startswith(prefix)]
         self.passed.append(b"%b: %b\r\n" % (name, value))
 
+    def cut(self, names: Sequence[bytes]) -> None:
+        """Remove these fields, which must be among those noted."""
+        if not self.noted.keys().isdisjoint(names):
+            prefixes = tuple(name + b":" for name in names)
+            self.passed = [line for line in self.passed if not line.lower().startswith(prefixes)]
+
     def cut_nominated(self) -> None:
         """Remove the fields that Connection names as its own."""
         if self.tokens and not _TOKENS_THAT_NEED_NO_CUT.issuperset(self.tokens):
@@ -168,6 +189,8 @@ def read_request(fields: Fields, version: str) -> Noted | Refusal:
         notes.length = length
     if b"expect" in noted and [value.strip(_SPACE).lower() for value in noted[b"expect"]] != [b"100-continue"]:
         return Refusal(417, "expectation_failed", "The only expectation understood is 100-continue.", close=True)
+    if not _JUDGED.isdisjoint(notes.tokens):
+        return Refusal(400, "bad_connection", "Connection names a field that is needed.", close=True)
     notes.cut_nominated()
     return notes
 

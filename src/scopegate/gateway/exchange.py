@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from scopegate import logs
 from scopegate.edge import headers
 from scopegate.edge.framing import LAST_CHUNK, as_chunk
-from scopegate.edge.headers import CHUNKED, STATUS_LINES, UNTIL_EOF, Noted
+from scopegate.edge.headers import CHUNKED, RATE_LIMIT_FIELDS, STATUS_LINES, UNTIL_EOF, Noted
 from scopegate.edge.verdict import Caller, Refusal, RequestHead, Target
 from scopegate.errors import UpstreamError
 from scopegate.gateway import responses
@@ -379,6 +379,8 @@ class Exchange:
             self._wait_for_what_is_next()
 
     def _answer_head(self, status: int, notes: Noted, length: int) -> bytes:
+        if self.spent is not None:
+            notes.cut(RATE_LIMIT_FIELDS)
         lines = [STATUS_LINES[status], *notes.passed]
         if b"date" not in notes.noted:
             lines.append(b"date: %b\r\n" % self.gate.http_date())
