@@ -81,8 +81,10 @@ class Rig:
         self._serving: asyncio.Task[None] | None = None
         self.port = 0
 
-    async def serve(self) -> None:
+    async def serve(self, kernel_bytes: int | None) -> None:
         sock = socket.socket()
+        if kernel_bytes is not None:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, kernel_bytes)
         sock.bind(("127.0.0.1", 0))
         self.port = sock.getsockname()[1]
         ready = asyncio.Event()
@@ -146,9 +148,10 @@ class Rigs:
         outbox: Outbox | None = None,
         messenger: Messenger | None = None,
         max_unrecorded: int = MAX_UNRECORDED,
+        kernel_bytes: int | None = None,
         **policy: Any,
     ) -> Rig:
-        """See `policy_of` for the rest."""
+        """See `policy_of` for the rest. `kernel_bytes`: how much the kernel takes for a client that does not read."""
         app = app or App()
         if not app.port:
             await app.start()
@@ -165,7 +168,7 @@ class Rigs:
                 outbox or SqlOutbox(database), messenger or NoMessenger(), clock, max_unrecorded=max_unrecorded
             )
         rig = Rig(Gateway(rules, limiter, signin, intake, clock), app, database, http)
-        await rig.serve()
+        await rig.serve(kernel_bytes)
         self._made.append(rig)
         self._fresh.append(rig)
         return rig

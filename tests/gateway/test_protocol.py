@@ -657,8 +657,8 @@ async def test_a_client_that_never_takes_its_answer_is_let_go(gates: Rigs) -> No
 
 async def test_a_last_answer_that_nobody_takes_is_let_go(gates: Rigs) -> None:
     """The gateway has done its part and closed; what it could not send must not keep the connection for ever."""
-    rig = await gates.start(timeouts={"keep_alive": "300ms"})
-    rig.app.default = body_of(b"x" * 150_000)
+    rig = await gates.start(timeouts={"keep_alive": "300ms"}, kernel_bytes=2048)
+    rig.app.default = body_of(b"x" * 60_000)
     client = await rig.connect(read_ahead_bytes=1024, kernel_bytes=2048)
     client.stop_reading()
     client.send(get(b"Connection: close"))
