@@ -30,7 +30,7 @@ _OURS_IN_REQUESTS = (
     b"x-forwarded forwarded-for x-original-forwarded-for x-original-host x-original-url x-rewrite-url "
     b"x-real-ip x-client-ip x-cluster-client-ip true-client-ip via "
     b"cf-connecting-ip cf-connecting-ipv6 cf-pseudo-ipv4 fastly-client-ip fly-client-ip x-appengine-user-ip "
-    b"x-azure-clientip x-azure-socketip x-envoy-external-address x-forwarded x-forwarded-client-cert x-original-host "
+    b"x-azure-clientip x-azure-socketip x-envoy-external-address x-forwarded-client-cert "
     b"x-http-method-override x-http-method x-method-override"
 ).split()
 _INNER_PREFIXES = (
