@@ -16,6 +16,7 @@ import pytest
 import pytest_asyncio
 from sqlalchemy import select
 
+from scopegate import metrics
 from scopegate.clock import SystemClock
 from scopegate.errors import StoreUnavailable
 from scopegate.gateway.intake import Intake
@@ -25,6 +26,7 @@ from scopegate.stores.outbox import SqlOutbox
 from scopegate.stores.queue import NoMessenger
 from scopegate.stores.schema import jobs, orders
 from tests.gateway.app import Answer, End, Received, body_of
+from tests.gateway.client import BrokenTransferError
 from tests.gateway.rig import HOST, ON_ONE_LOOP, Lines, Rig, Rigs, eventually
 
 pytestmark = ON_ONE_LOOP
@@ -267,6 +269,18 @@ async def test_an_app_that_may_have_seen_the_lead_leaves_it_unknown(gates: Rigs,
     assert (await (await rig.connect()).ask(post())).status == status
     await has_state(rig, ["unknown"])
     assert (await rows(rig.database))[0].request == LEAD
+
+
+async def test_an_order_is_counted_once_however_the_exchange_ends(gates: Rigs) -> None:
+    offloads = {"once": OFFLOADING["offloads"]["photos"]}
+    routes = [{**OFFLOADING["routes"][0], "offload": "once"}]
+    rig = await gates.start(**{**OFFLOADING, "offloads": offloads, "routes": routes})
+    rig.app.answers.append(Answer([b"HTTP/1.1 422 No\r\nContent-Length: 20\r\n\r\n{", 0.02, End.CLOSE]))
+    with pytest.raises(BrokenTransferError):
+        await (await rig.connect()).ask(post())
+    await has_state(rig, ["refused"])
+    counted = {outcome: metrics.ORDERS.labels("once", outcome)._value.get() for outcome in ("refused", "unknown")}
+    assert counted == {"refused": 1, "unknown": 0}
 
 
 # ── the database is away ────────────────────────────────────────────────────────────────────────────────────────────
