@@ -188,3 +188,14 @@ def test_a_supervisor_tells_its_own_supervisor_once_all_serve() -> None:
 
 def test_metrics_in_trouble_end_nothing(tmp_path: Path) -> None:
     role.sweeper(tmp_path / "absent")(1)
+
+
+def test_nothing_starts_on_a_broken_promise(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "gateway.yaml"
+    path.write_text(PLAIN + "promises: [{request: GET /x, tier: strict}]\n")
+    monkeypatch.setattr(os, "environ", {"SCOPEGATE_STATE_DIR": str(tmp_path)})
+    with pytest.raises(ConfigError) as caught:
+        role.load(path, [role.GATEWAY])
+    [problem] = caught.value.problems
+    assert problem.where == f"{path}:4:12"
+    assert "strict" in problem.what

@@ -39,13 +39,16 @@ def add_socket_option(parser: argparse.ArgumentParser) -> None:
 
 
 def load(config: Path, roles: Sequence[str], *, join_as: str | None = None) -> tuple[Settings, Policy]:
-    """Settings and policy for these roles, with logging configured. Raises ConfigError with the problems of both.
+    """Settings and policy for these roles, with logging configured. Raises ConfigError with the problems of
+    both, promises that the policy breaks among them.
 
     With `join_as` this process counts its metrics as that role: settled here, because what comes after may import the
     catalogue (see `exposition.prepare`)."""
     from scopegate import logs
     from scopegate import policy as policies
     from scopegate import settings as environment
+    from scopegate.edge.foresee import decider
+    from scopegate.policy.promises import broken
     from scopegate.worker import prices
 
     problems: list[Problem] = []
@@ -58,6 +61,7 @@ def load(config: Path, roles: Sequence[str], *, join_as: str | None = None) -> t
         problems += exc.problems
     try:
         policy = policies.load(config, os.environ, prices.load())
+        problems += broken(policy.promises, decider(policy), str(config))
     except ConfigError as exc:
         problems += exc.problems
     if settings is not None and policy is not None:
