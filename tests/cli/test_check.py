@@ -94,8 +94,11 @@ def test_json(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_no_file_to_read(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["check", str(tmp_path / "none.yaml")]) == 78
+    assert main(["check", str(tmp_path / "none.yaml")]) == 1
     assert capsys.readouterr().err == f"{tmp_path / 'none.yaml'}: no such file\n"
+    assert main(["check", "--json", str(tmp_path / "none.yaml")]) == 1
+    [problem] = json.loads(capsys.readouterr().out)["problems"]
+    assert problem["what"] == "no such file"
     with pytest.raises(ConfigError):
         check.review_of(tmp_path, {})
 

@@ -44,6 +44,19 @@ def test_a_terminal_gets_colours_unless_they_are_unwanted(monkeypatch: pytest.Mo
     assert plain.getvalue() == "  ✓ ten accepted\n"
 
 
+def test_without_colour_there_is_no_escape_sequence_at_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NO_COLOR", "1")
+    stream = Terminal()
+    narrator = Narrator(stream)
+    narrator.act("1  An act")
+    narrator.ledger((CallView("scope", 1, "ok", 1, 1, 1, 1),), 1)
+    with narrator.following() as show:
+        for job in (WAITING, RUNNING, DONE):
+            show(job)
+    assert "\x1b" not in stream.getvalue()
+    assert stream.getvalue().splitlines()[-2:] == ["  scope: running", "  scope: done after 2 attempts (overloaded)"]
+
+
 def test_a_terminal_gets_a_table_that_fills() -> None:
     stream = Terminal()
     with Narrator(stream).following() as show:

@@ -15,6 +15,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from scopegate.errors import ConfigError
+
 if TYPE_CHECKING:
     from scopegate.errors import Problem
     from scopegate.policy import Review
@@ -28,7 +30,7 @@ def register(commands: _SubParsersAction[argparse.ArgumentParser]) -> None:
         "check",
         help="check a policy file",
         description="Name every problem of a policy file with its line, and hold the file to its promises.",
-        epilog="exit codes: 0 fine (warnings allowed), 1 problems or broken promises, 78 no file to read",
+        epilog="exit codes: 0 fine (warnings allowed), 1 problems, broken promises or no file to read",
     )
     parser.add_argument("file", metavar="FILE", type=Path, nargs="?", help="the policy file (gateway.yaml)")
     parser.add_argument("-c", "--config", metavar="FILE", type=Path, help="the same, as the other commands take it")
@@ -40,12 +42,26 @@ def run(args: argparse.Namespace) -> int:
     if args.file is not None and args.config is not None and args.file != args.config:
         print("scopegate check: one file, please: FILE and -c name two", file=sys.stderr)
         return 2
-    review = review_of(args.file or args.config or Path("gateway.yaml"), os.environ)
+    try:
+        review = review_of(args.file or args.config or Path("gateway.yaml"), os.environ)
+    except ConfigError as exc:
+        return _refuse(exc, as_object=args.json)
     if args.json:
         print(json.dumps(as_json(review), ensure_ascii=False, indent=2))
     else:
         print("\n".join(as_lines(review)))
     return EXIT_PROBLEMS if review.problems else EXIT_FINE
+
+
+def _refuse(error: ConfigError, *, as_object: bool) -> int:
+    """No file to read: a problem like any other to whoever asked for a check. The exit code."""
+    from scopegate.policy import Review
+
+    if as_object:
+        print(json.dumps(as_json(Review(None, error.problems, ())), ensure_ascii=False, indent=2))
+    else:
+        print(error, file=sys.stderr)
+    return EXIT_PROBLEMS
 
 
 def review_of(file: Path, environ: Mapping[str, str]) -> Review:

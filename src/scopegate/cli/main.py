@@ -35,7 +35,7 @@ examples:
   scopegate jobs list                the leads' jobs; then jobs show ID, jobs replay ID
   scopegate usage                    what the model calls cost
 
-exit codes: 0 fine, 1 found something or failed, 2 wrong usage, 78 wrong policy file or environment
+exit codes: 0 fine, 1 found something or failed, 2 wrong usage, 78 no start: wrong policy file or environment
 """
 
 

@@ -1,10 +1,12 @@
 """How the demo tells its story: a table that fills while one watches on a terminal, plain lines anywhere else.
 
-The only file of the demo that names rich, which honours NO_COLOR and TERM by itself.
+The only file of the demo that names rich, which honours TERM by itself. With NO_COLOR rich would still write bold and
+dim, so a terminal is then spoken to like a pipe.
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TextIO
@@ -23,7 +25,8 @@ class Narrator:
     """Speaks on one stream. Text is never read as markup: it may come from anywhere."""
 
     def __init__(self, stream: TextIO) -> None:
-        self._console = Console(file=stream, highlight=False, markup=False, soft_wrap=True)
+        terminal = False if os.environ.get("NO_COLOR") else None
+        self._console = Console(file=stream, highlight=False, markup=False, soft_wrap=True, force_terminal=terminal)
 
     def act(self, title: str) -> None:
         self._console.print()
