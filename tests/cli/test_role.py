@@ -95,6 +95,31 @@ def test_problems_of_policy_and_environment_come_together(tmp_path: Path, bare: 
     assert wheres[1].startswith(f"{path}:3:")
 
 
+def test_every_problem_of_a_start_is_named_in_one_run(tmp_path: Path, bare: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").write_text("")
+    bare.setenv("SCOPEGATE_LOG_LEVEL", "loud")
+    bare.setenv("SCOPEGATE_STATE_DIR", str(tmp_path / "file" / "state"))
+    path = tmp_path / "gateway.yaml"
+    path.write_text(WITH_OFFLOAD + "admin: {listen: 0.0.0.0:9900}\n")
+    with pytest.raises(ConfigError) as caught:
+        role.load(path, [role.GATEWAY, role.WORKER, role.ADMIN])
+    level, state, secret, *needs = caught.value.problems
+    assert (level.where, state.where) == ("SCOPEGATE_LOG_LEVEL", "SCOPEGATE_STATE_DIR")
+    assert "SCOPEGATE_WEBHOOK_SECRET" in secret.what
+    assert [one.where for one in needs] == ["ANTHROPIC_API_KEY", "SCOPEGATE_ADMIN_TOKEN"]
+
+
+def test_a_variable_that_is_wrong_is_not_said_to_be_missing_too(tmp_path: Path, bare: pytest.MonkeyPatch) -> None:
+    bare.setenv("ANTHROPIC_API_KEY", "two words")
+    bare.setenv("SCOPEGATE_ADMIN_TOKEN", "short")
+    bare.setenv("SCOPEGATE_WEBHOOK_SECRET", SECRET["SCOPEGATE_WEBHOOK_SECRET"])
+    path = tmp_path / "gateway.yaml"
+    path.write_text(WITH_OFFLOAD + "admin: {listen: 0.0.0.0:9900}\n")
+    with pytest.raises(ConfigError) as caught:
+        role.load(path, [role.GATEWAY, role.WORKER, role.ADMIN])
+    assert [one.where for one in caught.value.problems] == ["ANTHROPIC_API_KEY", "SCOPEGATE_ADMIN_TOKEN"]
+
+
 def test_a_policy_without_what_it_needs_is_refused(tmp_path: Path, bare: pytest.MonkeyPatch) -> None:
     bare.setenv("SCOPEGATE_WEBHOOK_SECRET", SECRET["SCOPEGATE_WEBHOOK_SECRET"])
     path = tmp_path / "gateway.yaml"

@@ -14,7 +14,9 @@ import pytest
 
 from scopegate import policy as policies
 from scopegate import settings as environment
-from scopegate.cli import gateway, ports, up
+from scopegate.cli import gateway, ports, role, up
+from scopegate.cli.main import main
+from scopegate.cli.supervisor import Child
 from scopegate.policy.policy import Policy
 from scopegate.stores.embedded import EmbeddedValkey
 
@@ -43,6 +45,28 @@ def test_one_state_directory_serves_one_up(tmp_path: Path) -> None:
     with up.lock(tmp_path), pytest.raises(up.StateDirTaken, match=rf"in use .* \(pid {os.getpid()}\)"):
         up.lock(tmp_path)
     up.lock(tmp_path).close()
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full")
+def test_a_full_disk_is_said_in_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "up.lock").symlink_to("/dev/full")
+    config = tmp_path / "gateway.yaml"
+    config.write_text(
+        'version: 1\nupstreams: {web: {servers: ["http://127.0.0.1:3000"]}}\n'
+        "routes: [{name: all, match: ANY /**, tier: none}]\n"
+    )
+    monkeypatch.setattr(os, "environ", {"SCOPEGATE_STATE_DIR": str(tmp_path)})
+    assert main(["up", "-c", str(config)]) == 1
+    [line] = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"scopegate: the state directory {tmp_path} cannot be used: ")
+
+
+def test_a_log_that_cannot_be_opened_is_said_before_anything_starts(tmp_path: Path) -> None:
+    child = Child("engine", ("engine",), {}, output=tmp_path / "absent" / "engine.log")
+    with pytest.raises(role.StateDirUnusable, match=f"state directory {tmp_path} cannot be used: No such file"):
+        up.open_logs([child], tmp_path)
 
 
 def test_the_lock_does_not_outlive_its_process(tmp_path: Path) -> None:

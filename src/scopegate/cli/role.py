@@ -6,15 +6,17 @@ Called by `gateway`, `worker`, `admin` and `up`. What a role does is `wiring`'s 
 from __future__ import annotations
 
 import argparse
+import errno
 import os
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from scopegate.errors import ConfigError, Problem
+from scopegate.errors import ConfigError, Problem, ScopegateError
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Awaitable, Callable, Sequence
+    from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 
     from scopegate.cli.supervisor import Supervisor
     from scopegate.policy.policy import Policy
@@ -25,6 +27,12 @@ if TYPE_CHECKING:
 
 GATEWAY, WORKER, ADMIN = "gateway", "worker", "admin"
 _GRACE_BEYOND_DRAIN_S = 5.0
+_PASSING_ERRNOS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.ENFILE, errno.EMFILE})
+
+
+class StateDirUnusable(ScopegateError):
+    """The state directory is the right one and does not work: a full disk, most often. Trying again may help, so it is
+    no ConfigError."""
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -39,39 +47,71 @@ def add_socket_option(parser: argparse.ArgumentParser) -> None:
 
 
 def load(config: Path, roles: Sequence[str], *, join_as: str | None = None) -> tuple[Settings, Policy]:
-    """Settings and policy for these roles, with logging configured. Raises ConfigError with the problems of
-    both, promises that the policy breaks among them.
+    """Settings and policy for these roles, with logging configured and the state directory there. Raises ConfigError
+    with every problem at once: of each variable, the state directory, the policy, the promises it breaks, and of what
+    these roles need for it. StateDirUnusable where nothing else is wrong.
 
     With `join_as` this process counts its metrics as that role: settled here, because what comes after may import the
     catalogue (see `exposition.prepare`)."""
     from scopegate import logs
-    from scopegate import policy as policies
+
+    settings, problems = _settings(os.environ)
+    full: StateDirUnusable | None = None
+    try:
+        state_dir(settings)
+        if join_as is not None and not problems:
+            join(settings, join_as)
+    except ConfigError as exc:
+        problems += exc.problems
+    except StateDirUnusable as exc:
+        full = exc
+    bad = {problem.where for problem in problems}
+    policy, found = _policy(config, {name: text for name, text in os.environ.items() if name not in bad})
+    problems += found
+    if policy is not None:
+        problems += [one for one in missing(settings, policy, roles) if one.where not in bad]
+    if problems:
+        raise ConfigError(problems)
+    if full is not None:
+        raise full
+    assert policy is not None, "a policy without problems is there"
+    logs.configure(settings.log_level, settings.log_format)
+    return settings, policy
+
+
+def _settings(environ: Mapping[str, str]) -> tuple[Settings, list[Problem]]:
+    """What the usable variables say, and what is wrong with the others."""
     from scopegate import settings as environment
+
+    try:
+        return environment.load(environ), []
+    except ConfigError as exc:
+        bad = {problem.where for problem in exc.problems}
+        usable = {name: environ[name] for name in environment.VARIABLES if name in environ and name not in bad}
+        return environment.load(usable), list(exc.problems)
+
+
+def _policy(config: Path, environ: Mapping[str, str]) -> tuple[Policy | None, list[Problem]]:
+    """The policy, and what is wrong with it. One that lacks but secrets comes with its problems, to be asked what else
+    it needs; None when it is too broken even for that."""
+    from scopegate import policy as policies
     from scopegate.edge.foresee import decider
     from scopegate.policy.promises import broken
     from scopegate.worker import prices
 
     problems: list[Problem] = []
-    settings = policy = None
+    policy: Policy | None
     try:
-        settings = environment.load(os.environ)
-        if join_as is not None:
-            join(settings, join_as)
+        policy = policies.load(config, environ, prices.load())
     except ConfigError as exc:
         problems += exc.problems
-    try:
-        policy = policies.load(config, os.environ, prices.load())
+        try:
+            policy = policies.examine(config, environ, prices.load()).policy
+        except ConfigError:  # no file to read: that has been said
+            return None, problems
+    if policy is not None:
         problems += broken(policy.promises, decider(policy), str(config))
-    except ConfigError as exc:
-        problems += exc.problems
-    if settings is not None and policy is not None:
-        problems += missing(settings, policy, roles)
-    if problems:
-        raise ConfigError(problems)
-    assert settings is not None
-    assert policy is not None
-    logs.configure(settings.log_level, settings.log_format)
-    return settings, policy
+    return policy, problems
 
 
 def join(settings: Settings, name: str) -> None:
@@ -95,15 +135,31 @@ def missing(settings: Settings, policy: Policy, roles: Sequence[str]) -> list[Pr
 
 
 def state_dir(settings: Settings) -> Path:
-    """The state directory as an absolute path, made for our user alone. Raises ConfigError where it cannot be made."""
+    """The state directory as an absolute path, made for our user alone. Raises ConfigError where it cannot be made,
+    StateDirUnusable where that may pass."""
     directory = settings.state_dir.absolute()
     try:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as exc:
+        if exc.errno in _PASSING_ERRNOS:
+            raise StateDirUnusable(_unusable(directory, exc)) from exc
         raise ConfigError([Problem("SCOPEGATE_STATE_DIR", "", f"{directory}: {exc.strerror}")]) from exc
     if not os.access(directory, os.W_OK | os.X_OK):
         raise ConfigError([Problem("SCOPEGATE_STATE_DIR", "", f"{directory}: not writable")])
     return directory
+
+
+@contextmanager
+def using(directory: Path) -> Iterator[None]:
+    """What the operating system refuses in the state directory becomes StateDirUnusable."""
+    try:
+        yield
+    except OSError as exc:
+        raise StateDirUnusable(_unusable(directory, exc)) from exc
+
+
+def _unusable(directory: Path, error: OSError) -> str:
+    return f"the state directory {directory} cannot be used: {error.strerror or type(error).__name__}"
 
 
 def metrics_dir(settings: Settings) -> Path:

@@ -8,8 +8,8 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Mapping
-from contextlib import ExitStack
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
@@ -73,16 +73,25 @@ def run(args: argparse.Namespace) -> int:
 
 def lock(directory: Path) -> IO[str]:
     """Hold the state directory for this process; the kernel lets go when it ends, however it ends. Raises
-    StateDirTaken."""
+    StateDirTaken, or StateDirUnusable when the disk is full or refuses otherwise."""
+    with role.using(directory):
+        handle = (directory / "up.lock").open("a+", encoding="ascii")
+        try:
+            return _locked(handle, directory)
+        except BaseException:
+            with suppress(OSError):  # what could not be written cannot be flushed either
+                handle.close()
+            raise
+
+
+def _locked(handle: IO[str], directory: Path) -> IO[str]:
     import fcntl
 
-    handle = (directory / "up.lock").open("a+", encoding="ascii")
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         handle.seek(0)
         holder = handle.read(20).strip() or "unknown"
-        handle.close()
         raise StateDirTaken(f"{directory} is in use by another `scopegate up` (pid {holder})") from None
     handle.truncate(0)
     handle.write(f"{os.getpid()}\n")
@@ -94,15 +103,27 @@ def _supervise(args: argparse.Namespace, settings: Settings, policy: Policy, dir
     from scopegate.cli.supervisor import Supervisor
     from scopegate.clock import SystemClock
 
-    engine = find_engine(settings, directory)
+    with role.using(directory):
+        engine = find_engine(settings, directory)
+    found = children(args.config, settings, policy, directory, sockets, engine)
+    open_logs(found, directory)
     supervisor = Supervisor(
-        children(args.config, settings, policy, directory, sockets, engine),
+        found,
         SystemClock(),
         policy.server.timeouts.drain_s,
         on_exit=role.sweeper(role.metrics_dir(settings)),
     )
     text = announcement(settings, policy, directory, engine)
     return role.supervise(supervisor, args.leash, lambda: print(text, flush=True))
+
+
+def open_logs(found: Sequence[Child], directory: Path) -> None:
+    """Find out now whether the children's output has a place: at their start it would end the supervisor. Raises
+    StateDirUnusable."""
+    with role.using(directory):
+        for child in found:
+            if child.output is not None:
+                child.output.open("ab").close()
 
 
 def find_engine(settings: Settings, directory: Path) -> EmbeddedValkey | None:
