@@ -24,7 +24,7 @@ from scopegate.demo import stage as stages
 from scopegate.demo import story
 from scopegate.demo.narrator import Narrator
 from scopegate.demo.report import QUICK_LEADS, STEPS, complaints
-from scopegate.demo.stage import Stage
+from scopegate.demo.stage import RealAPI, Stage
 
 CALL = {"call_n": 1, "outcome": "ok", "input_tokens": 10, "output_tokens": 5, "duration_ms": 3, "cost_usd_micros": 7}
 
@@ -129,10 +129,28 @@ async def test_it_plays_to_the_end_and_waits_as_it_is_told(stage: Stage, world: 
 
 
 async def test_with_the_real_api_nothing_is_made_to_fail(stage: Stage, world: World) -> None:
-    live = Stage(stage.state, stage.gateway, stage.admin, stage.app, None, "token", ())
+    live = Stage(stage.state, stage.gateway, stage.admin, stage.app, None, "token", (), RealAPI("key", None))
     outcome = await story.play(live, Narrator(io.StringIO()), ManualClock())
     assert outcome.promised_failures is None
     assert world.faults == []
+
+
+@pytest.mark.parametrize(
+    ("live", "named"),
+    [
+        (RealAPI("key", None), "the real API"),
+        (RealAPI("key", "http://127.0.0.1:9"), "the API at http://127.0.0.1:9"),
+        (RealAPI("key", "http://127.0.0.1:9", is_simulated=True), "a simulated Claude at http://127.0.0.1:9"),
+    ],
+)
+async def test_the_story_calls_what_answers_by_its_name(stage: Stage, live: RealAPI, named: str) -> None:
+    told = io.StringIO()
+    there = Stage(stage.state, stage.gateway, stage.admin, stage.app, None, "token", (), live)
+    await story.play(there, Narrator(told), ManualClock())
+    assert f"model calls go to {named}: nothing is made to fail there" in told.getvalue()
+    assert ("real API" in told.getvalue()) == (live.base_url is None)
+    assert ("(simulated Claude, real prices: nothing is charged)" in told.getvalue()) == live.is_simulated
+    assert "fails twice" not in told.getvalue()
 
 
 async def test_a_job_that_never_ends_breaks_the_story(stage: Stage, world: World) -> None:

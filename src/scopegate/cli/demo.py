@@ -33,7 +33,7 @@ def register(commands: _SubParsersAction[argparse.ArgumentParser]) -> None:
     )
     parser.add_argument("--once", action="store_true", help="end after the story; exit 0 only if it came true")
     parser.add_argument("--json", action="store_true", help="one JSON object on standard output, the story on error")
-    parser.add_argument("--live", action="store_true", help="call the real API with ANTHROPIC_API_KEY: costs money")
+    parser.add_argument("--live", action="store_true", help="call the API with ANTHROPIC_API_KEY: costs money")
     parser.set_defaults(run=run)
 
 
@@ -58,12 +58,20 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _real_api() -> RealAPI:
-    from scopegate.demo.stage import RealAPI
+    from scopegate.demo.stage import RealAPI, names_simulation
+    from scopegate.policy.spelling import parse_url
 
     key = os.environ.get("ANTHROPIC_API_KEY")
     if not key:
         raise ConfigError([Problem("ANTHROPIC_API_KEY", "", "not set, and --live calls the real API with it")])
-    return RealAPI(key, os.environ.get("ANTHROPIC_BASE_URL") or None)
+    base_url = os.environ.get("ANTHROPIC_BASE_URL") or None
+    if base_url is None:
+        return RealAPI(key, None)
+    try:
+        parse_url(base_url)
+    except ValueError as exc:
+        raise ConfigError([Problem("ANTHROPIC_BASE_URL", "", str(exc))]) from exc
+    return RealAPI(key, base_url, names_simulation(base_url))
 
 
 async def _show(args: argparse.Namespace, stage: Stage, narrator: Narrator) -> int:
@@ -133,6 +141,8 @@ def _say_where(stage: Stage, narrator: Narrator) -> None:
     narrator.say(f"the app without the gateway  http://{stage.app}/")
     if stage.claude is not None:
         narrator.say(f"simulated Claude             http://{stage.claude}/  (says there how to make it fail)")
+    if stage.live is not None:
+        narrator.say(f"model calls go to            {stage.live.words}")
     narrator.say(f"on the command line          SCOPEGATE_STATE_DIR={stage.state / 'scopegate'} scopegate jobs list")
 
 

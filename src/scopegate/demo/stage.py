@@ -22,7 +22,11 @@ LOOPBACK = "127.0.0.1"
 SIMULATED_LATENCY_S = 0.15
 """What the simulated Claude takes for an answer. The real one takes seconds."""
 
+SIMULATION_FIELD = "x-simulated-claude"
+"""Every answer of a simulated Claude carries it, see `claude`."""
+
 _POLL_S = 0.1
+_PROBE_S = 5.0
 
 _POLICY = """\
 # The demo's policy: gateway.yaml in small, for an app on this machine.
@@ -66,15 +70,24 @@ promises:
 
 @dataclass(frozen=True, slots=True)
 class RealAPI:
-    """The Anthropic API instead of the simulation. `base_url` None for its own address."""
+    """The API of the user's key instead of a simulation of ours. `base_url` None for Anthropic's own address;
+    `is_simulated` when what answers there says that it is a simulated Claude."""
 
     api_key: str
     base_url: str | None
+    is_simulated: bool = False
+
+    @property
+    def words(self) -> str:
+        """What the story calls it: nothing is called real that only might be."""
+        if self.base_url is None:
+            return "the real API"
+        return f"{'a simulated Claude' if self.is_simulated else 'the API'} at {self.base_url}"
 
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """Where everything is. Addresses are `host:port`; `claude` is None when the real API is used."""
+    """Where everything is. Addresses are `host:port`; `claude` is our simulation, None when `live` is used."""
 
     state: Path
     gateway: str
@@ -83,6 +96,12 @@ class Stage:
     claude: str | None
     admin_token: str
     children: tuple[Child, ...]
+    live: RealAPI | None = None
+
+    @property
+    def is_simulated(self) -> bool:
+        """Whether the model is a simulation: ours, or one that the user pointed us at."""
+        return self.claude is not None or (self.live is not None and self.live.is_simulated)
 
     @property
     def logs(self) -> Sequence[Path]:
@@ -110,7 +129,7 @@ def build(state: Path, environ: Mapping[str, str], live: RealAPI | None, app_soc
     if live is None:
         children.append(_simulated_claude(state, env, claude, key))
     children.append(_up(state, env, config, tuple(child.name for child in children)))
-    return Stage(state, gateway, admin, app, None if live else claude, token, tuple(children))
+    return Stage(state, gateway, admin, app, None if live else claude, token, tuple(children), live)
 
 
 def clean(environ: Mapping[str, str]) -> dict[str, str]:
@@ -160,6 +179,16 @@ def _simulated_claude(state: Path, env: Mapping[str, str], address: str, key: st
 def _up(state: Path, env: Mapping[str, str], config: Path, after: tuple[str, ...]) -> Child:
     argv = (*_python("scopegate"), "up", "-c", str(config))
     return Child("scopegate up", argv, env, after=after, output=state / "logs" / "scopegate.log")
+
+
+def names_simulation(base_url: str) -> bool:
+    """Whether what answers there says of itself that it is a simulated Claude. No key is sent. False when nothing
+    answers: the calls will say so."""
+    try:
+        with httpx.Client(timeout=_PROBE_S) as client, client.stream("GET", base_url) as answer:
+            return SIMULATION_FIELD in answer.headers
+    except (httpx.HTTPError, httpx.InvalidURL):
+        return False
 
 
 async def answering(url: str) -> None:

@@ -47,13 +47,15 @@ class StoryBroken(Exception):
 @dataclass(frozen=True, slots=True)
 class _Doors:
     """Clients for the four places: the gateway as two visitors see it, from two addresses where the machine has them.
-    `claude` is None with the real API."""
+    `claude` is our simulation, None with `--live`."""
 
     gateway: httpx.AsyncClient
     gateway_too: httpx.AsyncClient
     admin: httpx.AsyncClient
     app: httpx.AsyncClient
     claude: httpx.AsyncClient | None
+    api: str
+    is_simulated: bool
 
 
 async def play(stage: Stage, narrator: Narrator, clock: Clock, patience_s: float = _PATIENCE_S) -> Outcome:
@@ -66,7 +68,9 @@ async def play(stage: Stage, narrator: Narrator, clock: Clock, patience_s: float
             _client(stage.app) as app,
             _client(stage.claude or stage.app) as claude,
         ):
-            doors = _Doors(gateway, gateway_too, admin, app, claude if stage.claude else None)
+            ours = claude if stage.claude else None
+            api = stage.live.words if stage.live else "the simulated Claude"
+            doors = _Doors(gateway, gateway_too, admin, app, ours, api, stage.is_simulated)
             return await _Story(doors, narrator, clock, patience_s).play()
     except httpx.HTTPError as exc:
         raise StoryBroken(f"{type(exc).__name__}: {exc}") from exc
@@ -131,10 +135,11 @@ class _Story:
     # ── the lead ────────────────────────────────────────────────────────────────────────────────────────────────────
     async def _prepare_faults(self) -> int | None:
         """Let the quick leads' jobs end, so that the faults meet the lead they are meant for. How many were set."""
-        self._tell.act("2  A lead with three photos, while Claude fails twice")
+        failing = "" if self._doors.claude is None else ", while Claude fails twice"
+        self._tell.act(f"2  A lead with three photos{failing}")
         await self._until(self._no_open_jobs, "the quick leads' jobs to end")
         if self._doors.claude is None:
-            self._tell.say("the real API cannot be made to fail: this part is left out")
+            self._tell.say(f"model calls go to {self._doors.api}: nothing is made to fail there")
             return None
         faults = [{"kind": "error", "status": int(name.split()[1])} for name in PROMISED_FAULTS]
         (await self._doors.claude.post("/_sim/faults", json=faults)).raise_for_status()
@@ -203,7 +208,7 @@ class _Story:
     # ── the books ───────────────────────────────────────────────────────────────────────────────────────────────────
     async def _ledger(self, job: JobView) -> int:
         self._tell.act("4  What the model calls cost")
-        if self._doors.claude is not None:
+        if self._doors.is_simulated:
             self._tell.say("(simulated Claude, real prices: nothing is charged)")
         self._tell.ledger(job.calls, job.cost_usd_micros)
         rows = (await self._admin("/api/usage", by="lead"))["rows"]
