@@ -9,8 +9,10 @@ from pathlib import Path
 import pytest
 
 from scopegate.cli.main import main
-from scopegate.leads.job import JobState, LeadJob
+from scopegate.leads.job import JobState, LeadJob, LeadOrder
+from scopegate.stores.database import Database
 from scopegate.stores.jobs import SqlJobs
+from scopegate.stores.outbox import SqlOutbox
 from tests.cli.records import HOSTILE, put_job, within
 
 
@@ -171,3 +173,26 @@ def test_a_bad_environment_is_78(
 def test_wrong_usage_is_2(state: Path, words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert main(words) == 2
     assert "usage: scopegate jobs" in capsys.readouterr().err
+
+
+def test_orders_lists_those_that_gave_no_job(state: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    async def put(database: Database) -> None:
+        outbox = SqlOutbox(database)
+        await outbox.put(
+            LeadOrder("ord_1", "lead-photos", "submit-lead", "r-1", 1_800_000_000_000, {"text": "PLANTED"})
+        )
+        await outbox.overdue(1_900_000_000_000)
+
+    within(state, put)
+    assert main(["jobs", "orders"]) == 0
+    head, row = capsys.readouterr().out.splitlines()
+    assert head.split() == ["ORDER", "STATE", "OFFLOAD", "ROUTE", "RECEIVED", "STATUS", "REQUEST"]
+    assert row.split() == ["ord_1", "unknown", "lead-photos", "submit-lead", "2027-01-15T08:00:00.000Z", "-", "r-1"]
+    assert main(["jobs", "orders", "--json"]) == 0
+    [order] = json.loads(capsys.readouterr().out)["orders"]
+    assert (order["order_id"], order["state"], "request" in order) == ("ord_1", "unknown", False)
+
+
+def test_no_orders_is_said(state: Path, failed: LeadJob, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["jobs", "orders"]) == 0
+    assert capsys.readouterr().out == "no open orders\n"

@@ -118,6 +118,18 @@ async def test_old_pending_orders_become_unknown(outbox: SqlOutbox) -> None:
     assert await counts(outbox) == {"pending": 1, "accepted": 0, "refused": 1, "unknown": 1}
 
 
+async def test_open_orders_are_those_without_a_job_that_were_not_refused(outbox: SqlOutbox) -> None:
+    await outbox.put(order(1, received_ms=1_000))
+    await outbox.put(order(2, received_ms=5_000))
+    await outbox.settle(order(3, received_ms=2_000), OrderState.REFUSED, 400, None)
+    await outbox.settle(order(4, received_ms=3_000), OrderState.ACCEPTED, 201, lead())
+    await outbox.settle(order(5, received_ms=4_000), OrderState.ACCEPTED, 200, None)
+    await outbox.overdue(2_000)
+    found = [(o.order_id, o.state, o.status) for o in await outbox.open(10)]
+    assert found == [("order-2", "pending", None), ("order-5", "accepted", 200), ("order-1", "unknown", None)]
+    assert [o.order_id for o in await outbox.open(1)] == ["order-2"]
+
+
 STRENGTH = [OrderState.PENDING, OrderState.UNKNOWN, OrderState.REFUSED, OrderState.ACCEPTED]
 
 

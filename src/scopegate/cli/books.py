@@ -19,7 +19,7 @@ from scopegate.errors import StoreError, StoreUnavailable
 
 if TYPE_CHECKING:
     from scopegate.settings import Settings
-    from scopegate.stores.ports import JobStore, Ledger, Messenger
+    from scopegate.stores.ports import JobStore, Ledger, Messenger, Outbox
 
 EXIT_FAILED = 1
 
@@ -28,6 +28,7 @@ EXIT_FAILED = 1
 class Books:
     jobs: JobStore
     ledger: Ledger
+    outbox: Outbox
     messenger: Messenger
     clock: Clock
 
@@ -61,12 +62,13 @@ async def _opened(settings: Settings) -> AsyncIterator[Books]:
     from scopegate.stores.database import open_database
     from scopegate.stores.jobs import SqlJobs
     from scopegate.stores.ledger import SqlLedger
+    from scopegate.stores.outbox import SqlOutbox
 
     _must_exist(settings.database)
     messenger = _messenger(settings)
     database = await open_database(settings.database)
     try:
-        yield Books(SqlJobs(database), SqlLedger(database), messenger, SystemClock())
+        yield Books(SqlJobs(database), SqlLedger(database), SqlOutbox(database), messenger, SystemClock())
     finally:
         await messenger.close()
         await database.close()

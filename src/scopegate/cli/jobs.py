@@ -1,4 +1,5 @@
-"""`scopegate jobs list | show ID | replay ID`: the leads' jobs, their history, and another go for one that failed."""
+"""`scopegate jobs list | show ID | replay ID | orders`: the leads' jobs, their history, another go for one that failed,
+and the lead orders that gave no job."""
 
 from __future__ import annotations
 
@@ -33,11 +34,13 @@ def register(commands: _SubParsersAction[argparse.ArgumentParser]) -> None:
     listing.add_argument("--state", choices=[state.value for state in JobState], help="only jobs in this state")
     listing.add_argument("--lead", metavar="ID", help="only this lead's jobs")
     listing.add_argument("--limit", metavar="N", type=_limit, default=50, help="at most N jobs (%(default)s)")
+    orders = actions.add_parser("orders", help="lead orders that gave no job: fate unknown, or no readable lead")
+    orders.add_argument("--limit", metavar="N", type=_limit, default=50, help="at most N orders (%(default)s)")
     showing = actions.add_parser("show", help="one job with its steps, attempts and model calls")
     replaying = actions.add_parser("replay", help="a new job for the same lead; finished steps are not paid again")
     for action in (showing, replaying):
         action.add_argument("id", metavar="ID", help="the job's id, as `list` shows it")
-    for action, run_action in ((listing, _list), (showing, _show), (replaying, _replay)):
+    for action, run_action in ((listing, _list), (orders, _orders), (showing, _show), (replaying, _replay)):
         action.add_argument("--json", action="store_true", help="JSON instead of a table")
         action.set_defaults(run=run, action=run_action)
 
@@ -72,6 +75,24 @@ async def _list(args: argparse.Namespace, books: Books) -> int:
         for job in found
     ]
     show(("JOB", "STATE", "LEAD", "OFFLOAD", "CREATED", "SCORE", "ERROR"), rows, right=frozenset({"SCORE"}))
+    return 0
+
+
+# ── orders ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+async def _orders(args: argparse.Namespace, books: Books) -> int:
+    from dataclasses import asdict
+
+    from scopegate.admin.records import moment
+
+    found = await books.outbox.open(args.limit)
+    if args.json:
+        print(json.dumps({"orders": [asdict(order) for order in found]}, indent=2))
+        return 0
+    if not found:
+        print("no open orders")
+        return 0
+    rows = [(o.order_id, o.state, o.offload, o.route, moment(o.received_ms), o.status, o.request_id) for o in found]
+    show(("ORDER", "STATE", "OFFLOAD", "ROUTE", "RECEIVED", "STATUS", "REQUEST"), rows, right=frozenset({"STATUS"}))
     return 0
 
 

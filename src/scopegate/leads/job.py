@@ -81,6 +81,20 @@ class LeadOrder:
 
 
 @dataclass(frozen=True, slots=True)
+class OpenOrder:
+    """An order that gave no job and was not refused. `pending` waits for the app, `unknown` never heard of it, and one
+    that is `accepted` holds no lead that could be read. `status` is the app's, None without an answer."""
+
+    order_id: str
+    offload: str
+    route: str
+    request_id: str
+    received_ms: int
+    state: OrderState
+    status: int | None
+
+
+@dataclass(frozen=True, slots=True)
 class Attempt:
     """One try of one step. Times are Unix milliseconds; `cost_usd_micros` sums the calls made in it."""
 

@@ -5,13 +5,14 @@ The accepted order and its job are one transaction: there is no moment in which 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 from uuid import uuid4
 
 from sqlalchemy import Connection, func, select, update
 
-from scopegate.leads.job import JobState, Lead, LeadJob, LeadOrder, OrderState
+from scopegate.leads.job import JobState, Lead, LeadJob, LeadOrder, OpenOrder, OrderState
 from scopegate.stores.database import Database, insert
 from scopegate.stores.jobs import create_job
 from scopegate.stores.schema import orders
@@ -45,6 +46,9 @@ class SqlOutbox:
 
     async def count(self, state: OrderState) -> int:
         return await self._db.read(partial(_count, state=state))
+
+    async def open(self, limit: int) -> Sequence[OpenOrder]:
+        return await self._db.read(partial(_open, limit=limit))
 
 
 def _row(order: LeadOrder) -> dict[str, Any]:
@@ -100,3 +104,18 @@ def _overdue(conn: Connection, before_ms: int) -> int:
 
 def _count(conn: Connection, state: OrderState) -> int:
     return conn.execute(select(func.count()).select_from(orders).where(orders.c.state == state)).scalar_one()
+
+
+def _open(conn: Connection, limit: int) -> list[OpenOrder]:
+    found = (
+        select(orders)
+        .where(orders.c.job_id.is_(None), orders.c.state != OrderState.REFUSED)
+        .order_by(orders.c.received_ms.desc(), orders.c.order_id)
+        .limit(limit)
+    )
+    return [
+        OpenOrder(
+            row.order_id, row.offload, row.route, row.request_id, row.received_ms, OrderState(row.state), row.status
+        )
+        for row in conn.execute(found)
+    ]

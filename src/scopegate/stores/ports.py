@@ -18,6 +18,7 @@ from scopegate.leads.job import (
     LeadJob,
     LeadOrder,
     Lease,
+    OpenOrder,
     OrderState,
     StepName,
 )
@@ -73,6 +74,10 @@ class Outbox(Protocol):
         ...
 
     async def count(self, state: OrderState) -> int: ...
+
+    async def open(self, limit: int) -> Sequence[OpenOrder]:
+        """Orders that gave no job and were not refused, newest first."""
+        ...
 
 
 class JobStore(Protocol):
