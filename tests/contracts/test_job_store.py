@@ -330,6 +330,18 @@ async def test_a_replay_keeps_what_was_paid_for(jobs: SqlJobs, database: Databas
     assert await jobs.due(9_000, 10) == ["job_again"]
 
 
+async def test_a_replay_of_a_done_job_sends_its_result_again(jobs: SqlJobs, database: Database) -> None:
+    job = await accepted(database)
+    lease = await leased(jobs, job.job_id)
+    for step in StepName:
+        await run_step(jobs, lease, step)
+    await jobs.finish(lease, 2_500, score=70)
+    new = await jobs.replay(job.job_id, "job_again", 9_000)
+    assert new is not None
+    assert new.results() == dict.fromkeys((PHOTOS, SCOPE, StepName.ESTIMATE), RESULT)
+    assert [step.state for step in new.steps[3:]] == [StepState.WAITING] * 2
+
+
 async def test_only_a_final_job_is_replayed(jobs: SqlJobs, database: Database) -> None:
     job = await accepted(database)
     assert await jobs.replay("job_unknown", "job_again", 9_000) is None

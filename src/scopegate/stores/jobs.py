@@ -210,10 +210,16 @@ def _replay(conn: Connection, job_id: str, new_id: str, now_ms: int) -> LeadJob 
     if old is None or old.state not in _FINAL:
         return None
     new = LeadJob(new_id, old.offload, old.lead, old.request_id, JobState.QUEUED, now_ms, now_ms, replay_of=job_id)
-    if _insert_job(conn, new, old.results()):
+    if _insert_job(conn, new, _kept(old)):
         return _known(conn, new_id)
     found = select(jobs.c.job_id).where(jobs.c.replay_of == job_id, (jobs.c.job_id == new_id) | _IS_OPEN)
     return _known(conn, conn.execute(found).scalars().first() or new_id)
+
+
+def _kept(old: LeadJob) -> Mapping[StepName, Json]:
+    """What a replay need not do again. One of a done job is asked for because its result must be sent once more."""
+    sent_anew = (StepName.SAVE, StepName.SCORE) if old.state is JobState.DONE else ()
+    return {name: result for name, result in old.results().items() if name not in sent_anew}
 
 
 def _known(conn: Connection, job_id: str) -> LeadJob:

@@ -124,8 +124,9 @@ class JobStore(Protocol):
         ...
 
     async def replay(self, job_id: str, new_id: str, now_ms: int) -> LeadJob | None:
-        """A new job for the same lead that keeps the finished steps' results; None when the job is unknown or is not
-        final. The old job stays as history. While a replay of it is still open, that one is returned."""
+        """A new job for the same lead that keeps the finished steps' results; of a done job, those of the model's steps
+        alone, so that `save` and `score` send it again. None when the job is unknown or is not final. The old
+        job stays as history. While a replay of it is still open, that one is returned."""
         ...
 
 
