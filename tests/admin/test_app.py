@@ -11,7 +11,7 @@ from pydantic import SecretStr
 
 from scopegate.admin.app import create_admin
 from scopegate.errors import StoreUnavailable
-from scopegate.leads.job import JobState
+from scopegate.leads.job import JobState, LeadOrder
 from tests.admin import house
 from tests.admin.conftest import House
 
@@ -29,6 +29,8 @@ class Waker:
         if self.outage:
             raise self.outage
         self.woken.append(job_id)
+
+    async def ping(self) -> None: ...
 
     async def close(self) -> None: ...
 
@@ -67,6 +69,27 @@ async def test_a_job_tells_its_story_and_sums_to_the_ledger(home: House) -> None
     assert story["cost_usd"] == 0.002
     assert "SECRETWORDS" not in answer.text
     assert "SECRETQUERY" not in answer.text
+
+
+async def test_open_orders_are_listed_without_the_visitors_words(home: House) -> None:
+    await house.add_job(home.outbox, "a")
+    for n in range(3):
+        words = {"text": "SECRETWORDS"}
+        await home.outbox.put(LeadOrder(f"ord-{n}", "lead-photos", "submit-lead", f"r-{n}", house.NOW_MS + n, words))
+    await home.outbox.overdue(house.NOW_MS + 1)
+    async with house.client(create_admin(home.sources(), SecretStr(house.TOKEN))) as client:
+        assert (await client.get("/api/orders")).status_code == 401
+    async with house.client(create_admin(home.sources(), SecretStr(house.TOKEN)), token=house.TOKEN) as client:
+        answer = await client.get("/api/orders")
+        assert len((await client.get("/api/orders?limit=1")).json()["orders"]) == 1
+        assert (await client.get("/api/orders?limit=0")).status_code == 400
+    assert [(o["order_id"], o["state"]) for o in answer.json()["orders"]] == [
+        ("ord-2", "pending"),
+        ("ord-1", "pending"),
+        ("ord-0", "unknown"),
+    ]
+    assert answer.json()["orders"][2]["received"] == "2027-01-15T08:00:00.000Z"
+    assert "SECRETWORDS" not in answer.text
 
 
 async def test_an_id_that_utf8_cannot_carry_is_shown(home: House) -> None:

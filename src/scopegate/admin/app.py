@@ -1,4 +1,4 @@
-"""The admin application: probes, metrics, a first page, and jobs and spend as JSON.
+"""The admin application: probes, metrics, a first page, and jobs, open orders and spend as JSON.
 
 Reads and replays through the ports; `access` stands around all of it. Made by `wiring`, served on the admin port.
 """
@@ -27,7 +27,7 @@ from scopegate.admin.access import Access
 from scopegate.admin.answers import AsciiJson, problem
 from scopegate.admin.health import Check, Health, is_ready
 from scopegate.admin.page import Overview, render
-from scopegate.admin.records import job_detail, job_summary, moment, usage_row
+from scopegate.admin.records import job_detail, job_summary, moment, order_summary, usage_row
 from scopegate.admin.scrape import Scrape, read_standings
 from scopegate.clock import Clock
 from scopegate.errors import StoreError, StoreUnavailable
@@ -74,6 +74,7 @@ def create_admin(sources: Sources, token: SecretStr | None) -> Starlette:
             Route("/api/jobs", port.jobs),
             Route("/api/jobs/{job_id}", port.job),
             Route("/api/jobs/{job_id}/replay", port.replay, methods=["POST"]),
+            Route("/api/orders", port.orders),
             Route("/api/usage", port.usage),
             Mount("/static", StaticFiles(directory=Path(__file__).parent / "static")),
         ],
@@ -112,6 +113,11 @@ class _Port:
             log.error("admin.scrape_failed", exc=fault)
             return problem(503, "metrics_unreadable", "The metrics directory cannot be read now.")
         return Response(text, media_type=None, headers={"content-type": content_type})
+
+    async def orders(self, request: Request) -> Response:
+        """Lead orders that gave no job and were not refused."""
+        limit = _read(request.query_params.get("limit"), _limit, "limit", f"a number from 1 to {MAX_JOBS}") or 50
+        return AsciiJson({"orders": [order_summary(order) for order in await self._s.outbox.open(limit)]})
 
     async def jobs(self, request: Request) -> Response:
         query = request.query_params

@@ -1,4 +1,4 @@
-"""Jobs, calls and spend as the JSON API shows them. Pure.
+"""Jobs, open orders, calls and spend as the JSON API shows them. Pure.
 
 The lead's own words and photo addresses (they carry credentials) stay in the database.
 """
@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 
-from scopegate.leads.job import Attempt, CallRecord, LeadJob, StepRecord
+from scopegate.leads.job import Attempt, CallRecord, LeadJob, OpenOrder, StepRecord
 from scopegate.types import Json
 
 
@@ -39,6 +39,18 @@ def job_summary(job: LeadJob) -> dict[str, Json]:
         "error_code": job.error_code,
         "score": job.score,
         "replay_of": job.replay_of,
+    }
+
+
+def order_summary(order: OpenOrder) -> dict[str, Json]:
+    return {
+        "order_id": order.order_id,
+        "state": order.state.value,
+        "offload": order.offload,
+        "route": order.route,
+        "request_id": order.request_id,
+        "received": moment(order.received_ms),
+        "status": order.status,
     }
 
 

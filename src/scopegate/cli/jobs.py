@@ -37,7 +37,9 @@ def register(commands: _SubParsersAction[argparse.ArgumentParser]) -> None:
     orders = actions.add_parser("orders", help="lead orders that gave no job: fate unknown, or no readable lead")
     orders.add_argument("--limit", metavar="N", type=_limit, default=50, help="at most N orders (%(default)s)")
     showing = actions.add_parser("show", help="one job with its steps, attempts and model calls")
-    replaying = actions.add_parser("replay", help="a new job for the same lead; finished steps are not paid again")
+    replaying = actions.add_parser(
+        "replay", help="a new job for the same lead: finished steps are not paid again, a done job is sent again"
+    )
     for action in (showing, replaying):
         action.add_argument("id", metavar="ID", help="the job's id, as `list` shows it")
     for action, run_action in ((listing, _list), (orders, _orders), (showing, _show), (replaying, _replay)):
@@ -80,13 +82,11 @@ async def _list(args: argparse.Namespace, books: Books) -> int:
 
 # ── orders ──────────────────────────────────────────────────────────────────────────────────────────────────────────
 async def _orders(args: argparse.Namespace, books: Books) -> int:
-    from dataclasses import asdict
-
-    from scopegate.admin.records import moment
+    from scopegate.admin.records import moment, order_summary
 
     found = await books.outbox.open(args.limit)
     if args.json:
-        print(json.dumps({"orders": [asdict(order) for order in found]}, indent=2))
+        print(json.dumps({"orders": [order_summary(order) for order in found]}, indent=2))
         return 0
     if not found:
         print("no open orders")
