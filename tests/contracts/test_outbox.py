@@ -130,6 +130,30 @@ async def test_open_orders_are_those_without_a_job_that_were_not_refused(outbox:
     assert [o.order_id for o in await outbox.open(1)] == ["order-2"]
 
 
+async def test_an_accepted_order_without_a_lead_can_be_given_one(outbox: SqlOutbox) -> None:
+    await outbox.put(order())
+    await outbox.settle(order(), OrderState.ACCEPTED, 201, None)
+    held = await outbox.get("order-1")
+    assert held is not None
+    assert (held.order, held.state, held.status, held.job_id) == (order(), OrderState.ACCEPTED, 201, None)
+    job = await outbox.settle(held.order, OrderState.ACCEPTED, held.status, lead())
+    await outbox.settle(held.order, OrderState.ACCEPTED, 200, lead("another"))
+    given = await outbox.get("order-1")
+    assert job is not None
+    assert given is not None
+    assert (given.order.request, given.status, given.job_id) == (None, 201, job.job_id)
+    assert await outbox.get("order-2") is None
+
+
+async def test_an_unknown_order_can_be_accepted_or_refused(outbox: SqlOutbox) -> None:
+    for n in (1, 2):
+        await outbox.put(order(n))
+    await outbox.overdue(2_000)
+    assert await outbox.settle(order(1), OrderState.ACCEPTED, None, lead()) is not None
+    await outbox.settle(order(2), OrderState.REFUSED, None, None)
+    assert await counts(outbox) == {"pending": 0, "accepted": 1, "refused": 1, "unknown": 0}
+
+
 STRENGTH = [OrderState.PENDING, OrderState.UNKNOWN, OrderState.REFUSED, OrderState.ACCEPTED]
 
 

@@ -95,6 +95,16 @@ class OpenOrder:
 
 
 @dataclass(frozen=True, slots=True)
+class OrderRecord:
+    """An order as the outbox holds it. Its `request` is None once a job holds the lead or the app refused it."""
+
+    order: LeadOrder
+    state: OrderState
+    status: int | None
+    job_id: str | None
+
+
+@dataclass(frozen=True, slots=True)
 class Attempt:
     """One try of one step. Times are Unix milliseconds; `cost_usd_micros` sums the calls made in it."""
 

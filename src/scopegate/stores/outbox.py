@@ -10,9 +10,9 @@ from functools import partial
 from typing import Any
 from uuid import uuid4
 
-from sqlalchemy import Connection, func, select, update
+from sqlalchemy import ColumnElement, Connection, and_, func, or_, select, update
 
-from scopegate.leads.job import JobState, Lead, LeadJob, LeadOrder, OpenOrder, OrderState
+from scopegate.leads.job import JobState, Lead, LeadJob, LeadOrder, OpenOrder, OrderRecord, OrderState
 from scopegate.stores.database import Database, insert
 from scopegate.stores.jobs import create_job
 from scopegate.stores.schema import orders
@@ -47,6 +47,9 @@ class SqlOutbox:
     async def count(self, state: OrderState) -> int:
         return await self._db.read(partial(_count, state=state))
 
+    async def get(self, order_id: str) -> OrderRecord | None:
+        return await self._db.read(partial(_get, order_id=order_id))
+
     async def open(self, limit: int) -> Sequence[OpenOrder]:
         return await self._db.read(partial(_open, limit=limit))
 
@@ -77,10 +80,13 @@ def _settle(
         outcome |= {"lead_id": job.lead.lead_id, "job_id": job.job_id}
     if job is not None or state is OrderState.REFUSED:
         outcome["request"] = None  # the visitor's words are kept once, in the job, or not at all
+    weaker: ColumnElement[bool] = orders.c.state.in_(_WEAKER[state])
+    if job is not None:
+        weaker = or_(weaker, and_(orders.c.state == OrderState.ACCEPTED, orders.c.job_id.is_(None)))
     conn.execute(
         insert(conn, orders)
         .values(_row(order) | outcome)
-        .on_conflict_do_update(index_elements=["order_id"], set_=outcome, where=orders.c.state.in_(_WEAKER[state]))
+        .on_conflict_do_update(index_elements=["order_id"], set_=outcome, where=weaker)
     )
     return job
 
@@ -104,6 +110,14 @@ def _overdue(conn: Connection, before_ms: int) -> int:
 
 def _count(conn: Connection, state: OrderState) -> int:
     return conn.execute(select(func.count()).select_from(orders).where(orders.c.state == state)).scalar_one()
+
+
+def _get(conn: Connection, order_id: str) -> OrderRecord | None:
+    row = conn.execute(select(orders).where(orders.c.order_id == order_id)).one_or_none()
+    if row is None:
+        return None
+    order = LeadOrder(row.order_id, row.offload, row.route, row.request_id, row.received_ms, row.request)
+    return OrderRecord(order, OrderState(row.state), row.status, row.job_id)
 
 
 def _open(conn: Connection, limit: int) -> list[OpenOrder]:

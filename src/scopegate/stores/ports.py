@@ -19,6 +19,7 @@ from scopegate.leads.job import (
     LeadOrder,
     Lease,
     OpenOrder,
+    OrderRecord,
     OrderState,
     StepName,
 )
@@ -66,7 +67,8 @@ class Outbox(Protocol):
     ) -> LeadJob | None:
         """Close the order with the app's answer. With `state` accepted and a `lead`, creates the job in the same
         transaction (one per offload and lead id, however often the lead is sent) and returns it, new or existing.
-        Works also for an order whose `put` never arrived."""
+        Works also for an order whose `put` never arrived. A settlement gives way only to a stronger one, and one
+        that is accepted without a lead to one with it."""
         ...
 
     async def overdue(self, before_ms: int) -> int:
@@ -74,6 +76,10 @@ class Outbox(Protocol):
         ...
 
     async def count(self, state: OrderState) -> int: ...
+
+    async def get(self, order_id: str) -> OrderRecord | None:
+        """With the request, where it is still kept."""
+        ...
 
     async def open(self, limit: int) -> Sequence[OpenOrder]:
         """Orders that gave no job and were not refused, newest first."""
