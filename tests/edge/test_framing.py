@@ -92,3 +92,9 @@ def test_only_a_body_without_a_length_ends_with_the_connection() -> None:
     unfinished = ChunkedBody()
     unfinished.feed(b"3\r\nabc")
     assert not unfinished.eof()
+
+
+def test_tiny_chunks_are_read_in_one_pass() -> None:
+    """A body of one-byte chunks, all in one read: what is done is passed over, not cut off again and again."""
+    count = 100_000
+    assert read(ChunkedBody(), b"1\r\nx\r\n" * count + LAST_CHUNK + b"next") == (b"x" * count, True, b"next")
