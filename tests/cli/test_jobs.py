@@ -9,11 +9,43 @@ from pathlib import Path
 import pytest
 
 from scopegate.cli.main import main
-from scopegate.leads.job import JobState, LeadJob, LeadOrder
+from scopegate.leads.job import JobState, LeadJob, LeadOrder, OrderRecord, OrderState
 from scopegate.stores.database import Database
 from scopegate.stores.jobs import SqlJobs
 from scopegate.stores.outbox import SqlOutbox
+from scopegate.types import Json
 from tests.cli.records import HOSTILE, put_job, within
+
+POLICY = """\
+version: 1
+server: {listen: "127.0.0.1:8080"}
+upstreams: {web: {servers: ["http://127.0.0.1:3000"]}}
+tiers: {strict: {limit: 10 per 10s, key: client_ip, on_store_error: local}}
+routes:
+  - name: submit-lead
+    match: POST /api/leads
+    tier: strict
+    body: {max: 256KiB, types: [application/json]}
+    offload: lead-photos
+  - {name: everything-else, match: ANY /**, tier: strict}
+offloads:
+  lead-photos:
+    when: {status: [201]}
+    lead_id: response.id
+    photos: request.photos
+    text: request.text
+    photo_hosts: ["photos.example"]
+    deliver: {url: "http://127.0.0.1:3000/hook", secret: "${SCOPEGATE_WEBHOOK_SECRET}"}
+ai:
+  model: claude-haiku-5-5
+  steps:
+    photo_analysis: {timeout: 45s, retries: 3, max_tokens: 2048}
+    scope: {timeout: 60s, retries: 3, max_tokens: 4096}
+    estimate: {timeout: 60s, retries: 3, max_tokens: 4096}
+  breaker: {failures: 5, cooldown: 60s}
+  budgets:
+    - {name: day, limit: 20 USD per day, when_spent: hold}
+"""
 
 
 @pytest.fixture
@@ -196,3 +228,78 @@ def test_orders_lists_those_that_gave_no_job(state: Path, capsys: pytest.Capture
 def test_no_orders_is_said(state: Path, failed: LeadJob, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["jobs", "orders"]) == 0
     assert capsys.readouterr().out == "no open orders\n"
+
+
+def put_orders(state: Path, *ids: str, request: Json = None) -> None:
+    async def put(database: Database) -> None:
+        outbox = SqlOutbox(database)
+        for name in ids:
+            await outbox.put(LeadOrder(name, "lead-photos", "submit-lead", "r-1", 1_800_000_000_000, request))
+        await outbox.overdue(1_900_000_000_000)
+
+    within(state, put)
+
+
+def record(state: Path, order_id: str) -> OrderRecord:
+    found = within(state, lambda database: SqlOutbox(database).get(order_id))
+    assert found is not None
+    return found
+
+
+@pytest.fixture
+def policy_file(tmp_path: Path) -> str:
+    path = tmp_path / "gateway.yaml"
+    path.write_text(POLICY)
+    return str(path)
+
+
+@pytest.mark.parametrize("lead_id", ["lead-7", "7", 'a`b\\`"c\\', "Ä 💧"])
+def test_confirm_makes_the_job_from_the_kept_request(
+    state: Path, policy_file: str, lead_id: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    put_orders(state, "ord_1", request={"text": "The roof leaks", "photos": ["https://photos.example/1.jpg"]})
+    words = ["jobs", "confirm", "ord_1", "--lead", lead_id, "-c", policy_file]
+    assert main(words) == 0
+    job_id = capsys.readouterr().out.strip()
+    job = within(state, lambda database: SqlJobs(database).get(job_id))
+    assert job is not None
+    assert (job.state, job.lead.lead_id, job.lead.text) == (JobState.QUEUED, lead_id, "The roof leaks")
+    assert job.lead.photos == ("https://photos.example/1.jpg",)
+    assert (record(state, "ord_1").state, record(state, "ord_1").job_id) == (OrderState.ACCEPTED, job_id)
+    assert main(words) == 1
+    assert capsys.readouterr().err == f"scopegate: order ord_1 has a job already: {job_id}\n"
+
+
+@pytest.mark.parametrize(
+    ("request_body", "order_id", "lead_id", "said"),
+    [
+        (None, "ord_1", "x", "order ord_1 gives no lead: its request was not JSON"),
+        ({"text": 5}, "ord_1", "x", "order ord_1 gives no lead: text is not a string"),
+        ({"text": "t"}, "ord_1", "", "order ord_1 gives no lead: lead id is empty"),
+        ({"text": "t"}, "ord_2", "x", "there is no order ord_2"),
+    ],
+)
+def test_confirm_says_why_it_cannot(
+    state: Path,
+    policy_file: str,
+    request_body: Json,
+    order_id: str,
+    lead_id: str,
+    said: str,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    put_orders(state, "ord_1", request=request_body)
+    assert main(["jobs", "confirm", order_id, "--lead", lead_id, "-c", policy_file]) == 1
+    assert capsys.readouterr().err.startswith(f"scopegate: {said}")
+    assert record(state, "ord_1").state is OrderState.UNKNOWN
+
+
+def test_discard_closes_an_unknown_order_and_forgets_its_words(state: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    put_orders(state, "ord_1", request={"text": "PLANTED"})
+    assert main(["jobs", "discard", "ord_1"]) == 0
+    assert (record(state, "ord_1").state, record(state, "ord_1").order.request) == (OrderState.REFUSED, None)
+    assert main(["jobs", "discard", "ord_1"]) == 1
+    assert main(["jobs", "discard", "ord_2"]) == 1
+    said = capsys.readouterr().err.splitlines()
+    assert said[0].startswith("scopegate: order ord_1 is refused")
+    assert said[1] == "scopegate: there is no order ord_2"

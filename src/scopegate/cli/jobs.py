@@ -1,5 +1,5 @@
-"""`scopegate jobs list | show ID | replay ID | orders`: the leads' jobs, their history, another go for one that failed,
-and the lead orders that gave no job."""
+"""`scopegate jobs list | show ID | replay ID | orders | confirm ORDER | discard ORDER`: the leads' jobs, their history,
+another go for one that failed, and the lead orders that gave no job: seeing them, and closing them by hand."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import argparse
 import json
 from argparse import _SubParsersAction
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from scopegate.cli.books import Books
-    from scopegate.leads.job import Attempt, CallRecord, LeadJob
+    from scopegate.leads.job import Attempt, CallRecord, Lead, LeadJob, LeadOrder
 
 MAX_LISTED = 1000
 
@@ -27,7 +28,7 @@ def register(commands: _SubParsersAction[argparse.ArgumentParser]) -> None:
         "jobs",
         help="the leads' jobs",
         description="The leads' jobs in the database that the environment names.",
-        epilog="exit codes: 0 fine, 1 no such job or no database, 78 bad environment",
+        epilog="exit codes: 0 fine, 1 no such job or order, or no database; 78 bad environment or policy",
     )
     actions = parser.add_subparsers(title="actions", metavar="ACTION", required=True)
     listing = actions.add_parser("list", help="jobs, newest first")
@@ -40,6 +41,17 @@ def register(commands: _SubParsersAction[argparse.ArgumentParser]) -> None:
     replaying = actions.add_parser(
         "replay", help="a new job for the same lead: finished steps are not paid again, a done job is sent again"
     )
+    confirming = actions.add_parser("confirm", help="the app has this order's lead: make its job from the kept request")
+    confirming.add_argument("--lead", metavar="ID", required=True, help="the lead's id in the app")
+    confirming.add_argument(
+        "-c", "--config", metavar="FILE", type=Path, default=Path("gateway.yaml"), help="the policy (%(default)s)"
+    )
+    discarding = actions.add_parser(
+        "discard", help="the app has no lead of this unknown order: close it, forget its words"
+    )
+    for action, run_action in ((confirming, _confirm), (discarding, _discard)):
+        action.add_argument("id", metavar="ORDER_ID", help="the order's id, as `orders` shows it")
+        action.set_defaults(run=run, action=run_action)
     for action in (showing, replaying):
         action.add_argument("id", metavar="ID", help="the job's id, as `list` shows it")
     for action, run_action in ((listing, _list), (orders, _orders), (showing, _show), (replaying, _replay)):
@@ -93,6 +105,66 @@ async def _orders(args: argparse.Namespace, books: Books) -> int:
         return 0
     rows = [(o.order_id, o.state, o.offload, o.route, moment(o.received_ms), o.status, o.request_id) for o in found]
     show(("ORDER", "STATE", "OFFLOAD", "ROUTE", "RECEIVED", "STATUS", "REQUEST"), rows, right=frozenset({"STATUS"}))
+    return 0
+
+
+# ── confirm, discard ────────────────────────────────────────────────────────────────────────────────────────────────
+async def _confirm(args: argparse.Namespace, books: Books) -> int:
+    from scopegate.cli.books import complain
+    from scopegate.leads.job import Lead, OrderState
+
+    held = await books.outbox.get(args.id)
+    if held is None:
+        return _unknown(args.id, "order")
+    if held.job_id is not None:
+        return complain(f"order {held.order.order_id} has a job already: {held.job_id}")
+    if held.state not in (OrderState.UNKNOWN, OrderState.ACCEPTED):
+        return complain(
+            f"order {held.order.order_id} is {held.state}: only one that is unknown or accepted is confirmed"
+        )
+    lead = _lead_of(held.order, args.lead, args.config)
+    if not isinstance(lead, Lead):
+        return complain(f"order {held.order.order_id} gives no lead: {lead}")
+    job = await books.outbox.settle(held.order, OrderState.ACCEPTED, held.status, lead)
+    assert job is not None, "an accepted lead has a job"
+    await _wake(books, job.job_id)
+    print(job.job_id)
+    return 0
+
+
+def _lead_of(order: LeadOrder, lead_id: str, config: Path) -> Lead | str:
+    """The lead of the kept request under this id, or why there is none. Raises ConfigError for a bad policy."""
+    import os
+    from dataclasses import replace
+
+    from scopegate import policy
+    from scopegate.errors import ConfigError
+    from scopegate.leads.intake import Unreadable, read_lead
+
+    review = policy.examine(config, os.environ)
+    if review.policy is None:
+        raise ConfigError(review.problems)
+    offload = review.policy.offloads.get(order.offload)
+    if offload is None:
+        return f"the policy has no offload {shown(order.offload)}"
+    if order.request is None:
+        return "its request was not JSON, so nothing of it was kept"
+    literal = json.dumps(lead_id).replace("`", "\\u0060")  # a JMESPath literal ends at the next backtick
+    found = read_lead(replace(offload, lead_id=f"`{literal}`"), order.request, None)
+    return found.reason if isinstance(found, Unreadable) else found
+
+
+async def _discard(args: argparse.Namespace, books: Books) -> int:
+    from scopegate.cli.books import complain
+    from scopegate.leads.job import OrderState
+
+    held = await books.outbox.get(args.id)
+    if held is None:
+        return _unknown(args.id, "order")
+    if held.state is not OrderState.UNKNOWN:
+        return complain(f"order {held.order.order_id} is {held.state}: only one that is unknown is discarded")
+    await books.outbox.settle(held.order, OrderState.REFUSED, None, None)
+    print(f"{held.order.order_id} is discarded")
     return 0
 
 
@@ -213,7 +285,7 @@ async def _wake(books: Books, job_id: str) -> bool:
     return not isinstance(books.messenger, NoMessenger)
 
 
-def _unknown(job_id: str) -> int:
+def _unknown(name: str, what: str = "job") -> int:
     from scopegate.cli.books import complain
 
-    return complain(f"there is no job {shown(job_id[:80])}")
+    return complain(f"there is no {what} {shown(name[:80])}")
