@@ -14,6 +14,7 @@ from ipaddress import IPv4Network, IPv6Network
 from pydantic import SecretStr
 
 from scopegate.limits.window import Quota
+from scopegate.types import Json
 
 Network = IPv4Network | IPv6Network
 
@@ -41,6 +42,15 @@ class Mode(StrEnum):
     WATCH = "watch"
 
 
+class AddressSource(StrEnum):
+    """How a trusted proxy tells the visitor's address: a field it writes, or a PROXY protocol header (v1 or v2) with
+    which it opens each connection. Exactly one is believed; a proxy lets the visitor's own copy of the others pass."""
+
+    X_FORWARDED_FOR = "x-forwarded-for"
+    FORWARDED = "forwarded"
+    PROXY_PROTOCOL = "proxy-protocol"
+
+
 class WhenSpent(StrEnum):
     """A job that meets a spent budget waits for the next period, or fails by name."""
 
@@ -56,20 +66,27 @@ class Address:
 
 @dataclass(frozen=True, slots=True)
 class ServerLimits:
+    """`connections_per_client` counts by limit group (an address, a /64); connections of trusted proxies are not
+    counted by client, for they carry many."""
+
     head_bytes: int
     fields: int
     target_bytes: int
     body_bytes: int
     connections: int
     in_flight: int
+    connections_per_client: int = 128
 
 
 @dataclass(frozen=True, slots=True)
 class ServerTimeouts:
+    """`body_idle_s` is the longest pause inside a body, `body_s` the longest for all of it."""
+
     head_s: float
     body_idle_s: float
     keep_alive_s: float
     drain_s: float
+    body_s: float = 300.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +99,7 @@ class Server:
     workers: int | None
     limits: ServerLimits
     timeouts: ServerTimeouts
+    address_from: AddressSource = AddressSource.X_FORWARDED_FOR
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,8 +108,15 @@ class Admin:
 
 
 @dataclass(frozen=True, slots=True)
+class BreakerRule:
+    failures: int
+    cooldown_s: float
+
+
+@dataclass(frozen=True, slots=True)
 class Origin:
-    """Where an upstream server listens. `host` without brackets for IPv6."""
+    """Where an upstream server listens. `host` without brackets for IPv6. With scheme `unix`, `host` is the path of a
+    socket and `port` is 0."""
 
     scheme: str
     host: str
@@ -99,6 +124,8 @@ class Origin:
 
     @property
     def authority(self) -> str:
+        if self.scheme == "unix":
+            return self.host
         host = f"[{self.host}]" if ":" in self.host else self.host
         default = {"http": 80, "https": 443}[self.scheme]
         return host if self.port == default else f"{host}:{self.port}"
@@ -106,23 +133,59 @@ class Origin:
 
 @dataclass(frozen=True, slots=True)
 class UpstreamTimeouts:
+    """`queue_s`: the longest a request waits for a free connection."""
+
     connect_s: float
     response_s: float
     idle_s: float
+    queue_s: float = 2.0
 
 
 @dataclass(frozen=True, slots=True)
 class Health:
+    """Active health: GET `path` every `every_s`; `unhealthy_after` failures in a row take a server out, `healthy_after`
+    answers in a row bring it back."""
+
     path: str
     every_s: float
+    timeout_s: float = 2.0
+    unhealthy_after: int = 3
+    healthy_after: int = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Ejection:
+    """Passive health: a server with `failures` failed exchanges in a row gets no requests for `for_s`, doubled each
+    time it happens again (at most 16 times `for_s`); then its share grows over `slow_start_s`."""
+
+    failures: int = 5
+    for_s: float = 10.0
+    slow_start_s: float = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Tls:
+    """How an `https` server is proven: `ca_file` (PEM, absolute) in place of the system's, `server_name` in place of
+    its host name (SNI and the name that the certificate must hold)."""
+
+    ca_file: str | None = None
+    server_name: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Upstream:
+    """`connections` and `waiting` bound each server: open connections, and requests that wait for one. `breaker`
+    guards all servers together: while it is open, requests get 503 at once."""
+
     name: str
     servers: tuple[Origin, ...]
     timeouts: UpstreamTimeouts
     health: Health | None
+    connections: int = 512
+    waiting: int = 1024
+    ejection: Ejection = Ejection()
+    breaker: BreakerRule | None = None
+    tls: Tls = Tls()
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,17 +212,80 @@ class JwtRule:
 
 @dataclass(frozen=True, slots=True)
 class Auth:
+    """`sign_with` is the key that signs the identity for the app; without it the identity goes unsigned."""
+
     name: str
     jwt: JwtRule
     require: Mapping[str, str]
+    sign_with: SecretStr | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class JsonRule:
+    """What a JSON body may be. `schema` is a parsed JSON Schema (draft 2020-12 unless it names another), None for any
+    JSON; `schema_file` is where it was read from, for people."""
+
+    max_depth: int
+    schema: Json = None
+    schema_file: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class MultipartRule:
+    """What a multipart/form-data body may hold. A file is a part with a file name; `max_file_bytes` bounds each."""
+
+    max_parts: int
+    max_files: int
+    max_file_bytes: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class BodyRule:
-    """`types` empty means any content type."""
+    """`types` empty means any content type. `json` and `multipart` rule bodies of these types; a body of another type
+    meets neither, so a rule that must hold goes with `types`."""
 
     max_bytes: int
     types: frozenset[str]
+    json: JsonRule | None = None
+    multipart: MultipartRule | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class StreamRule:
+    """Long-lived answers of a route: WebSocket connections, or server-sent events. `connections_per_client` counts by
+    limit group in this process; `message_bytes` bounds one message (one event); `idle_s` is the longest silence."""
+
+    connections_per_client: int
+    message_bytes: int
+    idle_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerFields:
+    """Security fields of answers. `always` are (name in lower case, value) pairs; `hsts` is the value of
+    Strict-Transport-Security, sent only to visitors that came by https (RFC 6797 7.2). The app's own field stays,
+    unless `override`."""
+
+    name: str
+    always: tuple[tuple[str, str], ...]
+    hsts: str | None = None
+    override: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Cors:
+    """Which other origins may use a route from a browser (Fetch standard). `origins` are serialised origins in lower
+    case; `any_origin` is `*`, never with `credentials`. Field and method names as they are compared: lower case,
+    upper case."""
+
+    name: str
+    origins: frozenset[str]
+    any_origin: bool
+    methods: frozenset[str]
+    fields: frozenset[str]
+    expose: tuple[str, ...]
+    credentials: bool
+    max_age_s: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,7 +313,8 @@ class Offload:
 @dataclass(frozen=True, slots=True)
 class Route:
     """`methods` is None for ANY. `pattern` is as written: literal segments, `*` for one, a last `**` for any number.
-    `body` is always set: the route's own rule or the server's default. `line` is where the route stands in the file."""
+    `body` is always set: the route's own rule or the server's default. `line` is where the route stands in the file.
+    Without `websocket` no upgrade passes; without `events` event streams are answers like any other."""
 
     name: str
     methods: frozenset[str] | None
@@ -199,6 +326,10 @@ class Route:
     mode: Mode
     upstream: Upstream
     line: int
+    websocket: StreamRule | None = None
+    events: StreamRule | None = None
+    answer_fields: AnswerFields | None = None
+    cors: Cors | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,12 +337,6 @@ class StepLimits:
     timeout_s: float
     retries: int
     max_tokens: int
-
-
-@dataclass(frozen=True, slots=True)
-class BreakerRule:
-    failures: int
-    cooldown_s: float
 
 
 @dataclass(frozen=True, slots=True)
