@@ -23,6 +23,7 @@ from scopegate.gateway.ruleset import RoutePlan, Ruleset
 from scopegate.gateway.upstream import Server, UpstreamConnection
 from scopegate.limits.window import Spent
 from scopegate.metrics import NO_ROUTE, UPSTREAM_ERRORS
+from scopegate.types import Fields
 
 if TYPE_CHECKING:
     from scopegate.gateway.app import Gateway
@@ -330,6 +331,10 @@ class Exchange:
                 self._wait_for_what_is_next()
             return
         self._send_body(payload, done)
+
+    def on_upgrade(self, fields: Fields, rest: bytes) -> None:
+        """A switch of protocols, for who asked for one."""
+        raise AssertionError("no step asks for a switch of protocols")
 
     def on_upstream_error(self, error: UpstreamError) -> None:
         plan, connection, self.upstream = self.plan, self.upstream, None

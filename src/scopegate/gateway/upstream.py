@@ -41,6 +41,26 @@ class Exchanging(Protocol):
         """The app reads slower than the client sends (True), or catches up (False)."""
         ...
 
+    def on_upgrade(self, fields: Fields, rest: bytes) -> None:
+        """The app agreed to the switch of protocols that `start` asked for (101). `fields` as received; `rest` is what
+        came after the head. The connection is one's own from here on: `become` a tunnel before this returns, or it is
+        closed."""
+        ...
+
+
+class Tunnel(Protocol):
+    """Whoever speaks another protocol on the connection after a switch. Nothing is told after `upstream_gone`."""
+
+    def upstream_data(self, data: bytes) -> None: ...
+
+    def upstream_gone(self) -> None:
+        """The connection is closed, by the app or by an error."""
+        ...
+
+    def upstream_paused(self, paused: bool) -> None:
+        """The app reads slower than it is written to (True), or catches up (False)."""
+        ...
+
 
 class UpstreamConnection(asyncio.Protocol):
     """One connection to one server."""
@@ -55,6 +75,8 @@ class UpstreamConnection(asyncio.Protocol):
         "_reader",
         "_request_sent",
         "_server",
+        "_tunnel",
+        "_upgrade",
         "answered",
         "exchange",
         "idle_since",
@@ -74,19 +96,23 @@ class UpstreamConnection(asyncio.Protocol):
         self._interim = 0
         self._persistent = False
         self._request_sent = False
+        self._upgrade = False
+        self._tunnel: Tunnel | None = None
         self.answered = False
         self.reused = False
         self.idle_since = 0.0
 
     # ── what an exchange asks of it ─────────────────────────────────────────────────────────────────────────────────
 
-    def start(self, exchange: Exchanging, method: str, data: bytes, request_done: bool) -> None:
-        """Send the head (and what is there of the body); the answer will be told to `exchange`."""
+    def start(self, exchange: Exchanging, method: str, data: bytes, request_done: bool, upgrade: bool = False) -> None:
+        """Send the head (and what is there of the body); the answer will be told to `exchange`. With `upgrade` the
+        request asks for a switch of protocols, and the answer may be 101."""
         assert self.exchange is None
         assert self.transport is not None
         self.exchange = exchange
         self._method = method
         self._request_sent = request_done
+        self._upgrade = upgrade
         self._interim = 0
         self.answered = False
         self.transport.write(data)
@@ -106,9 +132,25 @@ class UpstreamConnection(asyncio.Protocol):
             else:
                 self.transport.resume_reading()
 
-    def abort(self) -> None:
-        """The exchange is over before its answer was: nothing more will be told."""
+    def become(self, tunnel: Tunnel) -> None:
+        """After a switch of protocols: everything is told to `tunnel`, and no exchange will use this connection."""
         self.exchange = None
+        self._tunnel = tunnel
+
+    def write(self, data: bytes) -> None:
+        """For a tunnel: bytes of the new protocol."""
+        if self.transport is not None:
+            self.transport.write(data)
+
+    def close(self) -> None:
+        """For a tunnel: close once what was written has been sent. `upstream_gone` will tell."""
+        if self.transport is not None:
+            self.transport.close()
+
+    def abort(self) -> None:
+        """The exchange (or tunnel) is over before its answer was: nothing more will be told."""
+        self.exchange = None
+        self._tunnel = None
         if self.transport is not None:
             self.transport.abort()
 
@@ -129,6 +171,9 @@ class UpstreamConnection(asyncio.Protocol):
         self.transport = None
         self._server.closed(self)
         if self.exchange is None:
+            tunnel, self._tunnel = self._tunnel, None
+            if tunnel is not None:
+                tunnel.upstream_gone()
             return
         if self._reader is not None and exc is None and self._reader.eof():
             self._end_of_answer(b"")
@@ -139,20 +184,26 @@ class UpstreamConnection(asyncio.Protocol):
         return False
 
     def pause_writing(self) -> None:
-        if self.exchange is not None:
-            self.exchange.on_upstream_paused(True)
+        self._tell_paused(True)
 
     def resume_writing(self) -> None:
+        self._tell_paused(False)
+
+    def _tell_paused(self, paused: bool) -> None:
         if self.exchange is not None:
-            self.exchange.on_upstream_paused(False)
+            self.exchange.on_upstream_paused(paused)
+        elif self._tunnel is not None:
+            self._tunnel.upstream_paused(paused)
 
     def data_received(self, data: bytes) -> None:
         if self._reader is not None:
             self._receive_body(data)
-        elif self.exchange is None:
-            self.abort()  # bytes nobody asked for
-        else:
+        elif self.exchange is not None:
             self._receive_head(data)
+        elif self._tunnel is not None:
+            self._tunnel.upstream_data(data)
+        else:
+            self.abort()  # bytes nobody asked for
 
     # ── parsing ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -176,6 +227,9 @@ class UpstreamConnection(asyncio.Protocol):
             if status >= 200:
                 self._begin_answer(status, data)
                 return
+            if status == 101 and self._is_switch():
+                self._switch(data)
+                return
             if not self._may_skip(status):
                 self._fail("protocol", "not an HTTP answer")
                 return
@@ -185,14 +239,32 @@ class UpstreamConnection(asyncio.Protocol):
         self._fields = []
         try:
             self._parser.feed_data(head)
-        except (httptools.HttpParserError, httptools.HttpParserUpgrade):
+        except httptools.HttpParserUpgrade:
+            pass  # raised for a 101 only
+        except httptools.HttpParserError:
             return 0
         known = head.startswith(_VERSIONS)  # llhttp reads other versions too, RTSP and ICE
         return self._parser.get_status_code() if known else 0
 
+    def _is_switch(self) -> bool:
+        """Whether a 101 means the switch that was asked for (RFC 9110 7.8): in HTTP/1.1, with `connection: upgrade`,
+        without any framing, after the whole request."""
+        if not (self._upgrade and self._request_sent and self._parser.get_http_version() == "1.1"):
+            return False
+        names = [name.lower() for name, _ in self._fields]
+        options = b",".join(value for name, value in self._fields if name.lower() == b"connection").lower().split(b",")
+        framed = b"content-length" in names or b"transfer-encoding" in names
+        return names.count(b"upgrade") == 1 and b"upgrade" in [option.strip() for option in options] and not framed
+
+    def _switch(self, rest: bytes) -> None:
+        exchange = self.exchange
+        assert exchange is not None
+        exchange.on_upgrade(self._fields, rest)
+        if self._tunnel is None:
+            self.abort()
+
     def _may_skip(self, status: int) -> bool:
-        """Interim answers (RFC 9110 15.2) end here, if there are not too many; a switch of protocols was never asked
-        for."""
+        """Interim answers (RFC 9110 15.2) end here, if there are not too many; a switch of protocols ends elsewhere."""
         self._interim += 1
         if status < 100 or status == 101 or self._interim > MAX_INTERIM_ANSWERS:
             return False
