@@ -11,6 +11,7 @@ import gc
 import logging
 import socket
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from scopegate.gateway.intake import MAX_UNRECORDED, Intake
 from scopegate.gateway.limiter import Limiter
 from scopegate.gateway.signin import SignIn
 from scopegate.gateway.upstream import Server
+from scopegate.policy import reader_beside
 from scopegate.policy.compile import compile_policy
 from scopegate.policy.policy import Policy
 from scopegate.stores.late import LateDatabase
@@ -63,9 +65,18 @@ def policy_of(
         "routes": [{"name": "all", "match": "ANY /**", "tier": "none"}],
         **sections,
     }
-    review = compile_policy(yaml.safe_dump(document).encode(), "gateway.yaml", ENVIRON)
+    beside = reader_beside("gateway.yaml")
+    review = compile_policy(yaml.safe_dump(document).encode(), "gateway.yaml", ENVIRON, read=beside)
     assert review.policy is not None, review.problems
-    return review.policy
+    if "connections_per_client" in (limits or {}):
+        return review.policy
+    return _for_one_address(review.policy)
+
+
+def _for_one_address(policy: Policy) -> Policy:
+    """All visitors of a test have one address: their number is bounded only where a test says so."""
+    ours = replace(policy.server.limits, connections_per_client=policy.server.limits.connections)
+    return replace(policy, server=replace(policy.server, limits=ours))
 
 
 class Rig:

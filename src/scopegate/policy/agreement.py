@@ -14,7 +14,16 @@ from scopegate.policy.draft import Draft
 from scopegate.policy.faults import closest
 from scopegate.policy.policy import Address, Origin
 from scopegate.policy.reach import Covers
-from scopegate.policy.spelling import HMAC_KEY_BYTES, NO_TIER, is_json_type, is_local, url_host
+from scopegate.policy.spelling import (
+    HMAC_KEY_BYTES,
+    NO_CORS,
+    NO_HEADERS,
+    NO_TIER,
+    STANDARD_HEADERS,
+    is_json_type,
+    is_local,
+    url_host,
+)
 from scopegate.policy.tree import Fault, Loc, Scalar, Source
 
 BUILT_IN_TIERS = ("strict", "moderate", "lenient")
@@ -34,6 +43,8 @@ def _references(draft: Draft, source: Source) -> Iterator[Fault]:
     known: tuple[tuple[str, str, str, set[str]], ...] = (
         ("routes", "tier", "tier", tiers),
         ("routes", "auth", "auth", set(draft.names("auth"))),
+        ("routes", "headers", "set of headers", {*draft.names("headers"), STANDARD_HEADERS, NO_HEADERS}),
+        ("routes", "cors", "cors rule", {*draft.names("cors"), NO_CORS}),
         ("routes", "offload", "offload", set(draft.names("offloads"))),
         ("routes", "upstream", "upstream", set(draft.names("upstreams"))),
         ("promises", "tier", "tier", tiers),
@@ -68,9 +79,14 @@ def _seen_before(seen: dict[str, Loc], name: str, loc: Loc, source: Source, kind
 
 
 def _reserved_names(draft: Draft, source: Source) -> Iterator[Fault]:
-    if NO_TIER in draft.names("tiers"):
-        loc = ("tiers", NO_TIER)
-        yield Fault(source.at_key(loc), loc, "a tier may not be named none: that word means no limit")
+    for section, word, what in (
+        ("tiers", NO_TIER, "a tier may not be named none: that word means no limit"),
+        ("headers", NO_HEADERS, "a set of headers may not be named none: that word means no fields"),
+        ("cors", NO_CORS, "a cors rule may not be named none: that word means no other origin"),
+    ):
+        if word in draft.names(section):
+            loc = (section, word)
+            yield Fault(source.at_key(loc), loc, what)
 
 
 def _upstreams_chosen(draft: Draft, source: Source) -> Iterator[Fault]:
@@ -203,16 +219,28 @@ def unpriced(draft: Draft, source: Source, prices: PriceTable | None) -> Iterato
         )
 
 
+_NAMED_BY_ROUTES = (
+    ("tiers", "tier", (*BUILT_IN_TIERS, NO_TIER)),
+    ("auth", "auth", ()),
+    ("headers", "headers", (STANDARD_HEADERS, NO_HEADERS)),
+    ("cors", "cors", (NO_CORS,)),
+    ("offloads", "offload", ()),
+    ("upstreams", "upstream", ()),
+)
+"""Section, the key of a route that names an entry of it, and the names that need no entry."""
+
+
 def _unused(draft: Draft, source: Source) -> Iterator[Fault]:
     """Definitions that no route names. With a single upstream every route uses it; where a route names nothing that
     exists, who knows what it means."""
-    for section, key in (("tiers", "tier"), ("auth", "auth"), ("offloads", "offload"), ("upstreams", "upstream")):
+    for section, key, built_in in _NAMED_BY_ROUTES:
         names = draft.names(section)
         used = {name for _, name in draft.texts("routes", key)}
-        if used - {*names, *BUILT_IN_TIERS, NO_TIER} or (section == "upstreams" and not used):
+        if used - {*names, *built_in} or (section == "upstreams" and not used):
             continue
+        is_default_used = key == "headers" and any("headers" not in entry for _, entry in draft.listed("routes"))
         for name in names:
-            if name not in used:
+            if name not in used and not (is_default_used and name == STANDARD_HEADERS):
                 loc = (section, name)
                 yield Fault(source.at_key(loc), loc, "no route uses it", warning=True)
 

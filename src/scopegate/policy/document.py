@@ -1,151 +1,61 @@
 """The shape of `gateway.yaml`: every section, field, default and bound, each with its description.
 
-Only here does pydantic meet the file; the JSON Schema comes from `Document`. Values arrive as `source.plain` gives
-them and leave parsed. Whether the parts agree with each other is for `agreement`. Called by `compile`.
+The JSON Schema comes from `Document`. How one value is read is for `kinds`, whether the parts agree with each other
+for `agreement`. Called by `compile`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Annotated, Any, Literal, TypeAlias, TypeVar
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainValidator, SecretStr, WithJsonSchema
+from pydantic import BeforeValidator, Field
 
-from scopegate.limits.window import Quota
-from scopegate.policy import quantities, spelling
-from scopegate.policy.policy import Address, Mode, Network, OnStoreError, Origin, TierKey, WhenSpent
-from scopegate.policy.source import resolve
-from scopegate.policy.tree import Expanded
-
-T = TypeVar("T")
-
-
-def _text(parse: Callable[[str], T]) -> PlainValidator:
-    """A field whose text `parse` turns into its value. A bare number is text without its unit."""
-
-    def validate(value: object) -> T:
-        if isinstance(value, bool) or not isinstance(value, str | int | float):
-            raise ValueError("must be text")
-        return parse(str(value))
-
-    return PlainValidator(validate)
-
-
-def _schema(example: str, pattern: str | None = None) -> WithJsonSchema:
-    schema: dict[str, Any] = {"type": "string", "examples": [example]}
-    return WithJsonSchema(schema | ({"pattern": pattern} if pattern else {}))
-
-
-def _unexpanded(value: object) -> object:
-    """Numbers and yes/no may come from the environment, where everything is text."""
-    return resolve(value) if isinstance(value, Expanded) else value
-
-
-def _as_list(value: object) -> object:
-    return value if isinstance(value, list) else [value]
-
-
-def _duration_s(text: str) -> float:
-    return quantities.parse_duration_ms(text) / 1000
-
-
-def _leeway_s(text: str) -> float:
-    seconds = _duration_s(text)
-    if seconds > 300:
-        raise ValueError("is more than 5m")
-    return seconds
-
-
-def _size_up_to(most: str) -> Callable[[str], int]:
-    def parse(text: str) -> int:
-        size = quantities.parse_size(text)
-        if size > quantities.parse_size(most):
-            raise ValueError(f"is more than {most}")
-        return size
-
-    return parse
-
-
-def _workers(value: object) -> int | None:
-    value = _unexpanded(value)
-    if value == "auto":
-        return None
-    if type(value) is not int or not 1 <= value <= 256:
-        raise ValueError("is neither `auto` nor a whole number from 1 to 256")
-    return value
-
-
-def _secret(value: object) -> SecretStr:
-    if not isinstance(value, Expanded) or not value.whole:
-        raise ValueError('must come from the environment alone, write it like "${NAME}"')
-    if not value and not value.missing:
-        raise ValueError("is empty in the environment")
-    return SecretStr(str(value))
-
-
-def _webhook_secret(value: object) -> SecretStr:
-    secret = _secret(value)
-    if secret.get_secret_value():
-        spelling.parse_webhook_secret(secret.get_secret_value())
-    return secret
-
-
-Whole: TypeAlias = Annotated[int, BeforeValidator(_unexpanded)]
-Count: TypeAlias = Annotated[Whole, Field(ge=1)]
-Name: TypeAlias = Annotated[str, _text(spelling.parse_name), _schema("strict", spelling.NAME_PATTERN)]
-Duration: TypeAlias = Annotated[float, _text(_duration_s), _schema("10s", quantities.DURATION_PATTERN)]
-Size: TypeAlias = Annotated[int, _text(quantities.parse_size), _schema("256KiB", quantities.SIZE_PATTERN)]
-HeadSize: TypeAlias = Annotated[int, _text(_size_up_to("1MiB")), _schema("32KiB", quantities.SIZE_PATTERN)]
-TargetSize: TypeAlias = Annotated[int, _text(_size_up_to("64KiB")), _schema("8KiB", quantities.SIZE_PATTERN)]
-Leeway: TypeAlias = Annotated[float, _text(_leeway_s), _schema("30s", quantities.DURATION_PATTERN)]
-Limit: TypeAlias = Annotated[Quota, _text(quantities.parse_quota), _schema("10 per 10s", quantities.QUOTA_PATTERN)]
-Money: TypeAlias = Annotated[
-    tuple[int, str], _text(quantities.parse_money), _schema("20 USD per day", quantities.MONEY_PATTERN)
-]
-Share: TypeAlias = Annotated[float, _text(quantities.parse_share), _schema("80%", quantities.SHARE_PATTERN)]
-Listen: TypeAlias = Annotated[Address, _text(spelling.parse_listen), _schema("0.0.0.0:8080")]
-Host: TypeAlias = Annotated[str, _text(spelling.parse_host), _schema("leads.example.com")]
-Net: TypeAlias = Annotated[Network, _text(spelling.parse_network), _schema("10.0.0.0/8")]
-ServerUrl: TypeAlias = Annotated[Origin, _text(spelling.parse_origin), _schema("http://127.0.0.1:3000")]
-Url: TypeAlias = Annotated[str, _text(spelling.parse_url), _schema("https://leads.example.com/hook")]
-Match: TypeAlias = Annotated[spelling.RequestLine, _text(spelling.parse_match), _schema("POST /api/leads")]
-Request: TypeAlias = Annotated[tuple[str, str], _text(spelling.parse_request), _schema("GET /api/leads")]
-FieldName: TypeAlias = Annotated[str, _text(spelling.parse_field_name), _schema("Authorization")]
-MediaType: TypeAlias = Annotated[str, _text(spelling.parse_media_type), _schema("application/json")]
-Expression: TypeAlias = Annotated[str, _text(spelling.parse_expression), _schema("request.photos[].url")]
-PhotoHost: TypeAlias = Annotated[str, _text(spelling.parse_photo_host), _schema("*.s3.amazonaws.com")]
-Algorithm: TypeAlias = Annotated[
-    str,
-    _text(spelling.parse_algorithm),
-    WithJsonSchema({"type": "string", "enum": [*spelling.ASYMMETRIC, *spelling.HMAC_KEY_BYTES]}),
-]
-Secret: TypeAlias = Annotated[SecretStr, PlainValidator(_secret), _schema("${JWT_SECRET}", r"^\$\{\w+\}$")]
-WebhookSecret: TypeAlias = Annotated[
-    SecretStr, PlainValidator(_webhook_secret), _schema("${SCOPEGATE_WEBHOOK_SECRET}", r"^\$\{\w+\}$")
-]
-Workers: TypeAlias = Annotated[
-    int | None,
-    PlainValidator(_workers),
-    WithJsonSchema({"anyOf": [{"const": "auto"}, {"type": "integer", "minimum": 1, "maximum": 256}]}),
-]
-Path: TypeAlias = Annotated[str, _text(spelling.parse_path), _schema("/api/health")]
-Text: TypeAlias = Annotated[str, Field(min_length=1, max_length=200)]
-
-
-class Section(BaseModel):
-    """Unknown keys are problems, and text is never taken for a number."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
-
-
-def option(default: object, description: str, **bounds: Any) -> Any:
-    """A field that may be left out; its default is spelt as in the file and read by the same rules."""
-    return Field(default, validate_default=True, description=description, **bounds)
-
-
-def section(model: type[Section], description: str) -> Any:
-    """A section that may be left out, with the defaults of its fields."""
-    return Field(default_factory=model, description=description)
+from scopegate.policy.browsers import Frame, Opener, Referrer
+from scopegate.policy.kinds import (
+    Algorithm,
+    ContentPolicy,
+    CorsField,
+    Count,
+    Duration,
+    Expression,
+    FieldName,
+    Flag,
+    HeadSize,
+    Host,
+    HstsAge,
+    Leeway,
+    Limit,
+    Listen,
+    Match,
+    MediaType,
+    MessageSize,
+    Method,
+    Money,
+    Name,
+    Net,
+    Path,
+    PhotoHost,
+    Request,
+    Secret,
+    Section,
+    ServerName,
+    ServerUrl,
+    Share,
+    SideFile,
+    SigningKey,
+    Size,
+    TargetSize,
+    Text,
+    Url,
+    WebhookSecret,
+    WebOrigin,
+    Whole,
+    Workers,
+    as_list,
+    option,
+    section,
+)
+from scopegate.policy.policy import AddressSource, Mode, OnStoreError, TierKey, WhenSpent
 
 
 class ServerLimits(Section):
@@ -154,12 +64,18 @@ class ServerLimits(Section):
     target: TargetSize = option("8KiB", "Path and query of one request. At most 64KiB.")
     body: Size = option("1MiB", "Body of one request, where its route says nothing else.")
     connections: Count = option(4096, "Open client connections of one process.", le=100_000)
+    connections_per_client: Count = option(
+        128,
+        "Open connections of one client address (IPv6: one /64). Those of trusted proxies are not counted.",
+        le=100_000,
+    )
     in_flight: Count = option(512, "Requests served at a time by one process; more get 503.", le=100_000)
 
 
 class ServerTimeouts(Section):
     head: Duration = option("10s", "From the first byte of a request to the end of its head.")
     body_idle: Duration = option("15s", "The longest pause inside a request body.")
+    body: Duration = option("5m", "The longest a whole request body may take.")
     keep_alive: Duration = option("60s", "The longest pause between two requests of a connection.")
     drain: Duration = option("30s", "How long requests under way may take once a stop is asked for.")
 
@@ -171,6 +87,9 @@ class Server(Section):
     )
     trusted_proxies: list[Net] = option(
         [], "Networks of the proxies that may tell us the visitor's address. Nobody by default."
+    )
+    client_address: Annotated[AddressSource, Field(strict=False)] = option(
+        "x-forwarded-for", "How a trusted proxy tells the visitor's address; nothing else of the kind is believed."
     )
     workers: Workers = option(1, "Gateway processes that share the port; `auto` is one per core.")
     limits: ServerLimits = section(ServerLimits, "The most of anything that is taken in.")
@@ -187,21 +106,52 @@ class UpstreamTimeouts(Section):
     connect: Duration = option("2s", "To open a connection.")
     response: Duration = option("30s", "From the end of the request to the head of the answer.")
     idle: Duration = option("60s", "How long an unused connection is kept.")
+    queue: Duration = option("2s", "The longest a request waits for a free connection; then 503.")
 
 
 class Health(Section):
     path: Path = Field(description="A path that answers 2xx while the server is well.", examples=["/api/health"])
     every: Duration = option("5s", "Time between two questions.")
+    timeout: Duration = option("2s", "The longest an answer may take.")
+    unhealthy_after: Count = option(3, "Failures in a row that take a server out.", le=100)
+    healthy_after: Count = option(2, "Answers in a row that bring it back.", le=100)
+
+
+class Eject(Section):
+    failures: Count = option(5, "Failed exchanges in a row that take a server out for a while.", le=1000)
+    for_: Duration = option("10s", "How long; doubled each time it happens again, at most 16 times this.", alias="for")
+    slow_start: Duration = option("10s", "How long the share of a server that comes back grows to its full size.")
+
+
+class UpstreamBreaker(Section):
+    failures: Count = option(
+        10, "Failures in a row, over all servers, that open it: requests then get 503 at once.", le=1000
+    )
+    cooldown: Duration = option("5s", "How long it stays open before one probe.")
+
+
+class Tls(Section):
+    ca: SideFile | None = option(None, "A PEM file of the only authorities believed. Left out: those of the system.")
+    server_name: ServerName | None = option(None, "The name a certificate must hold. Left out: the host of the server.")
 
 
 class Upstream(Section):
-    servers: list[ServerUrl] = Field(min_length=1, max_length=64, description="Where the app listens.")
+    servers: list[ServerUrl] = Field(
+        min_length=1, max_length=64, description="Where the app listens: http://, https:// or unix:/path/of.sock."
+    )
     timeouts: UpstreamTimeouts = section(UpstreamTimeouts, "The longest the app may take.")
+    connections: Count = option(512, "Open connections of one process to each server.", le=10_000)
+    waiting: Annotated[Whole, Field(ge=0, le=100_000)] = option(
+        1024, "Requests that may wait for a connection to each server; more get 503."
+    )
     health: Health | None = option(None, "How to ask a server whether it is well. Left out: nobody asks.")
+    eject: Eject = section(Eject, "When a server that keeps failing gets no requests for a while.")
+    breaker: UpstreamBreaker | None = option(None, "When to stop asking all servers. Left out: never.")
+    tls: Tls = section(Tls, "How an https server is proven.")
 
 
 class Tier(Section):
-    limit: Annotated[list[Limit], BeforeValidator(_as_list), Field(min_length=1, max_length=5)] = Field(
+    limit: Annotated[list[Limit], BeforeValidator(as_list), Field(min_length=1, max_length=5)] = Field(
         description="`N per T`: at most N requests in any span of T, per key; one limit or a list that all hold."
     )
     key: Annotated[TierKey, Field(strict=False)] = option(
@@ -228,11 +178,64 @@ class Jwt(Section):
 class Auth(Section):
     jwt: Jwt = Field(description="How a token is found and proven.")
     require: dict[Text, Text] = option({}, "Claims and the values they must have.")
+    sign_with: SigningKey | None = option(
+        None, "The key, shared with the app, that signs the identity for it: at least 32 bytes. Left out: unsigned."
+    )
+
+
+class Hsts(Section):
+    max_age: HstsAge = option("365d", "How long a browser keeps to https. At most 1000d; 0d takes it back.")
+    subdomains: Flag = option(True, "Also for every host below this one.")
+    preload: Flag = option(False, "Agrees to be built into browsers: needs subdomains and 365d or more.")
+
+
+class Headers(Section):
+    hsts: Hsts | None = option(None, "Strict-Transport-Security, for visitors that came by https. Left out: none.")
+    nosniff: Flag = option(True, "X-Content-Type-Options: nosniff.")
+    frame: Frame = option("sameorigin", "X-Frame-Options: who may show a page in a frame; `any` sends no field.")
+    referrer: Referrer = option("strict-origin-when-cross-origin", "Referrer-Policy.")
+    csp: ContentPolicy | None = option(None, "Content-Security-Policy, as given. Left out: none.")
+    opener: Opener | None = option(None, "Cross-Origin-Opener-Policy. Left out: none.")
+    override: Flag = option(False, "Replace the app's own fields of these names; else they stay.")
+
+
+class Cors(Section):
+    origins: list[WebOrigin] = Field(
+        min_length=1, max_length=100, description="Origins whose pages may read answers, or `*` alone for all."
+    )
+    methods: list[Method] = option(["GET", "HEAD", "POST"], "Methods they may use.", min_length=1)
+    headers: list[CorsField] = option([], "Request fields they may set beyond the safe ones.", max_length=100)
+    expose: list[CorsField] = option([], "Answer fields their scripts may read beyond the safe ones.", max_length=100)
+    credentials: Flag = option(False, "Whether cookies and Authorization come along. Never with `*`.")
+    max_age: Duration = option("10m", "How long a browser remembers this. At most 1d.")
+
+
+class JsonBody(Section):
+    depth: Count = option(32, "How deep objects and lists may be nested.", le=128)
+    schema_: SideFile | None = option(
+        None,
+        "A file with the JSON Schema that bodies must meet, beside this file. At most 1MiB, nothing remote.",
+        alias="schema",
+    )
+
+
+class MultipartBody(Section):
+    parts: Count = option(50, "Parts of one body, files and fields.", le=1000)
+    files: Annotated[Whole, Field(ge=0, le=1000)] = option(10, "Files among them.")
+    file: Size | None = option(None, "The largest file. Left out: as large as the body.")
 
 
 class Body(Section):
     max: Size | None = option(None, "The largest body. Left out: server.limits.body.")
     types: list[MediaType] = option([], "Content types accepted. Empty: any.")
+    json_: JsonBody | None = option(None, "What a JSON body may be; at most 16MiB is read.", alias="json")
+    multipart: MultipartBody | None = option(None, "What a multipart/form-data body may hold.")
+
+
+class Stream(Section):
+    connections_per_client: Count = option(10, "Open at a time by one client, in one process.", le=10_000)
+    message: MessageSize = option("64KiB", "The largest message. At most 16MiB.")
+    idle: Duration = option("5m", "The longest silence of both sides. At most 1d.")
 
 
 class Route(Section):
@@ -241,6 +244,12 @@ class Route(Section):
     tier: Name = Field(description="A name out of `tiers`, one of strict, moderate, lenient, or `none`.")
     auth: Name | None = option(None, "A name out of `auth`: who may pass.")
     body: Body = section(Body, "What a body may be.")
+    headers: Name = option("standard", "A name out of `headers`, or `none`: security fields of its answers.")
+    cors: Name | None = option(None, "A name out of `cors`: which other origins may use it. Left out: none.")
+    websocket: Stream | None = option(
+        None, "Lets WebSocket connections pass, within these bounds. Left out: none pass."
+    )
+    events: Stream | None = option(None, "Bounds for server-sent events. Left out: they are answers like any other.")
     offload: Name | None = option(None, "A name out of `offloads`: the work that leaves the request.")
     mode: Annotated[Mode, Field(strict=False)] = option("enforce", "`watch` decides and counts, and never refuses.")
     upstream: Name | None = option(None, "A name out of `upstreams`. May be left out where there is one.")
@@ -306,7 +315,7 @@ class AI(Section):
 
 class Promise(Section):
     request: Request = Field(description="METHOD /path, as a client would send it, signed in and well-formed.")
-    without: Annotated[list[FieldName], BeforeValidator(_as_list)] = option(
+    without: Annotated[list[FieldName], BeforeValidator(as_list)] = option(
         [], "Header fields the request comes without."
     )
     route: Name | None = option(None, "The route it must meet.")
@@ -326,6 +335,8 @@ class Document(Section):
     upstreams: dict[Name, Upstream] = Field(min_length=1, description="The apps behind the gateway, by name.")
     tiers: dict[Name, Tier] = option({}, "Rate limits, by name.")
     auth: dict[Name, Auth] = option({}, "Sign-in rules, by name.")
+    headers: dict[Name, Headers] = option({}, "Sets of security fields for answers, by name.")
+    cors: dict[Name, Cors] = option({}, "Which other origins may use a route from a browser, by name.")
     routes: list[Route] = Field(min_length=1, max_length=5000, description="Read from the top, the first match wins.")
     offloads: dict[Name, Offload] = option({}, "Work that leaves the request, by name.")
     ai: AI | None = option(None, "How the model is called and what it may cost. Needed by offloads.")

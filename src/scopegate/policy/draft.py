@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 from pydantic import ValidationError
 
 from scopegate.policy import document
-from scopegate.policy.document import Section
+from scopegate.policy.kinds import Section
 from scopegate.policy.tree import Loc
 
 S = TypeVar("S", bound=Section)
@@ -30,6 +30,8 @@ class Draft:
     upstreams: Mapping[str, document.Upstream]
     tiers: Mapping[str, document.Tier]
     auth: Mapping[str, document.Auth]
+    headers: Mapping[str, document.Headers]
+    cors: Mapping[str, document.Cors]
     routes: Mapping[int, document.Route]
     offloads: Mapping[str, document.Offload]
     promises: Mapping[int, document.Promise]
@@ -66,6 +68,8 @@ def draft_of(data: object) -> Draft:
         upstreams=_read_named(document.Upstream, top.get("upstreams")),
         tiers=_read_named(document.Tier, top.get("tiers")),
         auth=_read_named(document.Auth, top.get("auth")),
+        headers=_read_named(document.Headers, top.get("headers")),
+        cors=_read_named(document.Cors, top.get("cors")),
         routes=_read_listed(document.Route, top.get("routes")),
         offloads=_read_named(document.Offload, top.get("offloads")),
         promises=_read_listed(document.Promise, top.get("promises")),

@@ -15,12 +15,13 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from scopegate.policy.document import Document
-from scopegate.policy.source import SECRET_KEY
+from scopegate.policy.source import SECRET_KEYS
 from scopegate.policy.tree import Fault, Loc, Scalar, Source
 
 _KINDS = {
     "string_type": "must be text",
     "int_type": "must be a whole number",
+    "bool_type": "must be true or false",
     "list_type": "must be a list",
     "dict_type": "must be a section of keys and values",
     "model_type": "must be a section of keys and values",
@@ -54,7 +55,7 @@ def _fault(error: ErrorDetails, source: Source) -> Fault | None:
     if isinstance(found.node, Scalar) and found.node.faulty:
         return None
     what, hint = _sentence(error, found.node.written if isinstance(found.node, Scalar) else "")
-    if isinstance(found.node, Scalar) and found.loc[-1:] != (SECRET_KEY,):
+    if isinstance(found.node, Scalar) and not SECRET_KEYS.intersection(found.loc[-1:]):
         what = f"{source.said(found.loc)} {what}"
     return Fault(found.node.place, found.loc, what, hint)
 
@@ -104,16 +105,21 @@ def known_keys(loc: Loc) -> Sequence[str]:
         model = _field_type(model, part)
         if model is None:
             return ()
-    return tuple(model.model_fields) if _is_section(model) else ()
+    return tuple(_fields(model)) if _is_section(model) else ()
 
 
 def _field_type(model: Any, part: str | int) -> Any:
     """What stands under a key of a section, a name of a mapping or an index of a list."""
     if _is_section(model):
-        field = model.model_fields.get(part)
+        field = _fields(model).get(str(part))
         return None if field is None else _unwrapped(field.annotation)
     inner = get_args(model)
     return _unwrapped(inner[-1]) if inner else None
+
+
+def _fields(model: Any) -> dict[str, Any]:
+    """The fields of a section by the keys of the file."""
+    return {field.alias or name: field for name, field in model.model_fields.items()}
 
 
 def _unwrapped(annotation: Any) -> Any:

@@ -378,7 +378,9 @@ class Promise:
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """`digest` is the first 12 hex digits of the SHA-256 of the file's text: it names a policy in logs and metrics."""
+    """`digest` is the first 12 hex digits of a SHA-256 over the file's text and the content of the files it names: it
+    names a policy in logs and metrics. `files` are the absolute paths of those files (schemas, certificates): a change
+    of one is a change of the policy."""
 
     digest: str
     server: Server
@@ -390,3 +392,4 @@ class Policy:
     offloads: Mapping[str, Offload]
     ai: AI | None
     promises: tuple[Promise, ...]
+    files: tuple[str, ...] = ()

@@ -17,9 +17,11 @@ MAX_QUOTA_LIMIT = 100_000
 MAX_QUOTA_SPAN_MS = 24 * 3_600_000
 MAX_SIZE_BYTES = 64 * 1024**3
 MAX_DURATION_MS = 24 * 3_600_000
+MAX_HSTS_AGE_S = 1000 * 86_400
 MAX_MONEY_USD = 1_000_000
 
 QUOTA_PATTERN = r"^[1-9][0-9]* per [1-9][0-9]*(ms|s|m|h|d)$"
+AGE_PATTERN = r"^(0|[1-9][0-9]*)(s|m|h|d)$"
 SIZE_PATTERN = r"^[1-9][0-9]*(B|KiB|MiB|GiB)$"
 DURATION_PATTERN = r"^[1-9][0-9]*(ms|s|m|h|d)$"
 MONEY_PATTERN = r"^[0-9]+(\.[0-9]{1,6})? USD per (day|month)$"
@@ -68,6 +70,18 @@ def parse_duration_ms(text: str) -> int:
     if unit not in _DURATION_UNITS_MS:
         raise ValueError(_unit_fault("a duration", unit, _DURATION_UNITS_MS, "10s"))
     return _bounded(number * _DURATION_UNITS_MS[unit], MAX_DURATION_MS, "1d")
+
+
+def parse_hsts_age_s(text: str) -> int:
+    """`365d` -> seconds; whole ones, at most 1000d. Zero tells browsers to forget (RFC 6797 6.1.1)."""
+    match = _NUMBER_AND_UNIT.fullmatch(text)
+    if match is None or match[2] == "ms":
+        raise ValueError("is not a time in whole seconds, write it like `365d`")
+    number, unit = int(match[1]), match[2]
+    if unit not in _DURATION_UNITS_MS:
+        raise ValueError(_unit_fault("a duration", unit, _DURATION_UNITS_MS, "365d"))
+    seconds = number * _DURATION_UNITS_MS[unit] // 1000
+    return _bounded(seconds, MAX_HSTS_AGE_S, "1000d") if seconds else 0
 
 
 def parse_money(text: str) -> tuple[int, str]:

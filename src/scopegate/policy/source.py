@@ -2,7 +2,7 @@
 
 Reads YAML events itself, so that what plain YAML loaders hide is a named problem: duplicate keys, anchors, tags, merge
 keys, several documents, and the 1.1 traps (`no`, `010`, `1:30` stay text). Expands `${NAME}` and `${NAME:-default}`
-from a mapping. Knows nothing of what the keys mean, but for one word: `secret`. Called by `compile`.
+from a mapping. Knows nothing of what the keys mean, but for two words: `secret` and `sign_with`. Called by `compile`.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ MAX_FILE_BYTES = 1024 * 1024
 MAX_NODES = 50_000
 MAX_DEPTH = 20
 
-SECRET_KEY = "secret"  # noqa: S105 - the name of the key, not one
-"""Values under this key are never quoted; one that the environment lacks can be a warning."""
+SECRET_KEYS = frozenset({"secret", "sign_with"})
+"""Values under these keys are never quoted; one that the environment lacks can be a warning."""
 
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _FORBIDDEN = re.compile("[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufefe\uff00-\ufffd\U00010000-\U0010ffff]")
@@ -201,7 +201,7 @@ class _Builder:
     def _expand(self, event: yaml.ScalarEvent, text: str, loc: Loc) -> Scalar:
         """`$${` is a plain `${`; a value of the environment is never read for further `${`."""
         faults: list[Fault] = []
-        is_secret = SECRET_KEY in loc[-1:]
+        is_secret = bool(SECRET_KEYS.intersection(loc[-1:]))
 
         def value_of(match: re.Match[str]) -> str:
             if match[1] is None:

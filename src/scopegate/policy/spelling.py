@@ -33,7 +33,15 @@ RARE_METHODS = frozenset(
 )
 ANY = "ANY"
 NO_TIER = "none"
+NO_HEADERS = "none"
+NO_CORS = "none"
+STANDARD_HEADERS = "standard"
+"""The set of security fields of routes that name none; a file may define it anew."""
 MIN_SECRET_BYTES = 16
+MIN_SIGNING_KEY_BYTES = 32
+"""RFC 7518 3.2: an HMAC key is at least as long as its hash, here SHA-256."""
+MAX_SOCKET_PATH_BYTES = 107
+"""Linux `sun_path` is 108 bytes with its final NUL (unix(7))."""
 
 _NAME = re.compile(NAME_PATTERN, re.ASCII)
 _HOST_LABEL = re.compile(r"(?!-)[a-z0-9_-]{1,63}(?<!-)", re.ASCII)
@@ -158,12 +166,39 @@ def _network_fault(text: str) -> str:
 
 
 def parse_origin(text: str) -> Origin:
-    """`http://127.0.0.1:3000`: scheme, host and port of an upstream server, nothing more."""
+    """`http://127.0.0.1:3000`: scheme, host and port of an upstream server, nothing more; or `unix:/run/app.sock`."""
+    if text.startswith("unix:"):
+        return Origin("unix", _socket_path(text.removeprefix("unix:")), 0)
     parts = _split_url(text)
     if parts.path not in {"", "/"} or parts.query:
         raise ValueError("may have no path: the request's own path is forwarded as it is")
     host = _url_host(parts)
     return Origin(parts.scheme, host, _url_port(parts))
+
+
+def _socket_path(path: str) -> str:
+    if not path.startswith("/") or path.startswith("//") or path.endswith("/"):
+        raise ValueError("is not a socket, write its absolute path like `unix:/run/app.sock`")
+    if not re.fullmatch(r"[\x21-\x7e]+", path):
+        raise ValueError("is not a socket: its path holds spaces or characters beyond ASCII")
+    if len(path) > MAX_SOCKET_PATH_BYTES:
+        raise ValueError(f"has a path longer than the {MAX_SOCKET_PATH_BYTES} bytes that a socket's may have")
+    return path
+
+
+def parse_server_name(text: str) -> str:
+    """The name in a certificate: a host name or address, lower-case, without port or brackets."""
+    name = _bare_host(text) if text.startswith("[") or ":" not in text else None
+    if name is None:
+        raise ValueError("is not a server name: write a host name without a port")
+    return name
+
+
+def parse_side_file(text: str) -> str:
+    """The path of a file that a policy file names, absolute or beside it."""
+    if not re.fullmatch(r"[^\x00-\x1f\x7f]{1,1000}", text) or text.endswith("/") or text != text.strip():
+        raise ValueError("is not the path of a file")
+    return text
 
 
 def parse_url(text: str) -> str:
@@ -257,6 +292,12 @@ def _check_method(word: str) -> None:
     raise ValueError(f"has no method out of {', '.join(METHODS)} or {ANY}")
 
 
+def parse_method(text: str) -> str:
+    """One method out of those the edge lets in."""
+    _check_method(text)
+    return text
+
+
 def check_pattern(path: str) -> None:
     """Segments after `/`: a literal in canonical spelling, `*` for exactly one, a last `**` for any number."""
     segments = path[1:].split("/")
@@ -316,6 +357,9 @@ def parse_media_type(text: str) -> str:
     if _MEDIA_TYPE.fullmatch(lowered) is None:
         raise ValueError("is not a media type, write it like `application/json`")
     return lowered
+
+
+FORM_DATA = "multipart/form-data"
 
 
 def is_json_type(media_type: str) -> bool:
