@@ -1,4 +1,7 @@
-"""Fixtures of every test: real Redis engines. A missing one is a failure when CI=true and a named skip elsewhere."""
+"""Fixtures of every test: real Redis engines. A missing one is a failure when CI=true and a named skip elsewhere.
+
+`--full` runs the long tests at their promised size (100,000 mutations, 5,000 slow sockets); without it they do less.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,16 @@ from pathlib import Path
 import pytest
 
 from tests.valkey import Server
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--full", action="store_true", help="long tests at their promised size")
+
+
+@pytest.fixture(scope="session")
+def full(request: pytest.FixtureRequest) -> bool:
+    """Whether long tests run at their promised size."""
+    return bool(request.config.getoption("--full"))
 
 
 @pytest.fixture(scope="session")
