@@ -122,7 +122,7 @@ class Rig:
         def left() -> dict[str, int]:
             in_use = sum(server.in_use for server in self.servers)
             counts = {"in_flight": gate.in_flight, "held_bytes": gate.held_bytes, "in_use": in_use}
-            return counts | {"connections": len(gate.connections)}
+            return counts | {"connections": len(gate.connections), "clients": len(gate.crowd)}
 
         await eventually(lambda: not any(left().values()), left)
         assert self.app.faults == []

@@ -148,6 +148,12 @@ def _hop(text: str) -> _Hop | None:
     return _Hop(plain, str(plain))
 
 
+def is_trusted(peer: str, trusted: Sequence[Network]) -> bool:
+    """Whether a connection's other end is in one of these networks. A peer without an address is in none."""
+    hop = _hop(peer)
+    return hop is not None and _is_trusted(hop.address, trusted)
+
+
 def _is_trusted(address: IPv4Address | IPv6Address, trusted: Sequence[Network]) -> bool:
     for network in trusted:  # noqa: SIM110 (any() on a generator doubles the cost, and this runs per request)
         if address in network:

@@ -20,6 +20,7 @@ from starlette.applications import Starlette
 from scopegate import logs, metrics, serving
 from scopegate.clock import Clock
 from scopegate.gateway.access import AccessLog
+from scopegate.gateway.crowd import Crowd
 from scopegate.gateway.intake import Intake
 from scopegate.gateway.limiter import Limiter
 from scopegate.gateway.protocol import ClientConnection
@@ -46,6 +47,7 @@ class Gateway:
         self.signin = signin
         self.intake = intake
         self.connections: set[ClientConnection] = set()
+        self.crowd = Crowd()
         self.in_flight = 0
         self.held_bytes = 0
         self.max_held_bytes = MAX_HELD_BYTES

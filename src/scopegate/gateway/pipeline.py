@@ -21,6 +21,7 @@ from scopegate.gateway.limiter import key_of
 from scopegate.gateway.upstream import Connecting, UpstreamConnection
 from scopegate.limits.window import Spent
 from scopegate.metrics import UPSTREAM_ERRORS
+from scopegate.policy.policy import AddressSource
 
 
 def admit(x: Exchange) -> Outcome:
@@ -71,7 +72,8 @@ def find_route(x: Exchange) -> Outcome:
 def find_caller(x: Exchange) -> Outcome:
     """Whose request it is: the address, through trusted proxies only."""
     peer, trusted = x.client.peer, x.rules.trusted
-    forwarded = x.notes.get(b"x-forwarded-for") if trusted else ()
+    told = trusted and x.rules.address_from is not AddressSource.PROXY_PROTOCOL  # which the connection told already
+    forwarded = x.notes.get(b"x-forwarded-for") if told else ()
     address = client_address(peer, forwarded, trusted)
     x.caller = Caller(address, limit_group(address))
     x.scheme = b"http"

@@ -16,11 +16,14 @@ from typing import TYPE_CHECKING, Any, cast
 
 import httptools
 
+from scopegate.edge.caller import is_trusted, limit_group
 from scopegate.edge.framing import BodyReader, ChunkedBody, FramingError, LengthBody
 from scopegate.edge.headers import CHUNKED
+from scopegate.edge.proxy_protocol import Told, Unread, read_header
 from scopegate.edge.verdict import Refusal, RequestHead
 from scopegate.gateway.exchange import Exchange
 from scopegate.gateway.pipeline import PIPELINE
+from scopegate.policy.policy import AddressSource
 from scopegate.types import Fields
 
 if TYPE_CHECKING:
@@ -28,6 +31,7 @@ if TYPE_CHECKING:
     from uvicorn.server import ServerState
 
     from scopegate.gateway.app import Gateway
+    from scopegate.gateway.ruleset import Ruleset
 
 READ_AHEAD_BYTES = 64 * 1024
 """What may wait unread behind the request being served; reading stops beyond it."""
@@ -35,6 +39,9 @@ LINGER_S = 2.0
 """How long a client that was refused may pause while it still sends; LINGER_MOST_S is the longest in all."""
 LINGER_MOST_S = 20.0
 LINGER_BYTES = 16 * 1024 * 1024
+STOP_GRACE_S = 1.0
+"""How long a kept-alive connection stays after the wish to stop: a request that is on its way already is answered,
+with `Connection: close`."""
 MIN_READ_BYTES_PER_S = 240
 """A client that takes its answer more slowly than this, in the long run, is gone or an attack."""
 
@@ -62,12 +69,14 @@ class ClientConnection(asyncio.Protocol):
         "_expects_continue",
         "_fields",
         "_gate",
+        "_group",
         "_linger_until_s",
         "_lingering",
         "_parser",
         "_reading_paused",
         "_stopping",
         "_transport",
+        "_unintroduced",
         "_unsent",
         "_url",
         "_writing_paused",
@@ -101,6 +110,8 @@ class ClientConnection(asyncio.Protocol):
         self._discarded = 0
         self._writing_paused = False
         self._unsent = NEVER
+        self._unintroduced = False
+        self._group: str | None = None
         self.deadline_s = NEVER
         self.peer = ""
 
@@ -113,12 +124,35 @@ class ClientConnection(asyncio.Protocol):
         address = transport.get_extra_info("peername")
         self.peer = address[0] if isinstance(address, tuple) else "127.0.0.1"
         self.wait_until(self._gate.rules.timeouts.head_s)
-        if len(self._gate.connections) > self._gate.rules.limits.connections:
-            refusal = Refusal(503, "overloaded", "Too many connections.", ((b"retry-after", b"1"),), close=True)
-            self._new_exchange().refuse(refusal)
+        rules = self._gate.rules
+        if len(self._gate.connections) > rules.limits.connections:
+            self._turn_away("overloaded", "Too many connections.")
+        elif not rules.trusted or not is_trusted(self.peer, rules.trusted):
+            self._count_in()
+        elif rules.address_from is AddressSource.PROXY_PROTOCOL:
+            self._unintroduced = True
+
+    def _count_in(self) -> bool:
+        """Whether this client may have one more connection."""
+        group = limit_group(self.peer)
+        if self._gate.crowd.enter(group, self._gate.rules.limits.connections_per_client):
+            self._group = group
+            return True
+        self._turn_away("too_many_connections", "Too many connections from one address.")
+        return False
+
+    def _turn_away(self, code: str, detail: str) -> None:
+        """Refuse before a byte is parsed, and close at once: a crowd that lingers is still a crowd."""
+        transport = self._transport
+        assert transport is not None
+        self._new_exchange().refuse(Refusal(503, code, detail, ((b"retry-after", b"1"),), close=True))
+        transport.close()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._transport = None
+        if self._group is not None:
+            self._gate.crowd.leave(self._group)
+            self._group = None
         self._connections.discard(self)
         self._gate.connections.discard(self)
         if self._exchange is not None:
@@ -141,10 +175,17 @@ class ClientConnection(asyncio.Protocol):
             self._gate.loop.call_soon(self._receive_next)
 
     def shutdown(self) -> None:
-        """uvicorn stops: end when the request being served has its answer."""
+        """uvicorn stops: end when the request being served has its answer, or soon when none is."""
         self._stopping = self._gate.draining = True
-        if self._exchange is None and self._transport is not None and not self._lingering:
-            self._end()
+        if self._exchange is None and self._transport is not None and not self._lingering and not self._buffer:
+            self.wait_until(self._stop_grace_s())
+
+    def _stop_grace_s(self) -> float:
+        return min(STOP_GRACE_S, self._gate.rules.timeouts.drain_s / 2)
+
+    def rules_in_use(self) -> Ruleset | None:
+        """The ruleset that the request being served began with."""
+        return None if self._exchange is None else self._exchange.rules
 
     # ── bytes in ────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -155,6 +196,8 @@ class ClientConnection(asyncio.Protocol):
             elif self._writing_paused:  # the answers that are there have to be taken first
                 self._buffer += data
                 self._update_reading()
+            elif self._unintroduced:
+                self._receive_introduction(self._buffer + data)
             else:
                 self._receive_head(data)
         elif self._delivering:
@@ -162,6 +205,25 @@ class ClientConnection(asyncio.Protocol):
         else:
             self._buffer += data
             self._update_reading()
+
+    def _receive_introduction(self, data: bytes) -> None:
+        """The PROXY protocol header with which a trusted peer has to begin; whom it names is the peer from here on."""
+        told = read_header(data)
+        if told is Unread.MORE:
+            self._buffer = data
+            return
+        self._buffer = b""
+        self._unintroduced = False
+        if not isinstance(told, Told):
+            refusal = Refusal(400, "bad_proxy_header", "A PROXY protocol header was expected.", close=True)
+            self._new_exchange().refuse(refusal)
+            return
+        if told.address is not None:
+            self.peer = told.address
+            if not self._count_in():
+                return
+        if len(data) > told.size:
+            self._receive_head(data[told.size :])
 
     def on_url(self, url: bytes) -> None:
         self._url += url
@@ -331,12 +393,12 @@ class ClientConnection(asyncio.Protocol):
             self._connections.discard(self)
             self._gate.connections.discard(self)
             return
-        if not reusable or self._stopping:
+        if not reusable:
             self._end(linger=linger)
             return
         self._body_paused = False
         self._expects_continue = False
-        self.wait_until(self._gate.rules.timeouts.keep_alive_s)
+        self.wait_until(self._stop_grace_s() if self._stopping else self._gate.rules.timeouts.keep_alive_s)
         if self._reading_paused:
             self._update_reading()
         if self._buffer and not self._writing_paused:

@@ -62,6 +62,7 @@ class Ruleset:
         self.policy = policy
         self.hosts = policy.server.hosts
         self.trusted = policy.server.trusted_proxies
+        self.address_from = policy.server.address_from
         self.limits = policy.server.limits
         self.timeouts = policy.server.timeouts
         self.stray = RouteTally(metrics.NO_ROUTE, None)

@@ -1,0 +1,35 @@
+"""How many connections each client has: exact counts by limit group, in this process.
+
+Called when a connection is taken and once when it is gone. A group without connections is not remembered, so what is
+kept is bounded by what is open.
+"""
+
+from __future__ import annotations
+
+
+class Crowd:
+    """Open connections by limit group (an IPv4 address, an IPv6 /64)."""
+
+    __slots__ = ("_open",)
+
+    def __init__(self) -> None:
+        self._open: dict[str, int] = {}
+
+    def enter(self, group: str, most: int) -> bool:
+        """Count one more, unless the group has `most` already. Who was let in must `leave`, exactly once."""
+        count = self._open.get(group, 0)
+        if count >= most:
+            return False
+        self._open[group] = count + 1
+        return True
+
+    def leave(self, group: str) -> None:
+        count = self._open[group] - 1
+        if count:
+            self._open[group] = count
+        else:
+            del self._open[group]
+
+    def __len__(self) -> int:
+        """How many groups have a connection open."""
+        return len(self._open)
