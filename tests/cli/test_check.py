@@ -67,9 +67,11 @@ def test_secrets_need_not_be_there() -> None:
     review = check.review_of(EXAMPLE, {})
     assert review.policy is not None
     assert [warning.what for warning in review.warnings] == [
-        "the environment has no SCOPEGATE_WEBHOOK_SECRET: it is needed at start"
+        "the environment has no IDENTITY_SECRET: it is needed at start",
+        "the environment has no SCOPEGATE_WEBHOOK_SECRET: it is needed at start",
     ]
-    assert check.review_of(EXAMPLE, {"SCOPEGATE_WEBHOOK_SECRET": "sixteen-bytes-of-it"}).warnings == ()
+    secrets = dict.fromkeys(("SCOPEGATE_WEBHOOK_SECRET", "IDENTITY_SECRET"), "thirty-two bytes that are a secret")
+    assert check.review_of(EXAMPLE, secrets).warnings == ()
 
 
 def test_a_model_without_a_price(file: Path) -> None:

@@ -16,7 +16,7 @@ from scopegate.policy.policy import Address, Mode, OnStoreError, Policy, TierKey
 
 EXAMPLE = Path(__file__).parent / "example.yaml"
 SECRET = "sixteen-bytes-of-secret"
-ENVIRON = {"SCOPEGATE_WEBHOOK_SECRET": SECRET}
+ENVIRON = {"SCOPEGATE_WEBHOOK_SECRET": SECRET, "IDENTITY_SECRET": f"{SECRET}-twice-{SECRET}"}
 MINIMAL = """\
 version: 1
 upstreams: {web: {servers: ["http://127.0.0.1:3000"]}}
@@ -118,10 +118,10 @@ def test_values_of_the_environment_show_nowhere() -> None:
     ):
         assert written in text
         text = text.replace(written, variable)
-    environ = dict.fromkeys("ABCD", "hunter2 hunter2") | {"SCOPEGATE_WEBHOOK_SECRET": "hunter2"}
+    environ = dict.fromkeys("ABCD", "hunter2 hunter2") | dict.fromkeys(ENVIRON, "hunter2")
     review = compile_policy(text.encode(), "F", environ)
     shown = "\n".join(map(str, review.problems + review.warnings))
-    assert len(review.problems) >= 8
+    assert len(review.problems) >= 9
     assert "hunter2" not in shown
     assert "'${A}' is not a duration" in shown
 
@@ -133,7 +133,10 @@ def test_a_policy_never_shows_its_secrets() -> None:
 def test_examine_needs_no_secret_and_load_does() -> None:
     review = policy.examine(EXAMPLE, {})
     assert review.policy is not None
-    assert [warning.path for warning in review.warnings] == ["offloads.lead-photos.deliver.secret"]
+    assert [warning.path for warning in review.warnings] == [
+        "auth.contractor.sign_with",
+        "offloads.lead-photos.deliver.secret",
+    ]
     with pytest.raises(ConfigError, match="the environment has no SCOPEGATE_WEBHOOK_SECRET"):
         policy.load(EXAMPLE, {})
 

@@ -1,4 +1,5 @@
-"""One tiny file per mistake in `gallery/`; the exact lines that `check` says about it stand in its last comments."""
+"""One tiny file per mistake in `gallery/`; the exact lines that `check` says about it stand in its last comments. What
+those files name is in `gallery/beside/`."""
 
 from __future__ import annotations
 
@@ -7,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from scopegate.policy import reader_beside
 from scopegate.policy.compile import Review, compile_policy
 from scopegate.worker import prices
 
@@ -18,12 +20,16 @@ ENVIRON = {
     "SHORT_SECRET": PLANTED,
     "EMPTY_SECRET": "",
     "BAD_WHSEC": f"whsec_{PLANTED}!",
+    "SIGN_KEY": f"{PLANTED}-" * 4,
 }
 PRICES = prices.load()
 
 
+BESIDE = reader_beside(GALLERY[0])
+
+
 def review(raw: bytes) -> Review:
-    return compile_policy(raw, "F", ENVIRON, prices=PRICES, lenient=True)
+    return compile_policy(raw, "F", ENVIRON, prices=PRICES, lenient=True, read=BESIDE)
 
 
 def said(found: Review) -> list[str]:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 
 from scopegate.limits.pricing import PriceTable
 from scopegate.policy import document
+from scopegate.policy.agreement_edge import EDGE_CHECKS
 from scopegate.policy.draft import Draft
 from scopegate.policy.faults import closest
 from scopegate.policy.policy import Address, Origin
@@ -32,7 +33,7 @@ BODY_METHODS = frozenset({"POST", "PUT", "PATCH"})
 
 def disagreements(draft: Draft, source: Source) -> Iterator[Fault]:
     """Every fault and warning between sections, in no order."""
-    for check in _CHECKS:
+    for check in (*_CHECKS, *EDGE_CHECKS):
         yield from check(draft, source)
 
 
