@@ -17,7 +17,7 @@ from scopegate.clock import ManualClock, SystemClock
 from scopegate.errors import StoreUnavailable
 from scopegate.limits.window import Spent, Window
 from scopegate.stores.memory import MemoryLimits
-from tests.gateway.app import Answer, App, End, IgnoredFaults, body_of
+from tests.gateway.app import OK, Answer, App, End, IgnoredFaults, body_of
 from tests.gateway.client import Client, Reply
 from tests.gateway.rig import HOST, JWT_SECRET, ON_ONE_LOOP, Lines, Rigs, eventually
 
@@ -592,7 +592,7 @@ async def test_bodies_held_for_all_together_are_bounded(gates: Rigs) -> None:
 
 
 async def test_a_stop_lets_the_answer_under_way_be_whole(gates: Rigs) -> None:
-    rig = await gates.start()
+    rig = await gates.start(timeouts={"drain": "4s"})
     wait = asyncio.Event()
     rig.app.answers.append(Answer([wait, body_of(b"x" * 300_000)]))
     busy, idle, half = await rig.connect(), await rig.connect(), await rig.connect()
@@ -600,14 +600,37 @@ async def test_a_stop_lets_the_answer_under_way_be_whole(gates: Rigs) -> None:
     busy.send(raw("GET /"))
     await rig.app.until(lambda: len(rig.app.requests) == 1)
     rig.stop.set()
-    assert await idle.ends() == b""
-    assert await half.ends() == b""
+    await eventually(lambda: rig.gateway.draining)
     with pytest.raises(OSError):
         await Client.connect(rig.port)
+    assert await idle.ends() == b""
+    assert (await half.answer()).status == 408
     wait.set()
     reply = await busy.answer()
     assert (len(reply.body), reply.get(b"connection")) == (300_000, [b"close"])
     assert await busy.ends() == b""
+
+
+async def test_a_request_on_its_way_when_a_stop_begins_is_answered(gates: Rigs) -> None:
+    rig = await gates.start(timeouts={"drain": "4s"})
+    wait = asyncio.Event()
+    rig.app.answers.extend([OK, OK, Answer([b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\no", wait, b"k"])])
+    quiet, again, begun = await rig.connect(), await rig.connect(), await rig.connect()
+    assert (await quiet.ask(raw("GET /"))).get(b"connection") == []
+    assert (await again.ask(raw("GET /"))).get(b"connection") == []
+    begun.send(raw("GET /"))
+    await rig.app.until(lambda: len(rig.app.requests) == 3)
+    rig.stop.set()
+    await eventually(lambda: rig.gateway.draining)
+    reply = await again.ask(raw("GET /again"))
+    assert (reply.status, reply.get(b"connection")) == (200, [b"close"])
+    assert await again.ends() == b""
+    wait.set()
+    assert (await begun.answer()).get(b"connection") == []  # its head was sent before anybody wished to stop
+    reply = await begun.ask(raw("GET /begun"))
+    assert (reply.status, reply.get(b"connection")) == (200, [b"close"])
+    assert await quiet.ends() == b""
+    assert rig.gateway.in_flight == 0
 
 
 async def test_a_refusal_during_a_stop_ends_the_connection_too(gates: Rigs) -> None:

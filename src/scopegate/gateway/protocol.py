@@ -121,6 +121,7 @@ class ClientConnection(asyncio.Protocol):
         self._transport = cast(asyncio.Transport, transport)  # uvloop has classes of its own
         self._connections.add(self)
         self._gate.connections.add(self)
+        self._stopping = self._gate.draining  # then it waited in the backlog when the process was asked to stop
         address = transport.get_extra_info("peername")
         self.peer = address[0] if isinstance(address, tuple) else "127.0.0.1"
         self.wait_until(self._gate.rules.timeouts.head_s)
@@ -177,8 +178,8 @@ class ClientConnection(asyncio.Protocol):
     def shutdown(self) -> None:
         """uvicorn stops: end when the request being served has its answer, or soon when none is."""
         self._stopping = self._gate.draining = True
-        if self._exchange is None and self._transport is not None and not self._lingering and not self._buffer:
-            self.wait_until(self._stop_grace_s())
+        if self._exchange is None and self._transport is not None and not self._lingering:
+            self.deadline_s = min(self.deadline_s, self._gate.loop.time() + self._stop_grace_s())
 
     def _stop_grace_s(self) -> float:
         return min(STOP_GRACE_S, self._gate.rules.timeouts.drain_s / 2)
