@@ -13,12 +13,12 @@ from scopegate.edge.target import judge_target
 from scopegate.edge.verdict import Target
 from scopegate.gateway.access import AccessLog
 
-NOW_S = 1_795_507_200.123
+NOW_MS = 1_795_507_200_123
 
 
-def log(now_s: float = NOW_S) -> tuple[AccessLog, io.StringIO]:
+def log(now_ms: int = NOW_MS) -> tuple[AccessLog, io.StringIO]:
     stream = io.StringIO()
-    return AccessLog(lambda: now_s, stream), stream
+    return AccessLog(lambda: now_ms, stream), stream
 
 
 def write(access: AccessLog, path: str = "/x", given_id: bytes = b"r-1", note: str = "") -> None:
@@ -48,7 +48,7 @@ def test_lines_wait_until_they_are_many() -> None:
 
 
 def test_the_time_moves_with_the_clock() -> None:
-    times = iter([NOW_S, NOW_S + 0.9, NOW_S + 60])
+    times = iter([NOW_MS, NOW_MS + 900, NOW_MS + 60_000])
     stream = io.StringIO()
     access = AccessLog(lambda: next(times), stream)
     for _ in range(3):

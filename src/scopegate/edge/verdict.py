@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from scopegate.types import Fields
 
@@ -20,8 +21,7 @@ class Refusal:
     close: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class RequestHead:
+class RequestHead(NamedTuple):
     """A request's first lines as parsed: `target` is the raw bytes of the request line, `fields` in order received."""
 
     method: bytes

@@ -17,13 +17,13 @@ _FLUSH_AT = 256
 
 
 class AccessLog:
-    """`now_s` gives Unix seconds. Lines wait until `flush`, or until 256 have gathered."""
+    """`now_ms` gives Unix milliseconds. Lines wait until `flush`, or until 256 have gathered."""
 
-    def __init__(self, now_s: Callable[[], float], stream: TextIO | None = None) -> None:
-        self._now_s = now_s
+    def __init__(self, now_ms: Callable[[], int], stream: TextIO | None = None) -> None:
+        self._now_ms = now_ms
         self._stream = stream or sys.stderr
         self._lines: list[str] = []
-        self._second = 0
+        self._ms = 0
         self._stamp = ""
 
     def write(
@@ -42,12 +42,12 @@ class AccessLog:
         """`note` is the refusal's code, the upstream error's kind, or empty."""
         if '"' in path or "\\" in path or not path.isprintable():
             path = json.dumps(path)[1:-1]
-        now_s = self._now_s()
-        if int(now_s) != self._second:
-            self._second = int(now_s)
-            self._stamp = timestamp(self._second)[:20]
+        now_ms = self._now_ms()
+        if now_ms != self._ms:
+            self._ms = now_ms
+            self._stamp = f"{timestamp(now_ms // 1000)[:20]}{now_ms % 1000:03d}Z"
         self._lines.append(
-            f'{{"ts":"{self._stamp}{int(now_s * 1000) % 1000:03d}Z","level":"info","source":"gateway",'
+            f'{{"ts":"{self._stamp}","level":"info","source":"gateway",'
             f'"event":"request","request_id":"{request_id.decode()}","client":"{client}","method":"{method}",'
             f'"path":"{path}","route":"{route}","status":{status},"bytes_in":{bytes_in},"bytes_out":{bytes_out},'
             f'"seconds":{seconds:.6f},"note":"{note}"}}\n'

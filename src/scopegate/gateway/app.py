@@ -53,7 +53,7 @@ class Gateway:
         self.max_held_bytes = MAX_HELD_BYTES
         self.draining = False
         self._clock = clock
-        self.access = AccessLog(self.now_s)
+        self.access = AccessLog(self.now_ms)
         self._pools: dict[Upstream, UpstreamPool] = {}
         self._id_prefix = os.urandom(8).hex().encode()
         self._ids = itertools.count(1)

@@ -15,7 +15,7 @@ from http import HTTPStatus
 
 from scopegate.edge.headers import STATUS_LINES
 from scopegate.edge.verdict import Refusal
-from scopegate.limits.window import Spent, Standing
+from scopegate.limits.window import Quota, Spent, Standing
 
 _QUOTA_EXCEEDED = "https://iana.org/assignments/http-problem-types#quota-exceeded"
 _PAGE = """<!doctype html>
@@ -79,23 +79,40 @@ def limit_fields(spent: Spent, now_s: float) -> bytes:
     """Rate-limit field lines. `X-RateLimit-*` tell of the window with the least left; `-Reset` is the Unix second at
     which that window is empty again. `RateLimit-Policy` and `RateLimit` name every window; `t` is seconds from now."""
     standings = spent.standings
-    tightest = standings[0] if len(standings) == 1 else min(standings, key=lambda s: (s.remaining, -s.reset_ms))
-    reset_s = -(-tightest.reset_ms // 1000)
+    if len(standings) == 1:  # the usual case, unrolled: this runs for every answer
+        window, remaining, reset_ms = standings[0]
+        reset_s = -(-reset_ms // 1000)
+        fixed, name = _limit_and_policy(window.name, window.quota)
+        return b'%bx-ratelimit-remaining: %d\r\nx-ratelimit-reset: %d\r\nratelimit: "%b";r=%d;t=%d\r\n' % (
+            fixed,
+            remaining,
+            int(now_s) + reset_s,
+            name,
+            remaining,
+            reset_s,
+        )
+    tightest = min(standings, key=lambda s: (s.remaining, -s.reset_ms))
     return (
-        b"x-ratelimit-limit: %d\r\nx-ratelimit-remaining: %d\r\nx-ratelimit-reset: %d\r\n"
-        b"ratelimit-policy: %b\r\nratelimit: %b\r\n"
+        b"x-ratelimit-limit: %d\r\nratelimit-policy: %b\r\n"
+        b"x-ratelimit-remaining: %d\r\nx-ratelimit-reset: %d\r\nratelimit: %b\r\n"
     ) % (
         tightest.window.quota.limit,
+        b", ".join([_policy_item(s.window.name, s.window.quota) for s in standings]),
         tightest.remaining,
-        int(now_s) + reset_s,
-        b", ".join([_policy_item(s.window.name, s.window.quota.limit, s.window.quota.span_ms) for s in standings]),
+        int(now_s) - (-tightest.reset_ms // 1000),
         b", ".join([_limit_item(s) for s in standings]),
     )
 
 
 @lru_cache(maxsize=256)
-def _policy_item(name: str, limit: int, span_ms: int) -> bytes:
-    return f'"{name}";q={limit};w={-(-span_ms // 1000)}'.encode()
+def _limit_and_policy(name: str, quota: Quota) -> tuple[bytes, bytes]:
+    """What stays the same of a single window's lines, and the window's name in bytes."""
+    lines = b"x-ratelimit-limit: %d\r\nratelimit-policy: %b\r\n" % (quota.limit, _policy_item(name, quota))
+    return lines, name.encode()
+
+
+def _policy_item(name: str, quota: Quota) -> bytes:
+    return f'"{name}";q={quota.limit};w={-(-quota.span_ms // 1000)}'.encode()
 
 
 def _limit_item(standing: Standing) -> bytes:
