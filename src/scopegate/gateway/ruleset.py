@@ -6,6 +6,7 @@ Built once per load by `app`, read by the pipeline; a request keeps the ruleset 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import lru_cache
 
 from scopegate import metrics
 from scopegate.edge.routes import NoRoute, RouteTable, compile_routes
@@ -13,6 +14,9 @@ from scopegate.gateway.limiter import WindowsOf, windows_of
 from scopegate.gateway.tallies import Latencies, RouteTally
 from scopegate.gateway.upstream import UpstreamPool
 from scopegate.policy.policy import Mode, Policy, Route, Upstream
+
+_REMEMBERED = 2048
+_REMEMBERED_CHARS = 256
 
 
 class RoutePlan:
@@ -67,6 +71,7 @@ class Ruleset:
         self.timeouts = policy.server.timeouts
         self.stray = RouteTally(metrics.NO_ROUTE, None)
         self._table: RouteTable = compile_routes(policy.routes)
+        self._remembered = lru_cache(_REMEMBERED)(self._match)
         windows = {tier.name: windows_of(tier) for tier in policy.tiers.values()}
         self._latencies = {name: Latencies(metrics.UPSTREAM_SECONDS.labels(name)) for name in policy.upstreams}
         self._plans = {
@@ -81,6 +86,10 @@ class Ruleset:
         }
 
     def match(self, method: str, path: str) -> RoutePlan | NoRoute:
+        """The plan for a canonical path. The newest 2,048 answers are kept, as far as their paths are short."""
+        return self._remembered(method, path) if len(path) <= _REMEMBERED_CHARS else self._match(method, path)
+
+    def _match(self, method: str, path: str) -> RoutePlan | NoRoute:
         found = self._table.match(method, path)
         return found if isinstance(found, NoRoute) else self._plans[found.name]
 
