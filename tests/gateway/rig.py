@@ -11,7 +11,6 @@ import gc
 import logging
 import socket
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -58,9 +57,15 @@ def policy_of(
     **sections: Any,
 ) -> Policy:
     """A policy in which everything goes to `servers`, unless `sections` say something else."""
+    bounds = dict(limits or {})
+    one_address = bounds.get("connections", 4096)  # all visitors of a test have it
     document: dict[str, Any] = {
         "version": 1,
-        "server": {"limits": dict(limits or {}), "timeouts": {"drain": "1s", **(timeouts or {})}, **(server or {})},
+        "server": {
+            "limits": {"connections_per_client": one_address, **bounds},
+            "timeouts": {"drain": "1s", **(timeouts or {})},
+            **(server or {}),
+        },
         "upstreams": {"web": {"servers": list(servers), "timeouts": {"connect": "2s", **(upstream or {})}}},
         "routes": [{"name": "all", "match": "ANY /**", "tier": "none"}],
         **sections,
@@ -68,15 +73,7 @@ def policy_of(
     beside = reader_beside("gateway.yaml")
     review = compile_policy(yaml.safe_dump(document).encode(), "gateway.yaml", ENVIRON, read=beside)
     assert review.policy is not None, review.problems
-    if "connections_per_client" in (limits or {}):
-        return review.policy
-    return _for_one_address(review.policy)
-
-
-def _for_one_address(policy: Policy) -> Policy:
-    """All visitors of a test have one address: their number is bounded only where a test says so."""
-    ours = replace(policy.server.limits, connections_per_client=policy.server.limits.connections)
-    return replace(policy, server=replace(policy.server, limits=ours))
+    return review.policy
 
 
 class Rig:

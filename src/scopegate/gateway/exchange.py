@@ -120,6 +120,8 @@ class Exchange:
     _held: bytearray | None = None
     _held_bytes = 0
     _app_paused = False
+    _app_paused_at_s = 0.0
+    _app_paused_for_s = 0.0
     _client_paused = False
     _waits_for_body: asyncio.Future[None] | None = None
     _pending: Pending | None = None
@@ -201,9 +203,18 @@ class Exchange:
             self._hold(payload)
 
     def _is_too_slow(self) -> bool:
-        """A body may trickle for a while, but has to come at a minimum rate in the long run."""
-        excess_s = self.gate.loop.time() - self.started_s - self.rules.timeouts.body_idle_s
-        return excess_s > 0 and self.bytes_in < excess_s * MIN_BODY_BYTES_PER_S
+        """A body may trickle for a while, but has to come at a minimum rate in the long run, and whole in `body_s`.
+        The time in which the app did not take it is not the client's."""
+        timeouts = self.rules.timeouts
+        taken_s = self.gate.loop.time() - self.started_s - self._app_paused_for_s
+        excess_s = taken_s - timeouts.body_idle_s
+        return taken_s > timeouts.body_s or (excess_s > 0 and self.bytes_in < excess_s * MIN_BODY_BYTES_PER_S)
+
+    def _wait_for_body(self) -> None:
+        """For its next piece, as far as there is time left for all of it."""
+        timeouts = self.rules.timeouts
+        left_s = self.started_s + self._app_paused_for_s + timeouts.body_s - self.gate.loop.time()
+        self.client.wait_until(min(timeouts.body_idle_s, left_s))
 
     def _hold(self, payload: bytes) -> None:
         if payload:
@@ -214,7 +225,7 @@ class Exchange:
             self.gate.held_bytes += len(payload)
         waiting = self._waits_for_body
         if waiting is not None and not self.body_done:
-            self.client.wait_until(self.rules.timeouts.body_idle_s)
+            self._wait_for_body()
         if waiting is not None and not waiting.done() and (self.body_done or not self._may_hold_more()):
             self.client.pause_body(True)
             self.client.wait_until(None)
@@ -230,7 +241,7 @@ class Exchange:
     def hold_body(self) -> asyncio.Future[None]:
         """Gather the body here before the app hears of the request: all of it, or as much as may be held."""
         self._waits_for_body = self.gate.loop.create_future()
-        self.client.wait_until(self.rules.timeouts.body_idle_s)
+        self._wait_for_body()
         self.client.pause_body(False)
         self.client.read_body()
         return self._waits_for_body
@@ -289,7 +300,7 @@ class Exchange:
         plan = self.plan
         assert plan is not None
         if not self.body_done and not self._app_paused:
-            self.client.wait_until(timeouts.body_idle_s)
+            self._wait_for_body()
         elif self.answer_begun:
             self.client.wait_until(plan.route.upstream.timeouts.idle_s)
         else:
@@ -297,9 +308,16 @@ class Exchange:
 
     def on_upstream_paused(self, paused: bool) -> None:
         """The app reads slower than the client sends: from now on it is the app that is waited for."""
-        self._app_paused = paused
+        self._count_pause(paused)
         self.client.pause_body(paused)
         self._wait_for_what_is_next()
+
+    def _count_pause(self, paused: bool) -> None:
+        now_s = self.gate.loop.time()
+        if self._app_paused:
+            self._app_paused_for_s += now_s - self._app_paused_at_s
+        self._app_paused = paused
+        self._app_paused_at_s = now_s
 
     def on_client_paused(self, paused: bool) -> None:
         """The client reads slower than the app answers (True), or catches up (False)."""
