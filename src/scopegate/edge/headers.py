@@ -98,16 +98,36 @@ RATE_LIMIT_FIELDS = (
     b"ratelimit-reset",
 )
 """What an app may say of limits of its own; where ours hold, ours alone are told."""
+SECURITY_FIELDS = (
+    b"strict-transport-security",
+    b"x-content-type-options",
+    b"x-frame-options",
+    b"referrer-policy",
+    b"content-security-policy",
+    b"cross-origin-opener-policy",
+)
+"""What `answer_fields` may add: noted in every answer, so that the app's own is seen."""
+CORS_FIELDS = (
+    b"access-control-allow-origin",
+    b"access-control-allow-credentials",
+    b"access-control-allow-methods",
+    b"access-control-allow-headers",
+    b"access-control-allow-private-network",
+    b"access-control-expose-headers",
+    b"access-control-max-age",
+)
+"""Where a route has a CORS rule, the rule alone speaks."""
+_PREFLIGHT = [b"origin", b"access-control-request-method", b"access-control-request-headers"]
 _JUDGED = frozenset([b"content-type", b"authorization", b"cookie"])
 """Fields that a decision rests on and that go on: the app has to see what was judged."""
 _REQUEST_RULES = Rules(
-    noted=[b"authorization", b"cookie", b"content-type", b"accept"],
+    noted=[b"authorization", b"cookie", b"content-type", b"accept", *_PREFLIGHT],
     cut=[],
-    both=[*_HOP_BY_HOP, *_OURS_IN_REQUESTS],
+    both=[*_HOP_BY_HOP, *_OURS_IN_REQUESTS, b"traceparent", b"tracestate"],
     inner=_INNER_PREFIXES,
 )
 _RESPONSE_RULES = Rules(
-    noted=[b"date", b"via", b"content-encoding", *RATE_LIMIT_FIELDS],
+    noted=[b"date", b"via", b"vary", b"content-encoding", *RATE_LIMIT_FIELDS, *SECURITY_FIELDS, *CORS_FIELDS],
     cut=[b"server", b"x-request-id", b"x-powered-by", b"alt-svc"],
     both=[*_HOP_BY_HOP, b"content-length"],
     inner=(b"x-scopegate-",),
@@ -166,11 +186,13 @@ class Noted:
             prefixes = tuple(name + b":" for name in names)
             self.passed = [line for line in self.passed if not line.lower().startswith(prefixes)]
 
-    def cut_nominated(self) -> None:
-        """Remove the fields that Connection names as its own."""
-        if self.tokens and not _TOKENS_THAT_NEED_NO_CUT.issuperset(self.tokens):
-            prefixes = tuple(token + b":" for token in self.tokens if token)
-            self.passed = [line for line in self.passed if not line.lower().startswith(prefixes)]
+    def cut_nominated(self) -> bool:
+        """Remove the fields that Connection names as its own. Whether there may have been any."""
+        if not self.tokens or _TOKENS_THAT_NEED_NO_CUT.issuperset(self.tokens):
+            return False
+        prefixes = tuple(token + b":" for token in self.tokens if token)
+        self.passed = [line for line in self.passed if not line.lower().startswith(prefixes)]
+        return True
 
 
 def _tokens(values: Sequence[bytes]) -> tuple[bytes, ...]:
@@ -242,9 +264,10 @@ def request_head(
     scheme: bytes,
     request_id: bytes,
     identity: bytes = b"",
+    trace: bytes = b"",
 ) -> bytes:
     """The head that goes upstream, framing included. `address` is the client's, `chain` the X-Forwarded-For to send
-    (ending in the peer that we saw), `identity` ready-made field lines."""
+    (ending in the peer that we saw), `identity` and `trace` ready-made field lines."""
     length = notes.length
     method = target.method
     if length == CHUNKED:
@@ -256,7 +279,7 @@ def request_head(
     host = target.host.encode()
     via = b", ".join([*notes.noted[b"via"], VIA]) if b"via" in notes.noted else VIA
     return (
-        b"%b %b HTTP/1.1\r\nhost: %b\r\n%b%b%bx-real-ip: %b\r\nx-forwarded-for: %b\r\n"
+        b"%b %b HTTP/1.1\r\nhost: %b\r\n%b%b%b%bx-real-ip: %b\r\nx-forwarded-for: %b\r\n"
         b"x-forwarded-proto: %b\r\nx-forwarded-host: %b\r\nx-request-id: %b\r\nvia: %b\r\n\r\n"
     ) % (
         method.encode(),
@@ -265,6 +288,7 @@ def request_head(
         b"".join(notes.passed),
         framing,
         identity,
+        trace,
         address,
         chain,
         scheme,
@@ -289,7 +313,9 @@ def read_response(fields: Fields, status: int, method: str) -> Noted:
             notes.passed.append(b"content-length: %d\r\n" % declared)
     else:
         notes.length = declared
-    notes.cut_nominated()
+    if notes.cut_nominated():
+        for token in notes.tokens:
+            noted.pop(token, None)  # the client will not see it: nothing may rest on it
     return notes
 
 

@@ -1,0 +1,53 @@
+"""The trace a request belongs to (W3C Trace Context): the visitor's when it is well-formed, else a new one.
+
+Pure: `draw` gives random bits. A trace that came is passed on byte for byte, for we are no span of it; one that is
+wrong in any way is dropped with its state, so the app never reads what another hop read differently. Called by the
+pipeline for every request.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+
+from scopegate.edge.headers import Noted
+
+MAX_STATE_BYTES = 512
+MAX_STATE_MEMBERS = 32
+
+_SPACE = b" \t"
+_IDS = rb"-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}"
+_PARENT = re.compile(rb"00%b|(?!00|ff)[0-9a-f]{2}%b(?:-[\x21-\x7e]{0,64})?" % (_IDS, _IDS))
+"""Version 00 ends after the flags; a later version may go on after a dash (3.2.4)."""
+_KEY = rb"(?:[a-z0-9][a-z0-9_*/-]{0,255}|[a-z0-9][a-z0-9_*/-]{0,240}@[a-z][a-z0-9_*/-]{0,13})"
+_MEMBER = re.compile(rb"(%b)=[\x20-\x2b\x2d-\x3c\x3e-\x7e]{0,255}[\x21-\x2b\x2d-\x3c\x3e-\x7e]" % _KEY)
+
+
+def trace_lines(notes: Noted, draw: Callable[[int], int]) -> bytes:
+    """The traceparent line to send, and the tracestate line where there is one. A new trace is not sampled (flags 00):
+    whether to record is not ours to decide."""
+    parents = notes.noted.get(b"traceparent")
+    if parents is not None and len(parents) == 1 and b"traceparent" not in notes.tokens:
+        parent = parents[0].strip(_SPACE)
+        if _PARENT.fullmatch(parent):
+            return b"traceparent: %b\r\n%b" % (parent, _state_line(notes))
+    bits = b"%048x" % (draw(192) | (1 << 64) | 1)  # neither id may be all zero
+    return b"traceparent: 00-%b-%b-00\r\n" % (bits[:32], bits[32:])
+
+
+def _state_line(notes: Noted) -> bytes:
+    states = notes.noted.get(b"tracestate")
+    if states is None or b"tracestate" in notes.tokens:
+        return b""
+    state = b",".join([value.strip(_SPACE) for value in states])
+    return b"tracestate: %b\r\n" % state if _is_state(state) else b""
+
+
+def _is_state(state: bytes) -> bool:
+    """A list of at most 32 members, no key twice (3.3.1); empty members do not count."""
+    if not 0 < len(state) <= MAX_STATE_BYTES:
+        return False
+    members = [member for each in state.split(b",") if (member := each.strip(_SPACE))]
+    matches = [_MEMBER.fullmatch(member) for member in members]
+    keys = {match[1] for match in matches if match is not None}
+    return 0 < len(members) == len(keys) <= MAX_STATE_MEMBERS
