@@ -23,6 +23,9 @@ GOOD = [
     (b"3\r\nabc\r\n0\r\n\r\n", b"abc"),
     (b"A\r\n0123456789\r\n1\r\n!\r\n000\r\n\r\n", b"0123456789!"),
     (b"2\r\n\r\n\r\n0\r\n\r\n", b"\r\n"),
+    (b"3\r\nabc\r\n0\r\nx-forwarded-for: 1.2.3.4\r\n\r\n", b"abc"),
+    (b"0\r\nHost: evil\r\nContent-Length: 5\r\nX:\r\n\r\n", b""),
+    (b"0\r\nX: " + b"y" * 4093 + b"\r\n\r\n", b""),
 ]
 
 BAD = [
@@ -39,8 +42,18 @@ BAD = [
     b"3\r\nabc0\r\n\r\n",
     b"3\r\nabc\n0\r\n\r\n",
     b"g\r\n",
-    b"0\r\nx-forwarded-for: 1.2.3.4\r\n\r\n",
-    b"0\r\nHost: evil\r\n\r\n",
+    b"0\r\nx-forwarded-for\r\n\r\n",
+    b"0\r\nHost : evil\r\n\r\n",
+    b"0\r\n X: y\r\n\r\n",
+    b"0\r\nX: y\r\n z\r\n\r\n",
+    b"0\r\nX: y\n\r\n\r\n",
+    b"0\r\nX: y\rz\r\n\r\n",
+    b"0\r\nX: \0\r\n\r\n",
+    b"0\r\n: y\r\n\r\n",
+    b"0\r\n\rX: y\r\n\r\n",
+    b"0\r\n\nX: y\r\n\r\n",
+    b"0\r\nX: " + b"y" * 4094 + b"\r\n\r\n",
+    b"0\r\n" + b"X: y\r\n" * 700 + b"\r\n",
     b"1000000000000000\r\n",
     b"3\r\rabc\r\n0\r\n\r\n",
 ]
@@ -59,6 +72,15 @@ def test_chunked_ambiguity_is_refused_at_every_split(raw: bytes) -> None:
     for cut in range(1, len(raw) + 1):
         with pytest.raises(FramingError):
             read(ChunkedBody(), raw[:cut], raw[cut:] + b"\r\n0\r\n\r\n")
+
+
+def test_an_endless_trailer_is_refused_before_it_ends() -> None:
+    for endless in (b"x", b"x: y\r\n"):
+        reader = ChunkedBody()
+        reader.feed(b"0\r\n")
+        with pytest.raises(FramingError):
+            for _ in range(5000):
+                reader.feed(endless)
 
 
 def test_an_endless_size_line_is_refused_before_it_ends() -> None:

@@ -137,7 +137,7 @@ BROKEN: dict[str, list[bytes | End]] = {
     "bad chunk size": [head(b"Transfer-Encoding: chunked") + b"3\r\nabc\r\n", b"x\r\n"],
     "chunk extension": [head(b"Transfer-Encoding: chunked") + b"3\r\nabc\r\n", b"3;a\r\nabc\r\n0\r\n\r\n"],
     "chunk too long": [head(b"Transfer-Encoding: chunked") + b"3\r\nabc\r\n", b"3\r\nabcd\r\n0\r\n\r\n"],
-    "trailer": [head(b"Transfer-Encoding: chunked") + b"3\r\nabc\r\n", b"0\r\nX: y\r\n\r\n"],
+    "bad trailer": [head(b"Transfer-Encoding: chunked") + b"3\r\nabc\r\n", b"0\r\n X: y\r\n\r\n"],
     "until the end, reset": [head() + b"abc", RESET],
 }
 
@@ -178,6 +178,12 @@ WHOLE: dict[str, tuple[list[bytes | End], int, bytes, bool]] = {
     "status 599": ([head(b"Content-Length: 2", status=b"599 X") + b"ok"], 599, b"ok", True),
     "status 999": ([head(b"Content-Length: 2", status=b"999 X") + b"ok"], 999, b"ok", True),
     "chunked": ([head(b"Transfer-Encoding: chunked") + b"2\r\nok\r\n0\r\n\r\n"], 200, b"ok", True),
+    "chunked, with trailer fields": (
+        [head(b"Transfer-Encoding: chunked") + b"2\r\nok\r\n0\r\nServer-Timing: x\r\nContent-Length: 9\r\n\r\n"],
+        200,
+        b"ok",
+        True,
+    ),
     "chunked, in pieces": (
         [head(b"Transfer-Encoding: chunked"), b"1\r", b"\no", b"\r\n1\r\nk\r\n0", b"\r\n\r\n"],
         200,

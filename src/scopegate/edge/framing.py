@@ -1,17 +1,21 @@
 """Where a message body ends: RFC 9112 sections 6 and 7, read strictly, for both directions.
 
 Pure: bytes in, payload out. A reader is fed what arrived after the head and says what is payload, whether the body has
-ended, and what was left over. Chunk extensions and trailers are refused: nobody in front of an app needs them, and
-they are where readers disagree.
+ended, and what was left over. Chunk extensions are refused: nobody in front of an app needs them, and they are where
+readers disagree. Trailer fields are read as strictly as fields, and dropped: they never become fields (RFC 9110 6.5.1).
 """
 
 from __future__ import annotations
 
+import re
 from typing import Protocol
 
 _HEX = frozenset(b"0123456789abcdefABCDEF")
 _MAX_SIZE_DIGITS = 15
 _CRLF = b"\r\n"
+_TRAILER = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+:[\t\x20-\x7e\x80-\xff]*")
+TRAILER_BYTES = 4096
+"""The most that all trailer fields of a body may take."""
 
 
 class FramingError(ValueError):
@@ -77,15 +81,16 @@ class EofBody:
 
 
 class ChunkedBody:
-    """A chunked body. Sizes are plain hex of at most 15 digits; no extensions; the last chunk is followed by an empty
-    trailer section."""
+    """A chunked body. Sizes are plain hex of at most 15 digits; no extensions; trailer fields are lawful lines of at
+    most TRAILER_BYTES together, and nothing of them is kept."""
 
-    __slots__ = ("_buffer", "_missing", "_state", "done", "left_over")
+    __slots__ = ("_buffer", "_missing", "_state", "_trailer_bytes", "done", "left_over")
 
     def __init__(self) -> None:
         self._buffer = b""
         self._missing = 0
         self._state = "size"
+        self._trailer_bytes = 0
         self.done = False
         self.left_over = b""
 
@@ -100,8 +105,10 @@ class ChunkedBody:
                 at = self._take_data(data, at, payload)
             elif self._state == "size":
                 at = self._take_size(data, at)
+            elif self._state == "data_end":
+                at = self._take_data_end(data, at)
             else:
-                at = self._take_line_end(data, at)
+                at = self._take_trailer(data, at)
         if self.done:
             self.left_over = data[at:]
         return payload[0] if len(payload) == 1 else b"".join(payload)
@@ -123,18 +130,34 @@ class ChunkedBody:
             self._buffer = data[at:]
             return len(data)
         self._missing = int(digits, 16)
-        self._state = "data" if self._missing else "last_end"
+        self._state = "data" if self._missing else "trailer"
         return end + 2
 
-    def _take_line_end(self, data: bytes, at: int) -> int:
+    def _take_data_end(self, data: bytes, at: int) -> int:
         if not _CRLF.startswith(data[at : at + 2]):
-            raise FramingError("trailers are refused" if self._state == "last_end" else "chunk is longer than its size")
+            raise FramingError("chunk is longer than its size")
         if len(data) == at + 1:
             self._buffer = data[at:]
             return len(data)
-        self.done = self._state == "last_end"
         self._state = "size"
         return at + 2
+
+    def _take_trailer(self, data: bytes, at: int) -> int:
+        """One line after the last chunk: a field, or the empty one that ends the body."""
+        end = data.find(_CRLF, at)
+        if end == at:
+            self.done = True
+            return at + 2
+        size = end - at if end >= 0 else len(data) - at - data.endswith(b"\r")
+        if size and size + self._trailer_bytes > TRAILER_BYTES:
+            raise FramingError("too many trailer fields")
+        if end < 0:
+            self._buffer = data[at:]
+            return len(data)
+        if not _TRAILER.fullmatch(data, at, end):
+            raise FramingError("bad trailer field")
+        self._trailer_bytes += size + 2
+        return end + 2
 
     def eof(self) -> bool:
         return self.done
