@@ -13,10 +13,10 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, Protocol
 
 from scopegate import logs
-from scopegate.edge import headers
+from scopegate.edge import answer_fields, headers
 from scopegate.edge.framing import LAST_CHUNK, as_chunk
 from scopegate.edge.headers import CHUNKED, RATE_LIMIT_FIELDS, STATUS_LINES, UNTIL_EOF, Noted
-from scopegate.edge.verdict import Caller, Refusal, RequestHead, Target
+from scopegate.edge.verdict import Caller, Refusal, Reply, RequestHead, Target
 from scopegate.errors import UpstreamError
 from scopegate.gateway import responses
 from scopegate.gateway.ruleset import RoutePlan, Ruleset
@@ -78,7 +78,7 @@ class Pending:
         self.then = then
 
 
-Outcome = Refusal | Pending | None
+Outcome = Refusal | Reply | Pending | None
 Step = Callable[["Exchange"], Outcome]
 
 
@@ -93,7 +93,6 @@ class Exchange:
     target: Target
     chain: bytes
     """The X-Forwarded-For that goes upstream."""
-    scheme: bytes
     again: Step
     """The step that repeats a request which is safe to repeat."""
     upstream_started_s: float
@@ -103,6 +102,8 @@ class Exchange:
     path = ""
     plan: RoutePlan | None = None
     caller = _NOBODY
+    scheme = b"http"
+    trace = b""
     identity = b""
     spent: Spent | None = None
     order: OrderInHand | None = None
@@ -158,9 +159,12 @@ class Exchange:
         _log.error("request.bug", exc=bug, request_id=self.request_id.decode())
         return Refusal(500, "internal", "Something went wrong in the gateway.", close=True)
 
-    def _take(self, outcome: Refusal | Pending) -> None:
+    def _take(self, outcome: Refusal | Reply | Pending) -> None:
         if isinstance(outcome, Refusal):
             self.refuse(outcome)
+            return
+        if isinstance(outcome, Reply):
+            self.reply(outcome)
             return
         self._pending = outcome
         outcome.future.add_done_callback(self._resume)
@@ -284,6 +288,7 @@ class Exchange:
             scheme=self.scheme,
             request_id=self.request_id,
             identity=self.identity,
+            trace=self.trace,
         )
         retryable = self.method in _SAFE and not self._held and self.body_done
         data = head + self._framed(self.drop_held(), self.body_done) if notes.length else head
@@ -296,7 +301,6 @@ class Exchange:
             self.client.pause_body(self._app_paused)
 
     def _wait_for_what_is_next(self) -> None:
-        timeouts = self.rules.timeouts
         plan = self.plan
         assert plan is not None
         if not self.body_done and not self._app_paused:
@@ -404,7 +408,12 @@ class Exchange:
     def _answer_head(self, status: int, notes: Noted, length: int) -> bytes:
         if self.spent is not None:
             notes.cut(RATE_LIMIT_FIELDS)
-        lines = [STATUS_LINES[status], *notes.passed]
+        plan = self.plan
+        assert plan is not None
+        ours = plan.security.for_answer(notes, is_https=self.scheme == b"https")
+        if plan.cors is not None:
+            ours += plan.cors.for_answer(notes, self.notes.get(b"origin"))
+        lines = [STATUS_LINES[status], *notes.passed, ours]
         if b"date" not in notes.noted:
             lines.append(b"date: %b\r\n" % self.gate.http_date())
         if length == CHUNKED:
@@ -449,16 +458,33 @@ class Exchange:
         self.status = refusal.status
         notes = getattr(self, "notes", None)
         now_s = self.gate.now_s()
+        extra = responses.limit_fields(self.spent, now_s) if self.spent is not None else b""
+        security = plan.security if plan is not None else answer_fields.NO_ROUTE
+        if plan is not None and plan.cors is not None:
+            extra += plan.cors.for_refusal(self.notes.get(b"origin"))
         data = responses.answer(
             refusal,
             self.request_id,
             page=notes is not None and responses.wants_page(notes.get(b"accept")),
             now_s=now_s,
-            extra=responses.limit_fields(self.spent, now_s) if self.spent is not None else b"",
+            security=security.for_refusal(is_https=self.scheme == b"https"),
+            extra=extra,
             bodiless=self._is_head(),
         )
         self.client.write(data)
         self.finish(refusal.code)
+
+    def reply(self, reply: Reply) -> None:
+        """Answer by ourselves what asks nothing of the app."""
+        if not self.body_done or self.gate.draining:
+            self.keep_alive = False
+        self.status = reply.status
+        close = b"" if self.keep_alive else b"connection: close\r\n"
+        self.client.write(
+            b"%bdate: %b\r\n%bx-request-id: %b\r\n%b\r\n"
+            % (STATUS_LINES[reply.status], self.gate.http_date(), reply.lines, self.request_id, close)
+        )
+        self.finish()
 
     def _is_head(self) -> bool:
         """Also before the target was judged: a body after HEAD would be read as the next answer."""
