@@ -47,7 +47,7 @@ def reader_beside(path: str | Path) -> Read:
         found = folder / written
         try:
             if found.exists() and not found.is_file():
-                return SideFile(str(found), b"", "is not a file")
+                return SideFile(str(found), b"", "this is not a file")
             return SideFile(str(found), _read(found, MAX_SIDE_FILE_BYTES))
         except OSError as error:
             return SideFile(str(found), b"", _cannot_read(error))

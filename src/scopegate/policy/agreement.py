@@ -241,7 +241,8 @@ def _unused(draft: Draft, source: Source) -> Iterator[Fault]:
             continue
         is_default_used = key == "headers" and any("headers" not in entry for _, entry in draft.listed("routes"))
         for name in names:
-            if name not in used and not (is_default_used and name == STANDARD_HEADERS):
+            is_default = is_default_used and name == STANDARD_HEADERS
+            if name not in used and name not in {NO_TIER, NO_HEADERS, NO_CORS} and not is_default:
                 loc = (section, name)
                 yield Fault(source.at_key(loc), loc, "no route uses it", warning=True)
 

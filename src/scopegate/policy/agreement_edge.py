@@ -66,7 +66,7 @@ def _unsigned_identity(draft: Draft, source: Source) -> Iterator[Fault]:
     for name, auth in draft.auth.items():
         if auth.sign_with is None:
             loc = ("auth", name)
-            what = "the identity reaches the app unsigned: add `sign_with`, or who gets around this gateway can claim any"
+            what = "the identity reaches the app unsigned: without `sign_with` whoever gets around us can claim any"
             yield Fault(source.at_key(loc), loc, what, warning=True)
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BeforeValidator, Field
+from pydantic import Field
 
 from scopegate.policy.browsers import Frame, Opener, Referrer
 from scopegate.policy.kinds import (
@@ -19,12 +19,14 @@ from scopegate.policy.kinds import (
     Duration,
     Expression,
     FieldName,
+    FieldNames,
     Flag,
     HeadSize,
     Host,
     HstsAge,
     Leeway,
     Limit,
+    Limits,
     Listen,
     Match,
     MediaType,
@@ -51,7 +53,6 @@ from scopegate.policy.kinds import (
     WebOrigin,
     Whole,
     Workers,
-    as_list,
     option,
     section,
 )
@@ -151,7 +152,7 @@ class Upstream(Section):
 
 
 class Tier(Section):
-    limit: Annotated[list[Limit], BeforeValidator(as_list), Field(min_length=1, max_length=5)] = Field(
+    limit: Annotated[Limits, Field(min_length=1, max_length=5)] = Field(
         description="`N per T`: at most N requests in any span of T, per key; one limit or a list that all hold."
     )
     key: Annotated[TierKey, Field(strict=False)] = option(
@@ -315,9 +316,7 @@ class AI(Section):
 
 class Promise(Section):
     request: Request = Field(description="METHOD /path, as a client would send it, signed in and well-formed.")
-    without: Annotated[list[FieldName], BeforeValidator(as_list)] = option(
-        [], "Header fields the request comes without."
-    )
+    without: FieldNames = option([], "Header fields the request comes without.")
     route: Name | None = option(None, "The route it must meet.")
     tier: Name | None = option(None, "The tier it must be counted in, or `none`.")
     answers: Annotated[Whole, Field(ge=400, le=599)] | None = option(

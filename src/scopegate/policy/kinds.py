@@ -41,8 +41,7 @@ def _unexpanded(value: object) -> object:
     return resolve(value) if isinstance(value, Expanded) else value
 
 
-def as_list(value: object) -> object:
-    """One value where a list of them may stand."""
+def _as_list(value: object) -> object:
     return value if isinstance(value, list) else [value]
 
 
@@ -107,6 +106,7 @@ HeadSize: TypeAlias = Annotated[int, _text(_size_up_to("1MiB")), _schema("32KiB"
 TargetSize: TypeAlias = Annotated[int, _text(_size_up_to("64KiB")), _schema("8KiB", quantities.SIZE_PATTERN)]
 Leeway: TypeAlias = Annotated[float, _text(_leeway_s), _schema("30s", quantities.DURATION_PATTERN)]
 Limit: TypeAlias = Annotated[Quota, _text(quantities.parse_quota), _schema("10 per 10s", quantities.QUOTA_PATTERN)]
+Limits: TypeAlias = Annotated[list[Limit], BeforeValidator(_as_list, json_schema_input_type=Limit | list[Limit])]
 Money: TypeAlias = Annotated[
     tuple[int, str], _text(quantities.parse_money), _schema("20 USD per day", quantities.MONEY_PATTERN)
 ]
@@ -120,6 +120,9 @@ Url: TypeAlias = Annotated[str, _text(spelling.parse_url), _schema("https://lead
 Match: TypeAlias = Annotated[spelling.RequestLine, _text(spelling.parse_match), _schema("POST /api/leads")]
 Request: TypeAlias = Annotated[tuple[str, str], _text(spelling.parse_request), _schema("GET /api/leads")]
 FieldName: TypeAlias = Annotated[str, _text(spelling.parse_field_name), _schema("Authorization")]
+FieldNames: TypeAlias = Annotated[
+    list[FieldName], BeforeValidator(_as_list, json_schema_input_type=FieldName | list[FieldName])
+]
 MediaType: TypeAlias = Annotated[str, _text(spelling.parse_media_type), _schema("application/json")]
 Expression: TypeAlias = Annotated[str, _text(spelling.parse_expression), _schema("request.photos[].url")]
 PhotoHost: TypeAlias = Annotated[str, _text(spelling.parse_photo_host), _schema("*.s3.amazonaws.com")]

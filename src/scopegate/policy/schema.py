@@ -7,8 +7,10 @@ schema is whole in itself: nothing is fetched, and patterns run in linear time w
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any
 
+from scopegate.policy.tree import quoted
 from scopegate.types import Json
 
 if TYPE_CHECKING:
@@ -39,8 +41,19 @@ def _compiled(schema: dict[str, Any] | bool) -> Validator:
     return validator
 
 
+_ELSEWHERE = re.compile(r"Resource '([^']{1,200})' is not present")
+
+
 def _sentence(error: Any) -> str:
+    """The library's words, where they do not speak of its own insides."""
     where = "".join(f"/{part}" for part in error.instance_path)
+    if error.kind.name == "format" and error.kind.format == "regex":
+        return f"is not a JSON Schema: {where} is no pattern, or one with look-around or a back-reference"
     if where:
         return f"is not a JSON Schema: {where} cannot stand there"
+    elsewhere = _ELSEWHERE.match(error.message)
+    if elsewhere is not None:
+        return f"refers to {quoted(elsewhere[1])}: nothing is fetched, write that schema into this one"
+    if error.message.startswith("Unknown meta-schema"):
+        return "is not a JSON Schema: no draft is known by the name in its $schema"
     return f"is not a JSON Schema: {error.message}"

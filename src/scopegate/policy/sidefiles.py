@@ -14,6 +14,7 @@ from typing import TypeAlias
 
 from scopegate.policy.draft import Draft
 from scopegate.policy.schema import compile_schema
+from scopegate.policy.spelling import parse_side_file
 from scopegate.policy.tree import Fault, Loc, Source
 from scopegate.types import Json
 
@@ -23,8 +24,8 @@ PEM_MARK = b"-----BEGIN CERTIFICATE-----"
 
 @dataclass(frozen=True, slots=True)
 class SideFile:
-    """`path` is absolute, also of a file that is not there. `fault` says why there is no content, to be read after the
-    file's name; of a file over MAX_SIDE_FILE_BYTES the content may be one byte longer than that."""
+    """`path` is absolute, also of a file that is not there. `fault` says why there is no content; of a file over
+    MAX_SIDE_FILE_BYTES the content may be one byte longer than that."""
 
     path: str
     content: bytes
@@ -37,7 +38,7 @@ Read: TypeAlias = Callable[[str], SideFile]
 
 def no_files(path: str) -> SideFile:
     """For a policy that comes from no place, so that nothing is beside it."""
-    return SideFile(path, b"", "cannot be read: this policy is not on a disk")
+    return SideFile(path, b"", "nothing can be read beside this policy")
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +59,7 @@ class SideFiles:
 
 
 def gather(draft: Draft, source: Source, read: Read) -> SideFiles:
-    """Reads every file that sections without faults of their own name."""
+    """Reads every file that is named, and says what is wrong with it."""
     found: dict[str, SideFile] = {}
     schemas: dict[str, Json] = {}
     sentences: dict[tuple[str, str], str | None] = {}
@@ -71,32 +72,45 @@ def gather(draft: Draft, source: Source, read: Read) -> SideFiles:
             sentences[written, kind] = _judge(found[written], kind, written, schemas)
         sentence = sentences[written, kind]
         if sentence is not None:
-            faults.append(Fault(source.at(loc), loc, f"{source.said(loc)} {sentence}"))
+            faults.append(Fault(source.at(loc), loc, f"{source.said(loc)}{sentence}"))
     paths = {written: file.path for written, file in found.items()}
     return SideFiles(schemas, paths, tuple(file.content for file in found.values()), tuple(faults))
 
 
 def _named(draft: Draft) -> Iterator[tuple[Loc, str]]:
-    for name, upstream in draft.upstreams.items():
-        if upstream.tls.ca is not None:
-            yield ("upstreams", name, "tls", "ca"), upstream.tls.ca
-    for index, route in draft.routes.items():
-        if route.body.json_ is not None and route.body.json_.schema_ is not None:
-            yield ("routes", index, "body", "json", "schema"), route.body.json_.schema_
+    """Every place that names a file in a way that can be one, whatever else is wrong around it."""
+    upstreams = draft.data.get("upstreams")
+    for name, upstream in upstreams.items() if isinstance(upstreams, dict) else ():
+        yield from _path_at(("upstreams", name), upstream, ("tls", "ca"))
+    for index, route in draft.listed("routes"):
+        yield from _path_at(("routes", index), route, ("body", "json", "schema"))
+
+
+def _path_at(loc: Loc, section: object, keys: tuple[str, ...]) -> Iterator[tuple[Loc, str]]:
+    value = section
+    for key in keys:
+        value = value.get(key) if isinstance(value, dict) else None
+    if not isinstance(value, str):
+        return
+    try:
+        yield (*loc, *keys), parse_side_file(value)
+    except ValueError:
+        return
 
 
 def _judge(file: SideFile, kind: str, written: str, schemas: dict[str, Json]) -> str | None:
-    """What is wrong with the file, or None; a schema that is right goes into `schemas`."""
+    """What is wrong with the file, to be read right after its name, or None. A schema that is right goes into
+    `schemas`."""
     if file.fault is not None:
-        return file.fault
+        return f": {file.fault}"
     if len(file.content) > MAX_SIDE_FILE_BYTES:
-        return f"is larger than {MAX_SIDE_FILE_BYTES // 1024} KiB"
+        return f" is larger than {MAX_SIDE_FILE_BYTES // 1024} KiB"
     if kind == "ca":
-        return None if PEM_MARK in file.content else "holds no certificate in PEM form"
+        return None if PEM_MARK in file.content else " holds no certificate in PEM form"
     try:
         schemas[written] = _schema(file.content)
     except ValueError as error:
-        return str(error)
+        return f" {error}"
     return None
 
 
