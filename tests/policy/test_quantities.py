@@ -24,6 +24,10 @@ from scopegate.policy import quantities as q
         (q.parse_duration_ms, "10s", 10_000),
         (q.parse_duration_ms, "1m", 60_000),
         (q.parse_duration_ms, "1d", 86_400_000),
+        (q.parse_hsts_age_s, "365d", 31_536_000),
+        (q.parse_hsts_age_s, "1000d", 86_400_000),
+        (q.parse_hsts_age_s, "24h", 86_400),
+        (q.parse_hsts_age_s, "0s", 0),
         (q.parse_money, "20 USD per day", (20_000_000, "day")),
         (q.parse_money, "0.000001 USD per month", (1, "month")),
         (q.parse_money, "0.1 USD per day", (100_000, "day")),
@@ -69,6 +73,11 @@ def test_reads(parse: Callable[[str], object], text: str, value: object) -> None
         (q.parse_share, "0%", "is outside"),
         (q.parse_share, "100.01%", "is outside"),
         (q.parse_share, "50", "is not a percentage"),
+        (q.parse_hsts_age_s, "1001d", "more than 1000d"),
+        (q.parse_hsts_age_s, "1500ms", "whole seconds"),
+        (q.parse_hsts_age_s, "31536000", "has no unit"),
+        (q.parse_hsts_age_s, "1y", "is not a duration"),
+        (q.parse_hsts_age_s, "-1d", "whole seconds"),
     ],
 )
 def test_refuses_with_a_sentence(parse: Callable[[str], object], text: str, sentence: str) -> None:
@@ -76,7 +85,9 @@ def test_refuses_with_a_sentence(parse: Callable[[str], object], text: str, sent
         parse(text)
 
 
-@pytest.mark.parametrize("parse", [q.parse_quota, q.parse_size, q.parse_duration_ms, q.parse_money, q.parse_share])
+@pytest.mark.parametrize(
+    "parse", [q.parse_quota, q.parse_size, q.parse_duration_ms, q.parse_hsts_age_s, q.parse_money, q.parse_share]
+)
 @given(text=st.text(max_size=20))
 def test_any_text_is_read_or_refused_without_repeating_it(parse: Callable[[str], object], text: str) -> None:
     marked = f"<{text}>"

@@ -57,6 +57,8 @@ def test_no_host(text: str) -> None:
         ("http://[::1]:3000", Origin("http", "::1", 3000)),
         ("http://[::1]", Origin("http", "::1", 80)),
         ("http://web", Origin("http", "web", 80)),
+        ("unix:/run/app.sock", Origin("unix", "/run/app.sock", 0)),
+        ("unix:/" + "a" * 106, Origin("unix", "/" + "a" * 106, 0)),
     ],
 )
 def test_origin(text: str, origin: Origin) -> None:
@@ -68,6 +70,8 @@ def test_origin(text: str, origin: Origin) -> None:
     [
         *("", "web:3000", "ftp://web", "http://", "http://:80", "http://web:0", "http://web:x", "http://web:", "//web"),
         *("http://a@web", "http://web/#", "http://web/?x", "http://we b", "http://web\\x", "http://[::1", "http://wéb"),
+        *("unix:", "unix:run", "unix://run", "unix:///run/a", "unix:/run/", "unix:/a b", "unix:/é", "unix:/a\n"),
+        *("unix:/" + "a" * 107, "UNIX:/run/app.sock"),
     ],
 )
 def test_no_origin(text: str) -> None:
@@ -197,6 +201,34 @@ def test_webhook_secret(text: str, fault: str | None) -> None:
         return
     with pytest.raises(ValueError, match=fault):
         spelling.parse_webhook_secret(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "name"), [("App.Internal", "app.internal"), ("10.0.0.7", "10.0.0.7"), ("[0::1]", "::1"), ("web", "web")]
+)
+def test_the_name_in_a_certificate(text: str, name: str) -> None:
+    assert spelling.parse_server_name(text) == name
+
+
+@pytest.mark.parametrize("text", ["", "app:443", "::1", "https://app", "*.example", "a b", "[::1]:443"])
+def test_no_name_in_a_certificate(text: str) -> None:
+    with pytest.raises(ValueError):
+        spelling.parse_server_name(text)
+
+
+def test_a_file_beside_the_policy() -> None:
+    for path in ("schemas/lead.json", "/etc/ca.pem", "../a b.json"):
+        assert spelling.parse_side_file(path) == path
+    for path in ("", "schemas/", " a", "a\nb", "x" * 1001):
+        with pytest.raises(ValueError):
+            spelling.parse_side_file(path)
+
+
+def test_a_single_method() -> None:
+    assert spelling.parse_method("PROPFIND") == "PROPFIND"
+    for text in ("get", "ANY", "TRACE", "CONNECT", "*", ""):
+        with pytest.raises(ValueError):
+            spelling.parse_method(text)
 
 
 def test_small_words() -> None:

@@ -1,0 +1,153 @@
+"""Files that a policy file names: found beside it, read once, bounded, part of its digest."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from scopegate import policy
+from scopegate.errors import ConfigError
+from scopegate.policy.compile import compile_policy
+from scopegate.policy.sidefiles import MAX_SIDE_FILE_BYTES, SideFile
+
+GATEWAY = """\
+version: 1
+upstreams: {web: {servers: ["https://app.example"], tls: {ca: ca.pem}}}
+routes:
+  - {name: a, match: POST /a, tier: none, body: {types: [application/json], json: {schema: schemas/lead.json}}}
+  - {name: b, match: POST /b, tier: none, body: {types: [application/json], json: {schema: schemas/lead.json}}}
+"""
+PEM = b"-----BEGIN CERTIFICATE-----\n"
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    (tmp_path / "schemas").mkdir()
+    (tmp_path / "schemas" / "lead.json").write_text('{"type": "object"}')
+    (tmp_path / "ca.pem").write_bytes(PEM)
+    path = tmp_path / "gateway.yaml"
+    path.write_text(GATEWAY)
+    return path
+
+
+def problems(file: Path) -> list[str]:
+    return [f"{problem.path} {problem.what}" for problem in policy.examine(file, {}).problems]
+
+
+def test_paths_are_relative_to_the_policy_file(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    absolute = (str(file.parent / "ca.pem"), str(file.parent / "schemas/lead.json"))
+    assert policy.load(file, {}).files == absolute
+    monkeypatch.chdir(file.parent.parent)
+    assert policy.load(Path(file.parent.name) / file.name, {}).files == absolute
+
+
+def test_a_path_may_be_absolute_and_come_from_the_environment(file: Path) -> None:
+    file.write_text(GATEWAY.replace("ca: ca.pem", 'ca: "${CA}"'))
+    environ = {"CA": str(file.parent / "schemas" / ".." / "ca.pem")}
+    found = policy.load(file, environ)
+    assert found.upstreams["web"].tls.ca_file == environ["CA"]
+    (file.parent / "ca.pem").write_text("")
+    review = policy.examine(file, environ)
+    assert [problem.what for problem in review.problems] == ["'${CA}' holds no certificate in PEM form"]
+
+
+def test_the_digest_covers_what_the_files_hold(file: Path) -> None:
+    before = policy.load(file, {}).digest
+    assert policy.load(file, {}).digest == before
+    digests = {before}
+    for name, content in (("schemas/lead.json", '{"type": "object" }'), ("ca.pem", "x" + PEM.decode())):
+        (file.parent / name).write_text(content)
+        digests.add(policy.load(file, {}).digest)
+    assert len(digests) == 3
+
+
+def test_the_digest_is_the_same_wherever_the_files_lie(file: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+    elsewhere = tmp_path_factory.mktemp("elsewhere")
+    (elsewhere / "schemas").mkdir()
+    for name in ("gateway.yaml", "ca.pem", "schemas/lead.json"):
+        (elsewhere / name).write_bytes((file.parent / name).read_bytes())
+    assert policy.load(elsewhere / file.name, {}).digest == policy.load(file, {}).digest
+
+
+def test_a_file_is_read_once_however_many_places_name_it() -> None:
+    read: list[str] = []
+
+    def reader(path: str) -> SideFile:
+        read.append(path)
+        return SideFile(f"/etc/{path}", PEM if path.endswith(".pem") else b"{}")
+
+    found = compile_policy(GATEWAY.encode(), "F", {}, read=reader).policy
+    assert found is not None
+    assert read == ["ca.pem", "schemas/lead.json"]
+    assert found.files == ("/etc/ca.pem", "/etc/schemas/lead.json")
+
+
+def test_a_review_names_also_the_files_that_are_not_there(file: Path) -> None:
+    """Whoever watches them sees the missing one appear."""
+    (file.parent / "ca.pem").unlink()
+    review = policy.examine(file, {})
+    assert review.policy is None
+    assert review.files == (str(file.parent / "ca.pem"), str(file.parent / "schemas/lead.json"))
+    assert problems(file) == ["upstreams.web.tls.ca 'ca.pem': no such file"]
+    with pytest.raises(ConfigError, match=r"ca\.pem': no such file"):
+        policy.load(file, {})
+
+
+def test_a_file_under_a_section_with_faults_is_judged_too(file: Path) -> None:
+    file.write_text(GATEWAY.replace("https://app.example", "ftp://app.example"))
+    (file.parent / "ca.pem").write_text("")
+    assert problems(file) == [
+        "upstreams.web.servers[0] 'ftp://app.example' is not a URL that starts with http:// or https://",
+        "upstreams.web.tls.ca 'ca.pem' holds no certificate in PEM form",
+    ]
+
+
+def test_as_large_as_allowed_and_one_byte_more(file: Path) -> None:
+    schema = file.parent / "schemas" / "lead.json"
+    schema.write_bytes(b"{}".ljust(MAX_SIDE_FILE_BYTES))
+    assert problems(file) == []
+    schema.write_bytes(b"{}".ljust(MAX_SIDE_FILE_BYTES + 1))
+    assert problems(file) == [
+        f"routes[{n}].body.json.schema 'schemas/lead.json' is larger than 1024 KiB" for n in (0, 1)
+    ]
+
+
+def test_json_too_deep_to_be_read(file: Path) -> None:
+    (file.parent / "schemas" / "lead.json").write_text('{"not":' * 50_000 + "{}" + "}" * 50_000)
+    assert problems(file)[0] == "routes[0].body.json.schema 'schemas/lead.json' is nested too deeply"
+
+
+def test_a_pipe_or_a_folder_is_not_waited_for(file: Path) -> None:
+    schema = file.parent / "schemas" / "lead.json"
+    schema.unlink()
+    os.mkfifo(schema)
+    assert problems(file)[0] == "routes[0].body.json.schema 'schemas/lead.json': this is not a file"
+
+
+def test_a_name_that_no_file_can_have(file: Path) -> None:
+    file.write_text(GATEWAY.replace("ca.pem", "x" * 300))
+    assert problems(file)[0].endswith("': the file cannot be read: File name too long")
+
+
+def test_a_policy_from_no_place_names_no_files() -> None:
+    review = compile_policy(GATEWAY.encode(), "F", {})
+    assert review.problems[0].what == "'ca.pem': nothing can be read beside this policy"
+
+
+@pytest.mark.parametrize(("rule", "is_loaded"), [("json: {}", False), ("json: {schema: schemas/lead.json}", True)])
+def test_the_library_is_loaded_by_those_who_need_it(file: Path, rule: str, is_loaded: bool) -> None:
+    file.write_text(GATEWAY.replace("json: {schema: schemas/lead.json}", rule))
+    script = """
+import sys
+from scopegate import policy
+policy.load(sys.argv[1], {})
+print("jsonschema_rs" in sys.modules)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script, str(file)], capture_output=True, text=True, timeout=30, check=True
+    )
+    assert done.stdout == f"{is_loaded}\n"
