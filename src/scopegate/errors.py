@@ -6,7 +6,7 @@ ScopegateError
 │   ├── StoreUnavailable     it is gone, slow, read-only or full: the caller chooses what that means
 │   └── LeaseLost            another worker holds the job now: stop, write nothing more
 ├── ClientGone               the visitor closed the connection before we were done
-├── UpstreamError            the app did not answer as HTTP should (kind: connect, timeout, reset, protocol)
+├── UpstreamError            the app did not answer as HTTP should (kind says how)
 ├── PhotoError               a photo cannot be used (code says why)
 ├── DeliveryError            the app did not take the result (retryable or not)
 └── AIError                  a model call did not give a usable answer
@@ -81,18 +81,23 @@ class ClientGone(ScopegateError):
     """The visitor's connection ended before the exchange did."""
 
 
-UpstreamErrorKind = Literal["connect", "timeout", "reset", "protocol"]
+UpstreamErrorKind = Literal["connect", "tls", "timeout", "reset", "protocol", "busy", "open"]
 
 
 class UpstreamError(ScopegateError):
-    """The app cannot be reached (`connect`), is too slow (`timeout`), hung up (`reset`) or spoke no HTTP (`protocol`).
+    """The app cannot be reached (`connect`), did not prove itself (`tls`), is too slow (`timeout`), hung up (`reset`)
+    or spoke no HTTP (`protocol`). Or it was not asked: all its connections are taken (`busy`), its breaker is `open`.
 
     `sent` tells whether any byte of the request may have reached the app: False means it is safe to try elsewhere.
+    `retry_after_s` is when to ask again, None where nobody knows.
     """
 
-    def __init__(self, kind: UpstreamErrorKind, detail: str = "", *, sent: bool = True) -> None:
+    def __init__(
+        self, kind: UpstreamErrorKind, detail: str = "", *, sent: bool = True, retry_after_s: float | None = None
+    ) -> None:
         self.kind: UpstreamErrorKind = kind
         self.sent = sent
+        self.retry_after_s = retry_after_s
         super().__init__(f"{kind}: {detail}" if detail else kind)
 
 

@@ -75,6 +75,13 @@ UPSTREAM_CONNECTIONS = Gauge(
     ["upstream", "state"],
     multiprocess_mode="livesum",
 )
+UPSTREAM_SERVERS = Gauge(
+    "scopegate_upstream_servers",
+    "Servers of an upstream by state, as each gateway process sees them: up, ejected (its exchanges failed), unhealthy "
+    "(it does not answer the health question).",
+    ["upstream", "state"],
+    multiprocess_mode="livesum",
+)
 POLICY_LOADED = Gauge(
     "scopegate_policy_loaded_timestamp_seconds",
     "When the policy in force was loaded.",
@@ -210,7 +217,7 @@ def _family(thing: Counter | Gauge | Histogram | Computed) -> Family:
 # ── series that exist before anything has happened ──────────────────────────────────────────────────────────────────
 _STATUSES = ("200", "429", "500", "502", "503", "504")
 _STORE_ERRORS = ("connect", "timeout", "reset", "readonly", "full", "other")
-_UPSTREAM_ERRORS = ("connect", "timeout", "reset", "protocol")
+_UPSTREAM_ERRORS = ("connect", "tls", "timeout", "reset", "protocol")
 _ADMIN_REFUSALS = ("no_token", "wrong_token", "too_many_tries", "not_loopback", "host", "cross_site")
 _SCRAPE_SOURCES = ("jobs", "orders", "budgets", "processes")
 _AI_STEPS = ("photo_analysis", "scope", "estimate")
@@ -241,7 +248,9 @@ def _declare_route(route: Route) -> None:
     _make(REQUESTS, ([route.name, status] for status in _STATUSES))
     for bare in (REQUEST_SECONDS, REQUEST_BYTES, RESPONSE_BYTES):
         bare.labels(route.name)
-    reasons = ["body_too_large", "overloaded"]
+    reasons = ["body_too_large", "overloaded", "upstream_busy"]
+    if route.upstream.breaker is not None:
+        reasons.append("upstream_open")
     if route.auth is not None:
         reasons.append("unauthenticated")
     if route.tier is not None:

@@ -24,8 +24,8 @@ from scopegate.gateway.app import Gateway
 from scopegate.gateway.identity import Identities
 from scopegate.gateway.intake import MAX_UNRECORDED, Intake
 from scopegate.gateway.limiter import Limiter
+from scopegate.gateway.pool import Server
 from scopegate.gateway.signin import SignIn
-from scopegate.gateway.upstream import Server
 from scopegate.policy import reader_beside
 from scopegate.policy.compile import compile_policy
 from scopegate.policy.policy import Policy

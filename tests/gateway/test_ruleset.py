@@ -6,8 +6,8 @@ import asyncio
 from typing import Any
 
 from scopegate.edge.routes import NoRoute
+from scopegate.gateway.pool import UpstreamPool
 from scopegate.gateway.ruleset import RoutePlan, Ruleset
-from scopegate.gateway.upstream import UpstreamPool
 from scopegate.policy.policy import Upstream
 from tests.gateway.rig import policy_of
 

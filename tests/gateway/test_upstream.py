@@ -14,7 +14,8 @@ import pytest
 import pytest_asyncio
 
 from scopegate.errors import UpstreamError
-from scopegate.gateway.upstream import MAX_ANSWER_HEAD_BYTES, MAX_INTERIM_ANSWERS, Server
+from scopegate.gateway.pool import UpstreamPool
+from scopegate.gateway.upstream import MAX_ANSWER_HEAD_BYTES, MAX_INTERIM_ANSWERS
 from scopegate.policy.policy import Origin, Upstream, UpstreamTimeouts
 from tests.gateway.app import OK, Answer, App, End, IgnoredFaults, body_of
 from tests.gateway.client import BrokenTransferError
@@ -462,8 +463,8 @@ async def test_the_least_busy_server_serves_next(gates: Rigs) -> None:
 async def test_more_requests_than_connections_wait_their_turn_and_not_for_ever() -> None:
     async with App() as app:
         origin = Origin("http", "127.0.0.1", app.port)
-        upstream = Upstream("web", (origin,), UpstreamTimeouts(0.3, 5.0, 5.0), None)
-        server = Server(origin, upstream, asyncio.get_running_loop(), max_connections=1, max_waiting=2)
+        upstream = Upstream("web", (origin,), UpstreamTimeouts(2.0, 5.0, 5.0, 0.3), None, connections=1, waiting=2)
+        [server] = UpstreamPool(upstream, asyncio.get_running_loop()).servers
         held = await server.connect()
         second, third = server.connect(), server.connect()
         with pytest.raises(UpstreamError, match="too many requests wait") as refused:
@@ -488,7 +489,7 @@ async def test_more_requests_than_connections_wait_their_turn_and_not_for_ever()
         last = server.connect()
         await asyncio.sleep(0)
         await server.close()
-        with pytest.raises(asyncio.CancelledError):
+        with pytest.raises(UpstreamError, match="given up"):
             await last
         assert server.open == 0
 

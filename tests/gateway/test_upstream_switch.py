@@ -9,7 +9,8 @@ import pytest
 
 from scopegate.edge.headers import Noted
 from scopegate.errors import UpstreamError
-from scopegate.gateway.upstream import Server, UpstreamConnection
+from scopegate.gateway.pool import UpstreamPool
+from scopegate.gateway.upstream import UpstreamConnection
 from scopegate.policy.policy import Origin, Upstream, UpstreamTimeouts
 from scopegate.types import Fields
 from tests.gateway.rig import eventually
@@ -30,7 +31,7 @@ class Peer:
         listener = socket.create_server(("127.0.0.1", 0))
         origin = Origin("http", "127.0.0.1", listener.getsockname()[1])
         upstream = Upstream("web", (origin,), UpstreamTimeouts(1.0, 5.0, 5.0), None)
-        self.server = Server(origin, upstream, asyncio.get_running_loop())
+        [self.server] = UpstreamPool(upstream, asyncio.get_running_loop()).servers
         self.connection = await self.server.connect()
         sock, _ = listener.accept()
         listener.close()
@@ -47,6 +48,9 @@ class Peer:
 
     def on_answer_body(self, payload: bytes, done: bool) -> None:
         self.told.append(payload)
+
+    def on_interim(self, status: int, notes: Noted) -> None:
+        self.told.append(status)
 
     def on_upstream_error(self, error: UpstreamError) -> None:
         self.told.append(error.kind)

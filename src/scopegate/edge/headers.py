@@ -319,6 +319,13 @@ def read_response(fields: Fields, status: int, method: str) -> Noted:
     return notes
 
 
+def read_interim(fields: Fields) -> Noted:
+    """What an interim answer (1xx) may carry on; it has no body, so nothing of framing is believed."""
+    notes = Noted(fields, _RESPONSE_RULES)
+    notes.cut_nominated()
+    return notes
+
+
 def _response_length(noted: Mapping[bytes, list[bytes]]) -> int:
     if b"transfer-encoding" in noted:
         if b"content-length" in noted or not _is_chunked(noted[b"transfer-encoding"]):

@@ -23,10 +23,10 @@ from scopegate.gateway.access import AccessLog
 from scopegate.gateway.crowd import Crowd
 from scopegate.gateway.intake import Intake
 from scopegate.gateway.limiter import Limiter
+from scopegate.gateway.pool import UpstreamPool
 from scopegate.gateway.protocol import ClientConnection
 from scopegate.gateway.ruleset import Ruleset
 from scopegate.gateway.signin import SignIn
-from scopegate.gateway.upstream import UpstreamPool
 from scopegate.policy.policy import Policy, Upstream
 
 TICK_S = 0.25
@@ -66,6 +66,7 @@ class Gateway:
     def _pool_for(self, upstream: Upstream) -> UpstreamPool:
         if upstream not in self._pools:
             self._pools[upstream] = UpstreamPool(upstream, self.loop)
+            self._pools[upstream].start()
         return self._pools[upstream]
 
     def now_ms(self) -> int:
@@ -108,6 +109,8 @@ class Gateway:
         for upstream, pool in self._pools.items():
             metrics.UPSTREAM_CONNECTIONS.labels(upstream.name, "in_use").set(sum(s.in_use for s in pool.servers))
             metrics.UPSTREAM_CONNECTIONS.labels(upstream.name, "idle").set(sum(s.idle for s in pool.servers))
+            for state, count in pool.states().items():
+                metrics.UPSTREAM_SERVERS.labels(upstream.name, state.value).set(count)
 
     async def close(self) -> None:
         """What is still open after the drain time is broken; orders under way are finished."""

@@ -9,6 +9,7 @@ side calls the exchange back.
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -20,7 +21,8 @@ from scopegate.edge.verdict import Caller, Refusal, Reply, RequestHead, Target
 from scopegate.errors import UpstreamError
 from scopegate.gateway import responses
 from scopegate.gateway.ruleset import RoutePlan, Ruleset
-from scopegate.gateway.upstream import Server, UpstreamConnection
+from scopegate.gateway.upstream import Home, UpstreamConnection
+from scopegate.limits import breaker
 from scopegate.limits.window import Spent
 from scopegate.metrics import NO_ROUTE, UPSTREAM_ERRORS
 from scopegate.types import Fields
@@ -115,8 +117,10 @@ class Exchange:
     answer_begun = False
     finished = False
     retried = False
+    permit: breaker.Permit | None = None
+    """Of the upstream's breaker, until it is told what came of the request."""
     upstream: UpstreamConnection | None = None
-    tried: frozenset[Server] = frozenset()
+    tried: frozenset[Home] = frozenset()
     _answer_length = 0
     _held: bytearray | None = None
     _held_bytes = 0
@@ -290,10 +294,11 @@ class Exchange:
             identity=self.identity,
             trace=self.trace,
         )
-        retryable = self.method in _SAFE and not self._held and self.body_done
+        may_repeat = connection.reused or len(plan.pool.servers) > 1
+        retryable = may_repeat and self.method in _SAFE and self.order is None and not self._held and self.body_done
         data = head + self._framed(self.drop_held(), self.body_done) if notes.length else head
         self.upstream = connection
-        self.retried = self.retried or not (connection.reused and retryable)
+        self.retried = self.retried or not retryable
         self.upstream_started_s = self.gate.loop.time()
         connection.start(self, self.method, data, self.body_done)
         self._wait_for_what_is_next()
@@ -336,6 +341,8 @@ class Exchange:
         plan.upstream_latencies.observe(self.gate.loop.time() - self.upstream_started_s)
         if done:
             self.upstream = None
+        if self.permit is not None:
+            self.settle(breaker.Outcome.SUCCESS)
         if self.order is not None:
             self.order.on_answer(status, notes, payload, done)
             if self.order.collecting:
@@ -363,15 +370,38 @@ class Exchange:
         assert plan is not None
         UPSTREAM_ERRORS.labels(plan.route.upstream.name, error.kind).inc()
         if not self.retried and error.kind == "reset" and connection is not None and not connection.answered:
-            # a kept-alive connection that the app had already closed (RFC 9112 9.3.1): safe requests get one more try
+            # a kept-alive connection that the app had already closed (RFC 9112 9.3.1), or one of several servers: safe
+            # requests get one more try
             self.retried = True
+            self.tried |= {connection.home}
             outcome = self.again(self)
             if outcome is not None:
                 self._take(outcome)
             return
+        self.settle(breaker.Outcome.FAILURE)
         if self.order is not None:
             self.order.on_upstream_error(error)
         self.fail(error)
+
+    def on_interim(self, status: int, notes: Noted) -> None:
+        """To a client that knows of such (RFC 9110 15.2), before an answer that is not held back."""
+        if self.head.version == "1.1" and self.order is None and not self.answer_begun:
+            if self.spent is not None:
+                notes.cut(RATE_LIMIT_FIELDS)
+            self.client.write(b"%b%b\r\n" % (STATUS_LINES[status], b"".join(notes.passed)))
+
+    def unreached(self, error: UpstreamError) -> Refusal:
+        """The app was sent nothing: what the client is told."""
+        self.settle(breaker.Outcome.IGNORED if error.kind == "busy" else breaker.Outcome.FAILURE)
+        if self.order is not None:
+            self.order.on_upstream_error(error)
+        return refusal_for(error)
+
+    def settle(self, outcome: breaker.Outcome) -> None:
+        """Tell the upstream's breaker, once, what came of the request."""
+        permit, self.permit = self.permit, None
+        if permit is not None and self.plan is not None and self.plan.pool.guard is not None:
+            self.plan.pool.guard.record(permit, outcome)
 
     def fail(self, error: UpstreamError) -> None:
         """The app gave no (whole) answer."""
@@ -502,6 +532,8 @@ class Exchange:
         gate.in_flight -= 1
         if self._held_bytes:
             self.drop_held()
+        if self.permit is not None:
+            self.settle(breaker.Outcome.IGNORED)
         seconds = gate.loop.time() - self.started_s
         tally = plan.tally if plan is not None else self.rules.stray
         tally.count(self.status, seconds, self.bytes_in, self.bytes_out)
@@ -528,6 +560,9 @@ class Exchange:
         else:
             if self.plan is not None:
                 UPSTREAM_ERRORS.labels(self.plan.route.upstream.name, "timeout").inc()
+            if self.upstream is not None:
+                self.upstream.blame()
+            self.settle(breaker.Outcome.FAILURE)
             error = UpstreamError("timeout")
             if self.order is not None:
                 self.order.on_upstream_error(error)
@@ -591,4 +626,8 @@ def refusal_for(error: UpstreamError) -> Refusal:
     """How an outage of the app looks to the client."""
     if error.kind == "timeout":
         return Refusal(504, "upstream_timeout", "The app did not answer in time.")
+    if error.kind in ("busy", "open"):
+        wait_s = math.ceil(error.retry_after_s or 1)
+        fields = ((b"retry-after", b"%d" % wait_s),)
+        return Refusal(503, f"upstream_{error.kind}", "The app takes no more requests right now.", fields)
     return Refusal(502, f"upstream_{error.kind}", "The app cannot be reached or gave no valid answer.")

@@ -16,9 +16,11 @@ from scopegate.edge.target import judge_target
 from scopegate.edge.verdict import Caller, Refusal
 from scopegate.errors import UpstreamError
 from scopegate.gateway import responses
-from scopegate.gateway.exchange import Exchange, Outcome, Pending, Step, refusal_for, too_large
+from scopegate.gateway.exchange import Exchange, Outcome, Pending, Step, too_large
 from scopegate.gateway.limiter import key_of
-from scopegate.gateway.upstream import Connecting, UpstreamConnection
+from scopegate.gateway.pool import Connecting
+from scopegate.gateway.upstream import UpstreamConnection
+from scopegate.limits.breaker import Denied
 from scopegate.limits.window import Spent
 from scopegate.metrics import UPSTREAM_ERRORS
 from scopegate.policy.policy import AddressSource
@@ -190,7 +192,13 @@ def forward(x: Exchange) -> Outcome:
     plan = x.plan
     assert plan is not None
     x.again = forward
-    connection = plan.pool.acquire(x.tried)
+    guard = plan.pool.guard
+    if guard is not None and x.permit is None:
+        verdict = guard.admit()
+        if isinstance(verdict, Denied):
+            return x.unreached(UpstreamError("open", sent=False, retry_after_s=verdict.retry_after_s))
+        x.permit = verdict
+    connection = plan.pool.acquire(x.tried, x.retried)
     if isinstance(connection, Connecting):
         x.tried = x.tried | {connection.server}
         x.client.wait_until(None)
@@ -204,13 +212,14 @@ def _connected(x: Exchange, future: asyncio.Future[UpstreamConnection]) -> Outco
     assert plan is not None
     try:
         connection = future.result()
+        if not (connection.is_usable() or connection.reused):
+            raise UpstreamError("connect", "closed at once", sent=False)
     except UpstreamError as error:
-        UPSTREAM_ERRORS.labels(plan.route.upstream.name, error.kind).inc()
-        if len(x.tried) < len(plan.pool.servers):
-            return forward(x)
-        if x.order is not None:
-            x.order.on_upstream_error(error)
-        return refusal_for(error)
+        if error.kind != "busy":
+            UPSTREAM_ERRORS.labels(plan.route.upstream.name, error.kind).inc()
+            if len(x.tried) < len(plan.pool.servers):
+                return forward(x)  # nothing was sent: any request may try elsewhere
+        return x.unreached(error)
     if not connection.is_usable():
         return forward(x)
     x.use(connection)

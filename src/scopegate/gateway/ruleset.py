@@ -12,7 +12,7 @@ from scopegate import metrics
 from scopegate.edge.routes import NoRoute, RouteTable, compile_routes
 from scopegate.gateway.limiter import WindowsOf, windows_of
 from scopegate.gateway.tallies import Latencies, RouteTally
-from scopegate.gateway.upstream import UpstreamPool
+from scopegate.gateway.pool import UpstreamPool
 from scopegate.policy.policy import Mode, Policy, Route, Upstream
 
 _REMEMBERED = 2048

@@ -1,29 +1,24 @@
-"""The app behind the gateway: pooled HTTP/1.1 connections on httptools, streaming both ways.
+"""One connection to the app behind the gateway: HTTP/1.1 on httptools, streaming both ways.
 
-A connection serves one exchange at a time and tells it what happened by calling it back: no task and no future per
-request. It goes back to the pool only after a complete request and a complete answer with nothing left over; in any
-doubt it is closed, so that no visitor can receive another's answer. Errors leave here as UpstreamError only.
+It serves one exchange at a time and tells it what happened by calling it back: no task and no future per request. It
+goes back to its home (a server of `pool`) only after a complete request and a complete answer with nothing left over;
+in any doubt it is closed, so that no visitor can receive another's answer. Errors leave here as UpstreamError only.
 """
 
 from __future__ import annotations
 
 import asyncio
-import ssl
 from typing import Protocol, cast
 
 import httptools
 
 from scopegate.edge.framing import BodyReader, ChunkedBody, EofBody, FramingError, LengthBody
-from scopegate.edge.headers import CHUNKED, UNTIL_EOF, BadAnswerError, Noted, read_response
+from scopegate.edge.headers import CHUNKED, UNTIL_EOF, BadAnswerError, Noted, read_interim, read_response
 from scopegate.errors import UpstreamError, UpstreamErrorKind
-from scopegate.policy.policy import Origin, Upstream
 from scopegate.types import Fields
 
 MAX_ANSWER_HEAD_BYTES = 64 * 1024
 MAX_INTERIM_ANSWERS = 32
-MAX_CONNECTIONS_PER_SERVER = 512
-MAX_WAITING = 1024
-_DOWN_FOR_S = 1.0
 _HEAD_END = b"\r\n\r\n"
 _VERSIONS = (b"HTTP/1.1 ", b"HTTP/1.0 ")
 
@@ -34,6 +29,10 @@ class Exchanging(Protocol):
     def on_answer(self, status: int, notes: Noted, payload: bytes, done: bool) -> None: ...
 
     def on_answer_body(self, payload: bytes, done: bool) -> None: ...
+
+    def on_interim(self, status: int, notes: Noted) -> None:
+        """An interim answer (RFC 9110 15.2) other than 100 and 101, which end here."""
+        ...
 
     def on_upstream_error(self, error: UpstreamError) -> None: ...
 
@@ -62,6 +61,29 @@ class Tunnel(Protocol):
         ...
 
 
+class Home(Protocol):
+    """Where a connection belongs."""
+
+    failing: bool
+    """Whether it wants to hear of the next success."""
+
+    def released(self, connection: UpstreamConnection) -> None:
+        """The connection may serve another exchange."""
+        ...
+
+    def closed(self, connection: UpstreamConnection) -> None:
+        """The connection has ended. May be told more than once."""
+        ...
+
+    def succeeded(self) -> None:
+        """The server gave an answer."""
+        ...
+
+    def failed(self) -> None:
+        """The server gave no answer, and is to blame."""
+        ...
+
+
 class UpstreamConnection(asyncio.Protocol):
     """One connection to one server."""
 
@@ -74,18 +96,18 @@ class UpstreamConnection(asyncio.Protocol):
         "_persistent",
         "_reader",
         "_request_sent",
-        "_server",
         "_tunnel",
         "_upgrade",
         "answered",
         "exchange",
+        "home",
         "idle_since",
         "reused",
         "transport",
     )
 
-    def __init__(self, server: Server) -> None:
-        self._server = server
+    def __init__(self, home: Home) -> None:
+        self.home = home
         self.transport: asyncio.Transport | None = None
         self.exchange: Exchanging | None = None
         self._parser = httptools.HttpResponseParser(self)
@@ -132,6 +154,10 @@ class UpstreamConnection(asyncio.Protocol):
             else:
                 self.transport.resume_reading()
 
+    def blame(self) -> None:
+        """The exchange waited in vain: the server is to blame."""
+        self.home.failed()
+
     def become(self, tunnel: Tunnel) -> None:
         """After a switch of protocols: everything is told to `tunnel`, and no exchange will use this connection."""
         self.exchange = None
@@ -157,7 +183,7 @@ class UpstreamConnection(asyncio.Protocol):
     def give_back(self) -> None:
         """It was handed out and not used."""
         if self.is_usable():
-            self._server.released(self)
+            self.home.released(self)
 
     def is_usable(self) -> bool:
         return self.transport is not None and not self.transport.is_closing()
@@ -169,7 +195,7 @@ class UpstreamConnection(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.transport = None
-        self._server.closed(self)
+        self.home.closed(self)
         if self.exchange is None:
             tunnel, self._tunnel = self._tunnel, None
             if tunnel is not None:
@@ -264,11 +290,14 @@ class UpstreamConnection(asyncio.Protocol):
             self.abort()
 
     def _may_skip(self, status: int) -> bool:
-        """Interim answers (RFC 9110 15.2) end here, if there are not too many; a switch of protocols ends elsewhere."""
+        """Interim answers are told, if there are not too many. A 100 ends here: the gateway has answered Expect itself.
+        A switch of protocols ends elsewhere."""
         self._interim += 1
         if status < 100 or status == 101 or self._interim > MAX_INTERIM_ANSWERS:
             return False
         self._parser = httptools.HttpResponseParser(self)
+        if status > 101 and self.exchange is not None:
+            self.exchange.on_interim(status, read_interim(self._fields))
         return True
 
     def _begin_answer(self, status: int, rest: bytes) -> None:
@@ -277,6 +306,8 @@ class UpstreamConnection(asyncio.Protocol):
         except BadAnswerError as error:
             self._fail("protocol", str(error))
             return
+        if self.home.failing:
+            self.home.succeeded()
         length = notes.length
         self._persistent = (
             self._parser.get_http_version() == "1.1" and b"close" not in notes.tokens and length != UNTIL_EOF
@@ -328,13 +359,15 @@ class UpstreamConnection(asyncio.Protocol):
         if self._persistent and self._request_sent and not left_over and self.is_usable():
             self._parser = httptools.HttpResponseParser(self)
             self.reused = True
-            self._server.released(self)
+            self.home.released(self)
         elif self.transport is not None:
             self.transport.abort()
         return exchange
 
     def _fail(self, kind: UpstreamErrorKind, detail: str) -> None:
         exchange = self.exchange
+        if kind != "reset" or not (self._reader is not None or (self.reused and not self.answered)):
+            self.home.failed()  # an answer broken off had begun; one that idled may be closed at any time
         self.abort()
         if exchange is not None:
             exchange.on_upstream_error(UpstreamError(kind, detail))
@@ -344,170 +377,3 @@ def _reader_for(length: int) -> BodyReader:
     if length > 0:
         return LengthBody(length)
     return ChunkedBody() if length == CHUNKED else EofBody()
-
-
-class Server:
-    """One address of an upstream with its connections."""
-
-    def __init__(
-        self,
-        origin: Origin,
-        upstream: Upstream,
-        loop: asyncio.AbstractEventLoop,
-        *,
-        max_connections: int = MAX_CONNECTIONS_PER_SERVER,
-        max_waiting: int = MAX_WAITING,
-    ) -> None:
-        self.origin = origin
-        self._max_connections = max_connections
-        self._max_waiting = max_waiting
-        self._timeouts = upstream.timeouts
-        self._loop = loop
-        self._idle: list[UpstreamConnection] = []
-        self._waiting: dict[asyncio.Future[UpstreamConnection], None] = {}  # in order of arrival
-        self._tasks: set[asyncio.Task[None]] = set()
-        self._tls = ssl.create_default_context() if origin.scheme == "https" else None
-        self.open = 0
-        self.down_until = 0.0
-
-    @property
-    def in_use(self) -> int:
-        return self.open - len(self._idle)
-
-    @property
-    def idle(self) -> int:
-        return len(self._idle)
-
-    def take_idle(self) -> UpstreamConnection | None:
-        """The most recently used connection that is still open."""
-        idle = self._idle
-        while idle:
-            connection = idle.pop()
-            if connection.is_usable():
-                return connection
-        return None
-
-    def connect(self) -> asyncio.Future[UpstreamConnection]:
-        """A connection of one's own, new or handed on. The future may raise UpstreamError (nothing sent)."""
-        future: asyncio.Future[UpstreamConnection] = self._loop.create_future()
-        if self.open < self._max_connections:
-            self._start_connecting(future)
-        elif len(self._waiting) < self._max_waiting:
-            self._waiting[future] = None
-            future.add_done_callback(lambda done: self._waiting.pop(done, None))
-            self._loop.call_later(self._timeouts.connect_s, _give_up, future)
-        else:
-            future.set_exception(UpstreamError("connect", "too many requests wait for the app", sent=False))
-        return future
-
-    def _start_connecting(self, future: asyncio.Future[UpstreamConnection]) -> None:
-        self.open += 1
-        task = self._loop.create_task(self._connect(future))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-
-    async def _connect(self, future: asyncio.Future[UpstreamConnection]) -> None:
-        try:
-            async with asyncio.timeout(self._timeouts.connect_s):
-                _, connection = await self._loop.create_connection(
-                    lambda: UpstreamConnection(self), self.origin.host, self.origin.port, ssl=self._tls
-                )
-        except (OSError, TimeoutError) as error:
-            self.down_until = self._loop.time() + _DOWN_FOR_S
-            self._forget_one()
-            if not future.done():
-                detail = "timed out" if isinstance(error, TimeoutError) else type(error).__name__
-                future.set_exception(UpstreamError("connect", detail, sent=False))
-            return
-        except asyncio.CancelledError:
-            self._forget_one()
-            future.cancel()
-            raise
-        self.down_until = 0.0
-        if future.done():
-            self.released(connection)
-        else:
-            future.set_result(connection)
-
-    def released(self, connection: UpstreamConnection) -> None:
-        """The connection is free again: the longest waiting request gets it."""
-        while self._waiting:
-            future = self._first_waiting()
-            if not future.done():
-                future.set_result(connection)
-                return
-        connection.idle_since = self._loop.time()
-        self._idle.append(connection)
-
-    def _first_waiting(self) -> asyncio.Future[UpstreamConnection]:
-        future = next(iter(self._waiting))
-        del self._waiting[future]
-        return future
-
-    def closed(self, connection: UpstreamConnection) -> None:
-        if connection in self._idle:
-            self._idle.remove(connection)
-        self._forget_one()
-
-    def _forget_one(self) -> None:
-        self.open -= 1
-        while self._waiting and self.open < self._max_connections:
-            future = self._first_waiting()
-            if not future.done():
-                self._start_connecting(future)
-
-    def expire(self, now: float) -> None:
-        """Close the connections that have been idle for longer than the policy says."""
-        oldest = now - self._timeouts.idle_s
-        for connection in [c for c in self._idle if c.idle_since < oldest]:
-            connection.abort()
-
-    async def close(self) -> None:
-        for task in list(self._tasks):
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-        for connection in list(self._idle):
-            connection.abort()
-
-
-def _give_up(future: asyncio.Future[UpstreamConnection]) -> None:
-    if not future.done():
-        future.set_exception(UpstreamError("connect", "no free connection in time", sent=False))
-
-
-class UpstreamPool:
-    """The servers of one upstream; the least busy one that is up serves next."""
-
-    def __init__(self, upstream: Upstream, loop: asyncio.AbstractEventLoop) -> None:
-        self.upstream = upstream
-        self._loop = loop
-        self.servers = tuple(Server(origin, upstream, loop) for origin in upstream.servers)
-
-    def acquire(self, tried: frozenset[Server] = frozenset()) -> UpstreamConnection | Connecting:
-        """A connection at once when one is idle, else one to wait for."""
-        server = self.servers[0] if len(self.servers) == 1 else self._choose(tried)
-        connection = server.take_idle()
-        return connection if connection is not None else Connecting(server, server.connect())
-
-    def _choose(self, tried: frozenset[Server]) -> Server:
-        now = self._loop.time()
-        left = [server for server in self.servers if server not in tried] or list(self.servers)
-        return min(left, key=lambda server: (server.down_until > now, server.in_use))
-
-    def expire(self, now: float) -> None:
-        for server in self.servers:
-            server.expire(now)
-
-    async def close(self) -> None:
-        for server in self.servers:
-            await server.close()
-
-
-class Connecting:
-    """A connection under way."""
-
-    __slots__ = ("future", "server")
-
-    def __init__(self, server: Server, future: asyncio.Future[UpstreamConnection]) -> None:
-        self.server = server
-        self.future = future

@@ -1,0 +1,334 @@
+"""The servers of one upstream and their connections: who serves next, who waits, who is left out for a while.
+
+Every connection is in exactly one set of its server from before it is dialled until it is closed: caps and counts are
+the size of that set. What is decided about a server's health is in `limits/health`; the pipeline asks for connections,
+`ruleset` holds one pool per upstream, and `app` gives it its time and closes it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+
+from scopegate import logs
+from scopegate.errors import UpstreamError
+from scopegate.gateway.dial import Dialler, tls_context
+from scopegate.gateway.guard import Guard
+from scopegate.gateway.health import watch
+from scopegate.gateway.upstream import Home, UpstreamConnection
+from scopegate.limits import health
+from scopegate.limits.health import EjectionTerms, ServerState
+from scopegate.policy.policy import Origin, Upstream
+
+_DOWN_FOR_S = 1.0
+"""After a connection that could not be made, other servers are asked first for so long."""
+_LONG_AGO_S = float("-inf")
+
+_log = logs.get("upstream")
+
+
+class Server:
+    """One address of an upstream with its connections."""
+
+    def __init__(self, origin: Origin, upstream: Upstream, dialler: Dialler, loop: asyncio.AbstractEventLoop) -> None:
+        self.origin = origin
+        self.dialler = dialler
+        self.failing = False
+        """Whether its last exchange failed: `succeeded` need not be told otherwise."""
+        self.down_until = _LONG_AGO_S
+        self._upstream = upstream
+        self._loop = loop
+        self._terms = EjectionTerms(upstream.ejection.failures, upstream.ejection.for_s)
+        self._connections: set[UpstreamConnection] = set()
+        self._idle: list[UpstreamConnection] = []
+        self._waiting: dict[asyncio.Future[UpstreamConnection], asyncio.TimerHandle] = {}  # in order of arrival
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._closed = False
+        self._record = health.FRESH
+        self._pulse = health.Pulse()
+        self._well_since_s = _LONG_AGO_S
+        self._noticed = ServerState.UP
+        self._credit = 0.0
+
+    # ── its connections ─────────────────────────────────────────────────────────────────────────────────────────────
+
+    @property
+    def open(self) -> int:
+        return len(self._connections)
+
+    @property
+    def idle(self) -> int:
+        return len(self._idle)
+
+    @property
+    def in_use(self) -> int:
+        return len(self._connections) - len(self._idle)
+
+    @property
+    def load(self) -> int:
+        """Requests in flight, and those that wait."""
+        return len(self._connections) - len(self._idle) + len(self._waiting)
+
+    def take_idle(self) -> UpstreamConnection | None:
+        """The most recently used connection that is still open."""
+        idle = self._idle
+        while idle:
+            connection = idle.pop()
+            if connection.is_usable():
+                return connection
+        return None
+
+    def connect(self) -> asyncio.Future[UpstreamConnection]:
+        """A connection of one's own, new or handed on. The future may raise UpstreamError (nothing sent)."""
+        future: asyncio.Future[UpstreamConnection] = self._loop.create_future()
+        if len(self._connections) >= self._upstream.connections and self._idle:
+            self._drop(self._idle[0])  # a new one was asked for
+        if len(self._connections) < self._upstream.connections:
+            self._start_connecting(future)
+        elif len(self._waiting) < self._upstream.waiting:
+            timer = self._loop.call_later(self._upstream.timeouts.queue_s, self._give_up, future)
+            self._waiting[future] = timer
+            future.add_done_callback(self._leave_queue)
+        else:
+            future.set_exception(UpstreamError("busy", "too many requests wait for the app", sent=False))
+        return future
+
+    def _leave_queue(self, future: asyncio.Future[UpstreamConnection]) -> None:
+        timer = self._waiting.pop(future, None)
+        if timer is not None:
+            timer.cancel()
+
+    def _give_up(self, future: asyncio.Future[UpstreamConnection]) -> None:
+        if not future.done():
+            future.set_exception(UpstreamError("busy", "no free connection in time", sent=False))
+
+    def _next_waiting(self) -> asyncio.Future[UpstreamConnection] | None:
+        """Out of the queue: from here on its deadline is that of the connection."""
+        while self._waiting:
+            future = next(iter(self._waiting))
+            self._leave_queue(future)
+            if not future.done():
+                return future
+        return None
+
+    def _start_connecting(self, future: asyncio.Future[UpstreamConnection]) -> None:
+        connection = UpstreamConnection(self)
+        self._connections.add(connection)
+        task = self._loop.create_task(self._connect(connection, future))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _connect(self, connection: UpstreamConnection, future: asyncio.Future[UpstreamConnection]) -> None:
+        try:
+            await self.dialler.open(lambda: connection)
+            if not connection.is_usable():
+                raise UpstreamError("connect", "closed at once", sent=False)
+        except UpstreamError as error:
+            self._unreachable(connection, future, error)
+            return
+        except BaseException:
+            self._unreachable(connection, future, UpstreamError("connect", "given up", sent=False), blame=False)
+            raise
+        self.down_until = _LONG_AGO_S
+        if future.done():
+            self.released(connection)
+        else:
+            future.set_result(connection)
+
+    def _unreachable(
+        self,
+        connection: UpstreamConnection,
+        future: asyncio.Future[UpstreamConnection],
+        error: UpstreamError,
+        *,
+        blame: bool = True,
+    ) -> None:
+        if blame:
+            self.down_until = self._loop.time() + _DOWN_FOR_S
+            self.failed()
+        if not future.done():
+            future.set_exception(error)
+        self._drop(connection)
+
+    def released(self, connection: UpstreamConnection) -> None:
+        """The connection is free again: the longest waiting request gets it."""
+        if self._closed:
+            self._drop(connection)
+            return
+        future = self._next_waiting() if self._waiting else None
+        if future is not None:
+            future.set_result(connection)
+            return
+        connection.idle_since = self._loop.time()
+        self._idle.append(connection)
+
+    def closed(self, connection: UpstreamConnection) -> None:
+        """The connection has ended; telling it twice changes nothing. Its place goes to who waits."""
+        if connection not in self._connections:
+            return
+        self._connections.remove(connection)
+        if connection in self._idle:
+            self._idle.remove(connection)
+        while len(self._connections) < self._upstream.connections:
+            future = self._next_waiting()
+            if future is None:
+                return
+            self._start_connecting(future)
+
+    def _drop(self, connection: UpstreamConnection) -> None:
+        connection.abort()
+        self.closed(connection)
+
+    def expire(self, now_s: float) -> None:
+        """Close the connections that have been idle for longer than the policy says."""
+        oldest = now_s - self._upstream.timeouts.idle_s
+        for connection in [c for c in self._idle if c.idle_since < oldest]:
+            connection.abort()
+
+    async def close(self) -> None:
+        """No new connections, and none is kept; those in use end with their exchange."""
+        self._closed = True
+        for future in list(self._waiting):
+            if not future.done():
+                future.set_exception(UpstreamError("connect", "the upstream is closed", sent=False))
+        for task in list(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        for connection in list(self._idle):
+            self._drop(connection)
+
+    # ── its health ──────────────────────────────────────────────────────────────────────────────────────────────────
+
+    @property
+    def failures(self) -> int:
+        return self._record.failures
+
+    def state(self, now_s: float) -> ServerState:
+        if not self._pulse.well:
+            return ServerState.UNHEALTHY
+        return ServerState.EJECTED if health.is_out(self._record, now_s) else ServerState.UP
+
+    def succeeded(self) -> None:
+        """It gave an answer."""
+        self.failing = False
+        self._record = health.succeeded(self._record)
+
+    def failed(self) -> None:
+        """It gave none, and is to blame."""
+        now_s = self._loop.time()
+        self.failing = True
+        self._record = health.failed(self._record, self._terms, now_s)
+        self.notice(now_s)
+
+    def answered(self, well: bool) -> None:
+        """To the health question."""
+        asked = self._upstream.health
+        assert asked is not None
+        now_s, was_well = self._loop.time(), self._pulse.well
+        self._pulse = health.answered(self._pulse, well, asked.unhealthy_after, asked.healthy_after)
+        if self._pulse.well and not was_well:
+            self._well_since_s = now_s
+        self.notice(now_s)
+
+    def notice(self, now_s: float) -> None:
+        """Log what has changed, once."""
+        state = self.state(now_s)
+        if state is self._noticed:
+            return
+        self._noticed = state
+        words = {"upstream": self._upstream.name, "server": self.origin.authority, "state": state.value}
+        if state is ServerState.UP:
+            _log.info("upstream.server_back", **words)
+        else:
+            _log.warning("upstream.server_out", **words)
+
+    def is_steady(self, now_s: float) -> bool:
+        """Up, and for so long that it gets its full share."""
+        return self.down_until <= now_s and self.state(now_s) is ServerState.UP and self._share(now_s) == 1.0
+
+    def takes_part(self, now_s: float) -> bool:
+        """Whether it may be chosen now. One that has come back may be in a growing part of all cases."""
+        part = self._share(now_s)
+        if part == 1.0:
+            return True
+        self._credit += part
+        if self._credit < 1.0:
+            return False
+        self._credit -= 1.0
+        return True
+
+    def _share(self, now_s: float) -> float:
+        back_s = max(self._record.until_s, self._well_since_s)
+        return health.share(now_s - back_s, self._upstream.ejection.slow_start_s)
+
+
+class UpstreamPool:
+    """The servers of one upstream. Raises ConfigError when its TLS settings cannot be used."""
+
+    def __init__(self, upstream: Upstream, loop: asyncio.AbstractEventLoop) -> None:
+        self.upstream = upstream
+        self._loop = loop
+        tls = tls_context(upstream)
+        self.servers = tuple(
+            Server(origin, upstream, Dialler(origin, upstream, tls, loop), loop) for origin in upstream.servers
+        )
+        self.guard = Guard(upstream, loop) if upstream.breaker is not None else None
+        self._turn = 0
+        self._watching: list[asyncio.Task[None]] = []
+
+    def start(self) -> None:
+        """Begin to ask the servers whether they are well, if the policy says so. `close` ends it."""
+        asked = self.upstream.health
+        if asked is not None and not self._watching:
+            self._watching = [self._loop.create_task(watch(server, asked, self._loop)) for server in self.servers]
+
+    def acquire(self, tried: frozenset[Home] = frozenset(), fresh: bool = False) -> UpstreamConnection | Connecting:
+        """A connection at once when one is idle, else one to wait for. `fresh`: idle ones are not trusted."""
+        server = self.servers[0] if len(self.servers) == 1 else self._choose(tried)
+        connection = None if fresh else server.take_idle()
+        return connection if connection is not None else Connecting(server, server.connect())
+
+    def _choose(self, tried: frozenset[Home]) -> Server:
+        """The one with the fewest requests in flight among those that are up; those that are even take turns."""
+        now_s = self._loop.time()
+        self._turn = turn = (self._turn + 1) % len(self.servers)
+        left = self.servers[turn:] + self.servers[:turn]
+        if tried:
+            left = tuple(server for server in left if server not in tried) or left
+        if all(server.is_steady(now_s) for server in left):
+            return min(left, key=lambda server: server.load)
+        up = [server for server in left if server.state(now_s) is ServerState.UP]
+        if not up:  # refusing everybody would be no better than asking the least bad one
+            return min(left, key=lambda server: (server.failures, server.load))
+        ready = [server for server in up if server.takes_part(now_s)] or up
+        return min(ready, key=lambda server: (server.down_until > now_s, server.load))
+
+    def expire(self, now_s: float) -> None:
+        """Called a few times a second."""
+        for server in self.servers:
+            server.expire(now_s)
+            server.notice(now_s)
+
+    def states(self) -> Mapping[ServerState, int]:
+        """How many servers there are in each state."""
+        now_s = self._loop.time()
+        states = [server.state(now_s) for server in self.servers]
+        return {state: states.count(state) for state in ServerState}
+
+    async def close(self) -> None:
+        watching, self._watching = self._watching, []
+        for task in watching:
+            task.cancel()
+        await asyncio.gather(*watching, return_exceptions=True)
+        for server in self.servers:
+            await server.close()
+
+
+class Connecting:
+    """A connection under way."""
+
+    __slots__ = ("future", "server")
+
+    def __init__(self, server: Server, future: asyncio.Future[UpstreamConnection]) -> None:
+        self.server = server
+        self.future = future
