@@ -1,38 +1,53 @@
-"""The peers, each configured for the same job: proxy with kept-alive connections to the app, set the forwarded fields
-and a request id, count each client against a limit that this load never meets, write an access log as JSON.
-
-Caddy has no limiter in its standard build, HAProxy writes no file by itself: what a peer leaves out is said in `lacks`.
-"""
+"""Who takes part: how a peer is started, what it is measured against, what it leaves out, which version it is."""
 
 from __future__ import annotations
 
+import re
 import shutil
+import subprocess
 import sys
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from importlib.metadata import version
 from pathlib import Path
+
+from bench import configs, node
+
+NGINX_MODULES = ("ndk_http_module.so", "ngx_http_lua_module.so")
+_LUA_REDIS = ("/usr/share/lua/5.1/nginx/redis.lua", "/usr/share/lua/5.1/resty/redis.lua")
 
 
 @dataclass(frozen=True, slots=True)
 class Site:
-    """Where a run keeps its files, and the app's `host:port`."""
+    """Where a run keeps its files, the app's `host:port`, and the port of its Redis where it has one."""
 
     folder: Path
     app: str
+    redis_port: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """What runs a peer in the foreground; `env` comes on top of the little every peer gets."""
+
+    argv: list[str]
+    env: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
 class Peer:
-    """`configure` writes what the peer needs for `port` into its own folder and gives the command that runs it in the
-    foreground."""
+    """`configure` writes what the peer needs for `port` into its own folder. Ratios are against the peer named
+    `rival`; a peer that is its own rival is the yardstick. What Redis uses during a turn is counted for a peer with
+    `redis`."""
 
     name: str
-    binary: str
-    configure: Callable[[Site, Path, int], list[str]]
+    configure: Callable[[Site, Path, int], Command]
+    is_here: Callable[[], bool]
+    version: Callable[[], str]
+    rival: str = "nginx"
     lacks: str = ""
-
-    def is_here(self) -> bool:
-        return self.binary == sys.executable or shutil.which(self.binary) is not None
+    redis: bool = False
 
 
 def _write(path: Path, text: str) -> str:
@@ -40,96 +55,150 @@ def _write(path: Path, text: str) -> str:
     return str(path)
 
 
-def _scopegate(site: Site, folder: Path, port: int) -> list[str]:
-    text = f"""version: 1
-server: {{listen: "127.0.0.1:{port}", workers: 1, limits: {{body: 16MiB}}}}
-upstreams: {{web: {{servers: ["http://{site.app}"]}}}}
-tiers: {{wide: {{limit: 100000 per 1s, key: client_ip}}}}
-routes: [{{name: everything, match: ANY /**, tier: wide}}]
-"""
-    config = _write(folder / "gateway.yaml", text)
-    return [sys.executable, "-m", "scopegate", "gateway", "-c", config]
+def _scopegate(
+    site: Site,
+    folder: Path,
+    port: int,
+    *,
+    patterns: tuple[str, ...] = ("/**",),
+    workers: int = 1,
+    redis: bool = False,
+) -> Command:
+    config = _write(folder / "gateway.yaml", configs.scopegate(site.app, port, patterns, workers))
+    env = {"REDIS_URL": f"redis://127.0.0.1:{site.redis_port}/0"} if redis else {}
+    return Command([sys.executable, "-m", "scopegate", "gateway", "-c", config], env)
 
 
-NGINX_TEMPORARY = "".join(f"{kind}_temp_path {{folder}}/{kind};" for kind in ("fastcgi", "uwsgi", "scgi"))
+def _nginx(
+    site: Site,
+    folder: Path,
+    port: int,
+    *,
+    patterns: tuple[str, ...] = ("/**",),
+    workers: int = 1,
+    redis: bool = False,
+) -> Command:
+    modules = [_modules_folder() / name for name in NGINX_MODULES] if redis else []
+    text = configs.nginx(site.app, port, folder, patterns, workers, modules, site.redis_port if redis else None)
+    return Command(["nginx", "-c", _write(folder / "nginx.conf", text), "-p", str(folder)])
 
 
-def _nginx(site: Site, folder: Path, port: int) -> list[str]:
-    temporary = NGINX_TEMPORARY.format(folder=folder)
-    text = f"""worker_processes 1; daemon off; pid {folder}/pid; error_log {folder}/error.log;
-events {{ worker_connections 4096; }}
-http {{
-  client_body_temp_path {folder}/body; proxy_temp_path {folder}/proxy; {temporary}
-  log_format lines escape=json '{{"ts":"$time_iso8601","request_id":"$request_id","client":"$remote_addr",'
-    '"method":"$request_method","path":"$uri","status":$status,"bytes_in":$request_length,'
-    '"bytes_out":$body_bytes_sent,"seconds":$request_time}}';
-  access_log {folder}/access.log lines buffer=64k flush=1s;
-  keepalive_requests 100000000; client_max_body_size 16m;
-  limit_req_zone $binary_remote_addr zone=clients:10m rate=100000r/s;
-  upstream app {{ server {site.app}; keepalive 256; keepalive_requests 100000000; }}
-  server {{
-    listen 127.0.0.1:{port} backlog=2048;
-    location / {{
-      limit_req zone=clients burst=10000 nodelay;
-      proxy_pass http://app; proxy_http_version 1.1; proxy_request_buffering off;
-      proxy_set_header Connection ""; proxy_set_header Host $http_host;
-      proxy_set_header X-Real-IP $remote_addr; proxy_set_header X-Forwarded-For $remote_addr;
-      proxy_set_header X-Forwarded-Proto http; proxy_set_header X-Request-Id $request_id;
-      add_header X-Request-Id $request_id;
-    }}
-  }}
-}}
-"""
-    return ["nginx", "-c", _write(folder / "nginx.conf", text), "-p", str(folder)]
+def _haproxy(site: Site, folder: Path, port: int) -> Command:
+    return Command(["haproxy", "-f", _write(folder / "haproxy.cfg", configs.haproxy(site.app, port)), "-db"])
 
 
-def _haproxy(site: Site, folder: Path, port: int) -> list[str]:
-    text = f"""global
-  maxconn 4096
-  nbthread 1
-defaults
-  mode http
-  timeout connect 2s
-  timeout client 30s
-  timeout server 30s
-  http-reuse always
-frontend edge
-  bind 127.0.0.1:{port}
-  stick-table type ip size 100k expire 10s store http_req_rate(1s)
-  http-request track-sc0 src
-  http-request deny deny_status 429 if {{ sc_http_req_rate(0) gt 1000000 }}
-  unique-id-format %{{+X}}o%ci:%cp_%fi:%fp_%Ts_%rt:%pid
-  unique-id-header X-Request-Id
-  option forwardfor
-  default_backend app
-backend app
-  server app {site.app} maxconn 512
-"""
-    return ["haproxy", "-f", _write(folder / "haproxy.cfg", text), "-db", "-q"]
+def _caddy(site: Site, folder: Path, port: int) -> Command:
+    config = _write(folder / "Caddyfile", configs.caddy(site.app, port, folder))
+    return Command(["caddy", "run", "--config", config, "--adapter", "caddyfile"])
 
 
-def _caddy(site: Site, folder: Path, port: int) -> list[str]:
-    text = f"""{{
-  admin off
-  auto_https off
-  storage file_system {folder}/store
-}}
-http://127.0.0.1:{port} {{
-  log {{
-    output file {folder}/access.log
-    format json
-  }}
-  reverse_proxy {site.app} {{
-    header_up X-Request-Id {{http.request.uuid}}
-  }}
-}}
-"""
-    return ["caddy", "run", "--config", _write(folder / "Caddyfile", text), "--adapter", "caddyfile"]
+def _node(name: str, site: Site, folder: Path, port: int) -> Command:
+    return Command(node.command(name, port, site.app, folder / "access.log"), {"NODE_ENV": "production"})
 
 
-PEERS = (
-    Peer("scopegate", sys.executable, _scopegate),
-    Peer("nginx", "nginx", _nginx),
-    Peer("haproxy", "haproxy", _haproxy, lacks="no access log file"),
-    Peer("caddy", "caddy", _caddy, lacks="no limiter in the standard build"),
+def _modules_folder() -> Path:
+    found = re.search(r"--modules-path=(\S+)", _says("nginx", "-V"))
+    return Path(found[1] if found else "/usr/lib/nginx/modules")
+
+
+def has_lua() -> bool:
+    """nginx with ngx_lua and a Redis client for it, and a Redis server."""
+    return (
+        has("nginx", "redis-server")
+        and all((_modules_folder() / name).exists() for name in NGINX_MODULES)
+        and any(Path(path).exists() for path in _LUA_REDIS)
+    )
+
+
+def has(*tools: str) -> bool:
+    return all(shutil.which(tool) for tool in tools)
+
+
+def _says(*argv: str) -> str:
+    """What a tool prints of itself, on either stream."""
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=20, check=False)
+    return done.stdout + done.stderr
+
+
+def number(text: str) -> str:
+    """The first version number in a tool's words."""
+    found = re.search(r"\d+\.\d+[\w.]*", text)
+    return found[0] if found else "unknown"
+
+
+def _scopegate_version() -> str:
+    parts = ", ".join(f"{name} {version(name)}" for name in ("uvloop", "httptools"))
+    return f"{version('scopegate')} (CPython {sys.version.split()[0]}, {parts})"
+
+
+def _nginx_version() -> str:
+    return number(_says("nginx", "-v"))
+
+
+def redis_version() -> str:
+    return number(_says("redis-server", "--version"))
+
+
+def _lua_version() -> str:
+    return f"{_nginx_version()} with ngx_lua, Redis {redis_version()}"
+
+
+def scopegate(
+    name: str,
+    rival: str = "nginx",
+    *,
+    patterns: tuple[str, ...] = ("/**",),
+    workers: int = 1,
+    redis: bool = False,
+) -> Peer:
+    configure = partial(_scopegate, patterns=patterns, workers=workers, redis=redis)
+    return Peer(
+        name, configure, partial(has, *(["redis-server"] if redis else [])), _scopegate_version, rival, redis=redis
+    )
+
+
+def nginx(name: str, rival: str = "nginx", *, patterns: tuple[str, ...] = ("/**",), workers: int = 1) -> Peer:
+    configure = partial(_nginx, patterns=patterns, workers=workers)
+    return Peer(name, configure, partial(has, "nginx"), _nginx_version, rival, "no metrics beyond stub counters")
+
+
+SCOPEGATE = scopegate("scopegate")
+NGINX = nginx("nginx")
+HAPROXY = Peer(
+    "haproxy",
+    _haproxy,
+    partial(has, "haproxy"),
+    lambda: number(_says("haproxy", "-v")),
+    lacks="a request rate over fixed periods, no rate-limit fields",
+)
+CADDY = Peer(
+    "caddy",
+    _caddy,
+    partial(has, "caddy"),
+    lambda: number(_says("caddy", "version")),
+    lacks="no limiter in the standard build",
+)
+FASTIFY = Peer(
+    "fastify",
+    partial(_node, "fastify"),
+    node.is_here,
+    partial(node.versions, "fastify", "@fastify/http-proxy", "@fastify/rate-limit"),
+    lacks="a limit over fixed periods; one process, no limits on connections, heads or waiting requests",
+)
+EXPRESS = Peer(
+    "express",
+    partial(_node, "express"),
+    node.is_here,
+    partial(node.versions, "express", "http-proxy-middleware", "express-rate-limit"),
+    lacks="a limit over fixed periods; one process, no limits on connections, heads, bodies or waiting requests",
+)
+SCOPEGATE_REDIS = scopegate("scopegate+redis", "nginx+lua+redis", redis=True)
+NGINX_REDIS = Peer(
+    "nginx+lua+redis",
+    partial(_nginx, redis=True),
+    has_lua,
+    _lua_version,
+    "nginx+lua+redis",
+    "no metrics; a store that is down means 503",
+    redis=True,
 )

@@ -1,4 +1,4 @@
-"""Processes: the app, the peers, and the CPU time that a peer has used."""
+"""Processes: the app, Redis, the peers; and one turn of one peer."""
 
 from __future__ import annotations
 
@@ -6,28 +6,45 @@ import os
 import socket
 import subprocess
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench.load import Load, send
-from bench.peers import NGINX_TEMPORARY, Peer, Site
+from bench import accounting, configs
+from bench.load import GET, Load, send
+from bench.peers import Peer, Site
+from bench.quota import capped
 from bench.report import Sample
 
-_TICK = os.sysconf("SC_CLK_TCK")
 _CORES = os.cpu_count() or 1
 PEER_CPUS = str(_CORES - 1) if _CORES > 1 else None
-"""The peer has a core to itself; the app and the load share the others."""
+"""The peer has a core to itself; the app, Redis and the load share the others."""
 OTHER_CPUS = f"0-{_CORES - 2}" if _CORES > 1 else None
+_START_S = 30.0
+
+
+class BenchError(Exception):
+    """The run cannot go on; the text says why, with the last words of the process that failed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """What all sections share. `redis_pid` is 0 where there is no Redis."""
+
+    site: Site
+    redis_pid: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Started:
+    """A peer under way; `process` is its first process, `cpus` where the others run."""
+
     peer: Peer
-    pid: int
+    process: subprocess.Popen[bytes]
     port: int
     folder: Path
+    cpus: str | None
 
 
 def free_port() -> int:
@@ -37,48 +54,70 @@ def free_port() -> int:
 
 
 @contextmanager
-def upstream(folder: Path) -> Iterator[str]:
-    """An nginx as the app: `/200` and `/1m` answer with that many bytes, `/post` with 200 after reading the body."""
-    port, home = free_port(), folder / "app"
+def stage(folder: Path, *, redis: bool) -> Iterator[Stage]:
+    """The app and, if asked for, a Redis of this run's own, which writes nothing to disk."""
+    with ExitStack() as stack:
+        app = stack.enter_context(_app(folder / "app"))
+        if not redis:
+            yield Stage(Site(folder, app))
+            return
+        port, home = free_port(), folder / "redis"
+        argv = ["redis-server", "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]
+        process = stack.enter_context(_process(argv, home, OTHER_CPUS))
+        _wait_for(port, process, home)
+        yield Stage(Site(folder, app, port), process.pid)
+
+
+@contextmanager
+def _app(home: Path) -> Iterator[str]:
+    port = free_port()
     home.mkdir()
-    (home / "1m").write_bytes(b"x" * 1_000_000)
-    temporary = NGINX_TEMPORARY.format(folder=home)
-    text = f"""worker_processes 1; daemon off; pid {home}/pid; error_log {home}/error.log;
-events {{ worker_connections 4096; }}
-http {{
-  client_body_temp_path {home}/body; proxy_temp_path {home}/proxy; {temporary}
-  access_log off; keepalive_requests 100000000; client_max_body_size 16m; client_body_buffer_size 16k; sendfile on;
-  server {{
-    listen 127.0.0.1:{port} backlog=4096; default_type text/plain; root {home};
-    location = /200 {{ return 200 "{"x" * 200}"; }}
-    location = /post {{ return 200 "{"x" * 200}"; }}
-  }}
-}}
-"""
+    for name, size in (("1m", 1_000_000), ("100m", 100_000_000)):
+        with (home / name).open("wb") as file:
+            file.truncate(size)
     config = home / "nginx.conf"
-    config.write_text(text, encoding="utf-8")
-    with _process(["nginx", "-c", str(config), "-p", str(home)], home, OTHER_CPUS):
-        _wait_for(port)
+    config.write_text(configs.app(port, home), encoding="utf-8")
+    with _process(["nginx", "-c", str(config), "-p", str(home)], home, OTHER_CPUS) as process:
+        _wait_for(port, process, home)
         yield f"127.0.0.1:{port}"
 
 
 @contextmanager
-def running(peers: Sequence[Peer], site: Site) -> Iterator[list[Started]]:
-    """All peers, each on its own port, on the one core that is theirs."""
+def running(peers: Sequence[Peer], site: Site, *, pinned: bool, cores_each: float = 0.0) -> Iterator[list[Started]]:
+    """All peers at once, each on its own port: `pinned` to the one core that is theirs, or wherever there is room. With
+    `cores_each`, each serving process is held to that share of a core."""
+    mine, others = (PEER_CPUS, OTHER_CPUS) if pinned else (None, None)
     with ExitStack() as stack:
         started = []
         for peer in peers:
-            folder, port = site.folder / f"{peer.name}-{free_port()}", free_port()
+            port = free_port()
+            folder = site.folder / f"peer-{port}"
             folder.mkdir()
-            process = stack.enter_context(_process(peer.configure(site, folder, port), folder, PEER_CPUS))
-            _wait_for(port)
-            started.append(Started(peer, process.pid, port, folder))
+            command = peer.configure(site, folder, port)
+            process = stack.enter_context(_process(command.argv, folder, mine, command.env))
+            started.append(Started(peer, process, port, folder, others))
+        for one in started:
+            _wait_for(one.port, one.process, one.folder)
+        if cores_each:
+            time.sleep(1)  # workers are children that may follow the listening socket
+            pids = [pid for one in started for pid in serving(one.process.pid)]
+            stack.enter_context(capped(pids, cores_each))
         yield started
 
 
+def serving(pid: int) -> list[int]:
+    """The members of a family that have no children: those that serve, where a parent only watches."""
+    members = accounting.family(pid)
+    return [member for member in members if accounting.family(member) == [member]]
+
+
 @contextmanager
-def _process(argv: list[str], folder: Path, cpus: str | None) -> Iterator[subprocess.Popen[bytes]]:
+def _process(
+    argv: list[str], folder: Path, cpus: str | None, env: Mapping[str, str] | None = None
+) -> Iterator[subprocess.Popen[bytes]]:
+    folder.mkdir(exist_ok=True)
     environ = {"PATH": os.environ["PATH"], "HOME": str(folder), "SCOPEGATE_STATE_DIR": str(folder / "state")}
+    environ.update(env or {})
     pinned = ["taskset", "-c", cpus, *argv] if cpus else argv
     with (folder / "output.log").open("wb") as output:
         process = subprocess.Popen(pinned, stdout=output, stderr=output, env=environ, cwd=folder)
@@ -86,50 +125,63 @@ def _process(argv: list[str], folder: Path, cpus: str | None) -> Iterator[subpro
             yield process
         finally:
             process.terminate()
-            process.wait(30)
+            try:
+                process.wait(20)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
 
 
-def _wait_for(port: int) -> None:
-    deadline = time.monotonic() + 20
+def _wait_for(port: int, process: subprocess.Popen[bytes], folder: Path) -> None:
+    deadline = time.monotonic() + _START_S
     while True:
         try:
             socket.create_connection(("127.0.0.1", port), 1).close()
             return
         except OSError:
-            if time.monotonic() > deadline:
-                raise
+            if process.poll() is not None or time.monotonic() > deadline:
+                words = (folder / "output.log").read_text("utf-8", "replace")[-2000:]
+                raise BenchError(f"{process.args!r} does not listen. Its last words:\n{words}") from None
             time.sleep(0.05)
 
 
-def measure(started: Started, load: Load, seconds: int, turn: int) -> Sample:
-    """One turn: a short warm-up, then the load, with the peer's CPU time before and after."""
-    script = None
-    if load.script:
-        path = started.folder / "wrk.lua"
-        path.write_text(load.script, encoding="utf-8")
-        script = str(path)
-    send(load, started.port, 1, script, OTHER_CPUS)
-    before = cpu_s(started.pid)
-    outcome = send(load, started.port, seconds, script, OTHER_CPUS)
-    used_s = cpu_s(started.pid) - before
-    return Sample(started.peer.name, load.name, turn, used_s / outcome.requests * 1e6, outcome, rss_bytes(started.pid))
+def measure(
+    stage: Stage, section: str, started: Started, load: Load, seconds: int, turn: int, rest_bytes: int
+) -> Sample:
+    """One turn: the load, with the peer's CPU time before and after."""
+    pid = started.process.pid
+    redis_pid = stage.redis_pid if started.peer.redis else 0
+    before, redis_before = accounting.cpu_s(pid), _redis_s(redis_pid)
+    outcome = send(load, started.port, seconds, started.cpus, turn + 1, started.folder)
+    used = accounting.used_s(before, accounting.cpu_s(pid))
+    answers = outcome.bytes_in / load.answer_bytes if load.stream else outcome.requests
+    return Sample(
+        section=section,
+        peer=started.peer.name,
+        rival=started.peer.rival,
+        load=load.name,
+        turn=turn,
+        cpu_us=sum(used.values()) / answers * 1e6 if answers else float("inf"),
+        busiest=max(used.values()) / (sum(used.values()) or 1.0),
+        redis_us=(_redis_s(redis_pid) - redis_before) / max(answers, 1) * 1e6,
+        outcome=outcome,
+        peak_bytes=accounting.peak_bytes(pid),
+        rest_bytes=rest_bytes,
+    )
 
 
-def _family(pid: int) -> list[int]:
-    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-    return [pid, *(member for child in children for member in _family(int(child)))]
+def warm_up(started: Started, load: Load, seconds: int) -> int:
+    """Let the peer meet small requests, then the load. Gives its memory in between: what it rests on, from where
+    `peak_bytes` counts."""
+    pid = started.process.pid
+    if seconds:
+        send(GET, started.port, 1, started.cpus, 0, started.folder)
+    accounting.forget_peak(pid)
+    rest_bytes = accounting.rss_bytes(pid)
+    if seconds:
+        send(load, started.port, seconds, started.cpus, 0, started.folder)
+    return rest_bytes
 
 
-def cpu_s(pid: int) -> float:
-    """User and system time of a process and its living children, all threads."""
-    ticks = 0
-    for member in _family(pid):
-        fields = Path(f"/proc/{member}/stat").read_text().rsplit(")", 1)[1].split()
-        ticks += int(fields[11]) + int(fields[12])
-    return ticks / _TICK
-
-
-def rss_bytes(pid: int) -> int:
-    """Resident memory of a process and its living children."""
-    pages = sum(int(Path(f"/proc/{member}/statm").read_text().split()[1]) for member in _family(pid))
-    return pages * os.sysconf("SC_PAGE_SIZE")
+def _redis_s(pid: int) -> float:
+    return sum(accounting.cpu_s(pid).values()) if pid else 0.0

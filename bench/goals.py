@@ -1,0 +1,133 @@
+"""What the gateway has promised of its speed, each held against the samples of a run. Pure; called by the command."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from enum import Enum
+
+from bench.load import GET_64, SMALL
+from bench.report import Figure, Sample, cpu, growth_bytes, pick, ratio, requests, throughput
+
+STREAM = "stream-100MB-2"
+FLAT_BYTES = 16_000_000
+"""Memory is called flat when two streams of 100 MB raise it by less: a twelfth of what passes at a time."""
+SLOWER = ("caddy", "fastify", "express")
+
+
+class Verdict(Enum):
+    MET = "met"
+    MISSED = "MISSED"
+    UNKNOWN = "not measured"
+
+
+@dataclass(frozen=True, slots=True)
+class Goal:
+    """`measured` is None where the run had not what it takes."""
+
+    text: str
+    measured: float | None
+    bound: float
+    at_least: bool = False
+
+    @property
+    def verdict(self) -> Verdict:
+        if self.measured is None:
+            return Verdict.UNKNOWN
+        met = self.measured >= self.bound if self.at_least else self.measured <= self.bound
+        return Verdict.MET if met else Verdict.MISSED
+
+    def __str__(self) -> str:
+        value = "" if self.measured is None else f" ({self.measured:.2f})"
+        return f"{self.verdict.value}{value}: {self.text}"
+
+
+def goals(samples: Sequence[Sample]) -> list[Goal]:
+    return [
+        *_small(samples),
+        *_ahead(samples),
+        *_redis(samples),
+        *_stream(samples),
+        *_routes(samples),
+        _workers(samples),
+    ]
+
+
+def _against(samples: Sequence[Sample], section: str, load: str, ours: str, theirs: str, by: Figure) -> float | None:
+    return ratio(pick(samples, section, load, ours), pick(samples, section, load, theirs), by)
+
+
+def _loads(samples: Iterable[Sample], section: str) -> list[str]:
+    return list(dict.fromkeys(sample.load for sample in samples if sample.section == section))
+
+
+def _small(samples: Sequence[Sample]) -> list[Goal]:
+    return [
+        Goal(
+            f"{load}: at most 2.0 times nginx' CPU per request",
+            _against(samples, "loads", load, "scopegate", "nginx", cpu),
+            2.0,
+        )
+        for load in SMALL
+    ]
+
+
+def _ahead(samples: Sequence[Sample]) -> list[Goal]:
+    """The worst row decides; where a row is missed, its load is named."""
+    found = []
+    for peer in SLOWER:
+        rows = {
+            load: (
+                _against(samples, "loads", load, "scopegate", peer, cpu),
+                _against(samples, "loads", load, peer, "scopegate", _speed(load)),
+            )
+            for load in _loads(samples, "loads")
+        }
+        for index, words in enumerate(("less CPU per request", "more throughput")):
+            known = {load: pair[index] or 0.0 for load, pair in rows.items() if pair[index] is not None}
+            worst = max(known, key=lambda load: known[load], default=None)
+            where = f" (worst row: {worst})" if worst else ""
+            found.append(Goal(f"{words} than {peer} in every row{where}", known[worst] if worst else None, 1.0 - 1e-9))
+    return found
+
+
+def _speed(load: str) -> Figure:
+    return throughput if load.startswith("stream") else requests
+
+
+def _redis(samples: Sequence[Sample]) -> list[Goal]:
+    return [
+        Goal(
+            f"{load}: with limits in Redis at most 1.5 times nginx+Lua+Redis",
+            _against(samples, "redis", load, "scopegate+redis", "nginx+lua+redis", cpu),
+            1.5,
+        )
+        for load in _loads(samples, "redis") or ["every load"]
+    ]
+
+
+def _stream(samples: Sequence[Sample]) -> list[Goal]:
+    ours = pick(samples, "loads", STREAM, "scopegate")
+    speed = _against(samples, "loads", STREAM, "scopegate", "nginx", throughput)
+    grown = growth_bytes(ours) / 1e6 if ours else None
+    return [
+        Goal(f"{STREAM}: at least half of nginx' throughput", speed, 0.5, at_least=True),
+        Goal(f"{STREAM}: memory grows by at most {FLAT_BYTES / 1e6:.0f} MB", grown, FLAT_BYTES / 1e6),
+    ]
+
+
+def _routes(samples: Sequence[Sample]) -> list[Goal]:
+    return [
+        Goal(
+            f"{load}: 1,000 routes cost at most 1.15 times one",
+            _against(samples, f"routes-{load.removeprefix('last-')}", load, "scopegate, 1000 routes", one, cpu),
+            1.15,
+        )
+        for load in ("last-literal", "last-pattern")
+        for one in ["scopegate, 1 routes"]
+    ]
+
+
+def _workers(samples: Sequence[Sample]) -> Goal:
+    gain = _against(samples, "workers", GET_64.name, "scopegate, 2 workers", "scopegate, 1 worker", requests)
+    return Goal("two workers give at least 1.8 times one", gain, 1.8, at_least=True)

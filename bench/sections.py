@@ -1,0 +1,84 @@
+"""The questions: which peers meet which loads, against whom. One section is one table."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from bench import peers
+from bench.configs import LAST_LITERAL, LAST_PATTERN, routes
+from bench.load import GET, GET_1, GET_64, LITERAL, LOADS, PATTERN, VARIED, Load
+from bench.peers import Peer
+
+ROUTES = (1, 50, 1000)
+CORES_EACH = 0.35
+"""What a process of the section `workers` may use of a core: two of them leave the app, Redis and wrk more than half
+of two cores."""
+
+
+@dataclass(frozen=True, slots=True)
+class Section:
+    """`pinned`: the peer has one core, the others the rest. `cores_each`: how much of a core each serving process of a
+    peer may use, 0 for all of it."""
+
+    name: str
+    title: str
+    peers: tuple[Peer, ...]
+    loads: tuple[Load, ...]
+    pinned: bool = True
+    cores_each: float = 0.0
+
+
+def _by_routes(last: str) -> tuple[Peer, ...]:
+    """1, 50 and 1,000 routes of scopegate and of nginx, each against its own single one."""
+    ours = (
+        peers.scopegate(
+            f"scopegate, {count} routes", f"scopegate, {ROUTES[0]} routes", patterns=tuple(routes(count, last))
+        )
+        for count in ROUTES
+    )
+    theirs = (
+        peers.nginx(f"nginx, {count} locations", f"nginx, {ROUTES[0]} locations", patterns=tuple(routes(count, last)))
+        for count in ROUTES
+    )
+    return (*ours, *theirs)
+
+
+SECTIONS = (
+    Section(
+        "loads",
+        "Proxied requests, against nginx",
+        (peers.SCOPEGATE, peers.NGINX, peers.HAPROXY, peers.CADDY, peers.FASTIFY, peers.EXPRESS),
+        LOADS,
+    ),
+    Section(
+        "redis",
+        "Limits in Redis, against nginx+lua+redis",
+        (peers.SCOPEGATE_REDIS, peers.NGINX_REDIS),
+        (GET, GET_1, GET_64, VARIED),
+    ),
+    Section(
+        "routes-literal",
+        "Number of routes, the last is a literal path, against one route",
+        _by_routes(LAST_LITERAL),
+        (LITERAL,),
+    ),
+    Section(
+        "routes-pattern",
+        "Number of routes, the last has a wildcard, against one route",
+        _by_routes(LAST_PATTERN),
+        (PATTERN,),
+    ),
+    Section(
+        "workers",
+        f"Two processes against one, each held to {CORES_EACH} of a core",
+        (
+            peers.scopegate("scopegate, 1 worker", "scopegate, 1 worker", workers=1, redis=True),
+            peers.scopegate("scopegate, 2 workers", "scopegate, 1 worker", workers=2, redis=True),
+            peers.nginx("nginx, 1 worker", "nginx, 1 worker", workers=1),
+            peers.nginx("nginx, 2 workers", "nginx, 1 worker", workers=2),
+        ),
+        (GET_64,),
+        pinned=False,
+        cores_each=CORES_EACH,
+    ),
+)

@@ -1,0 +1,100 @@
+"""Each promise held against samples: met, missed, not measured."""
+
+from __future__ import annotations
+
+import pytest
+
+from bench.goals import STREAM, Goal, Verdict, goals
+from bench.load import GET_64, LOADS
+from bench.report import Sample
+from tests.bench.samples import sample
+
+MB = 1_000_000
+
+
+def a_good_run() -> list[Sample]:
+    """Every promise kept, each just so."""
+    made = []
+    for load in LOADS:
+        for peer, cpu_us, speed in (("scopegate", 40.0, 500), ("nginx", 20.0, 1000)):
+            rise = 16 * MB if peer == "scopegate" else MB
+            made.append(
+                sample(peer, cpu_us, load=load.name, requests=speed, peak_bytes=rise + 40 * MB, rest_bytes=40 * MB)
+            )
+        made += [sample(peer, 41.0, load=load.name, requests=499) for peer in ("caddy", "fastify", "express")]
+    made += [sample("scopegate+redis", 75.0, section="redis"), sample("nginx+lua+redis", 50.0, section="redis")]
+    for load in ("last-literal", "last-pattern"):
+        section = f"routes-{load.removeprefix('last-')}"
+        made += [
+            sample(f"scopegate, {n} routes", cpu, section=section, load=load) for n, cpu in ((1, 40.0), (1000, 46.0))
+        ]
+    made += [
+        sample(f"scopegate, {name}", 40.0, section="workers", load=GET_64.name, requests=speed)
+        for name, speed in (("1 worker", 1000), ("2 workers", 1800))
+    ]
+    return made
+
+
+def verdicts(samples: list[Sample]) -> dict[str, Verdict]:
+    return {goal.text.partition(" (worst")[0]: goal.verdict for goal in goals(samples)}
+
+
+def test_a_run_that_keeps_every_promise() -> None:
+    assert set(verdicts(a_good_run()).values()) == {Verdict.MET}
+
+
+def test_a_run_without_samples_proves_nothing() -> None:
+    assert set(verdicts([]).values()) == {Verdict.UNKNOWN}
+
+
+WORSE = [
+    ("get-200B-1: at most 2.0 times nginx' CPU per request", "get-200B-1", "scopegate", {"cpu_us": 40.5}),
+    ("less CPU per request than express in every row", "post-10KB-32", "express", {"cpu_us": 39.9}),
+    ("more throughput than caddy in every row", "get-200B-256", "caddy", {"requests": 501}),
+    (
+        "get-200B-32: with limits in Redis at most 1.5 times nginx+Lua+Redis",
+        "get-200B-32",
+        "scopegate+redis",
+        {"cpu_us": 76.0},
+    ),
+    (f"{STREAM}: at least half of nginx' throughput", STREAM, "scopegate", {"requests": 499}),
+    (f"{STREAM}: memory grows by at most 16 MB", STREAM, "scopegate", {"peak_bytes": 57 * MB}),
+    (
+        "last-pattern: 1,000 routes cost at most 1.15 times one",
+        "last-pattern",
+        "scopegate, 1000 routes",
+        {"cpu_us": 47.0},
+    ),
+    ("two workers give at least 1.8 times one", GET_64.name, "scopegate, 2 workers", {"requests": 1799}),
+]
+
+
+@pytest.mark.parametrize(("text", "load", "peer", "change"), WORSE, ids=[row[0] for row in WORSE])
+def test_one_worse_figure_misses_its_promise(text: str, load: str, peer: str, change: dict[str, float]) -> None:
+    run = a_good_run()
+    [place] = [index for index, one in enumerate(run) if (one.load, one.peer) == (load, peer)]
+    old = run[place]
+    values = {
+        "cpu_us": old.cpu_us,
+        "requests": old.outcome.requests,
+        "peak_bytes": old.peak_bytes,
+        "rest_bytes": old.rest_bytes,
+    }
+    run[place] = sample(peer, load=load, section=old.section, **(values | change))  # type: ignore[arg-type]
+    assert verdicts(run)[text] is Verdict.MISSED
+
+
+def test_the_worst_row_is_named() -> None:
+    run = [
+        *a_good_run(),
+        sample("scopegate", 30.0, turn=1, load="varied-get-32"),
+        sample("caddy", 10.0, turn=1, load="varied-get-32"),
+    ]
+    [goal] = [goal for goal in goals(run) if goal.text.startswith("less CPU per request than caddy")]
+    assert goal.text.endswith("(worst row: varied-get-32)")
+
+
+def test_a_goal_says_verdict_and_figure() -> None:
+    assert str(Goal("a", 1.5, 2.0)) == "met (1.50): a"
+    assert str(Goal("a", 1.5, 2.0, at_least=True)) == "MISSED (1.50): a"
+    assert str(Goal("a", None, 2.0)) == "not measured: a"
