@@ -53,10 +53,12 @@ def policy_of(
     limits: Section | None = None,
     timeouts: Section | None = None,
     upstream: Section | None = None,
+    pool: Section | None = None,
     server: Section | None = None,
     **sections: Any,
 ) -> Policy:
-    """A policy in which everything goes to `servers`, unless `sections` say something else."""
+    """A policy in which everything goes to `servers`, unless `sections` say something else. `upstream` are its
+    time-outs, `pool` its other settings."""
     bounds = dict(limits or {})
     one_address = bounds.get("connections", 4096)  # all visitors of a test have it
     document: dict[str, Any] = {
@@ -66,7 +68,9 @@ def policy_of(
             "timeouts": {"drain": "1s", **(timeouts or {})},
             **(server or {}),
         },
-        "upstreams": {"web": {"servers": list(servers), "timeouts": {"connect": "2s", **(upstream or {})}}},
+        "upstreams": {
+            "web": {"servers": list(servers), "timeouts": {"connect": "2s", **(upstream or {})}, **(pool or {})}
+        },
         "routes": [{"name": "all", "match": "ANY /**", "tier": "none"}],
         **sections,
     }

@@ -285,6 +285,8 @@ class UpstreamConnection(asyncio.Protocol):
     def _switch(self, rest: bytes) -> None:
         exchange = self.exchange
         assert exchange is not None
+        if self.home.failing:
+            self.home.succeeded()
         exchange.on_upgrade(self._fields, rest)
         if self._tunnel is None:
             self.abort()
