@@ -65,8 +65,8 @@ def edge() -> Policy:
 
 def test_the_public_port(edge: Policy) -> None:
     assert edge.server.address_from is AddressSource.PROXY_PROTOCOL
-    assert edge.server.limits.connections_per_client == 128
-    assert edge.server.timeouts.body_s == 300
+    assert edge.server.limits.connections_per_client == 64
+    assert edge.server.timeouts.body_s == 600
 
 
 def test_an_upstream(edge: Policy) -> None:

@@ -21,7 +21,7 @@ routes:
   - {name: a, match: POST /a, tier: none, body: {types: [application/json], json: {schema: schemas/lead.json}}}
   - {name: b, match: POST /b, tier: none, body: {types: [application/json], json: {schema: schemas/lead.json}}}
 """
-PEM = b"-----BEGIN CERTIFICATE-----\n"
+PEM = (Path(__file__).parent / "gallery" / "beside" / "ca.pem").read_bytes()
 
 
 @pytest.fixture
@@ -59,7 +59,10 @@ def test_the_digest_covers_what_the_files_hold(file: Path) -> None:
     before = policy.load(file, {}).digest
     assert policy.load(file, {}).digest == before
     digests = {before}
-    for name, content in (("schemas/lead.json", '{"type": "object" }'), ("ca.pem", "x" + PEM.decode())):
+    for name, content in (
+        ("schemas/lead.json", '{"type": "object" }'),
+        ("ca.pem", "# an authority of our own: caf\u00e9\n" + PEM.decode()),
+    ):
         (file.parent / name).write_text(content)
         digests.add(policy.load(file, {}).digest)
     assert len(digests) == 3

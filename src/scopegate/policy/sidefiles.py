@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import ssl
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TypeAlias
@@ -106,11 +107,23 @@ def _judge(file: SideFile, kind: str, written: str, schemas: dict[str, Json]) ->
     if len(file.content) > MAX_SIDE_FILE_BYTES:
         return f" is larger than {MAX_SIDE_FILE_BYTES // 1024} KiB"
     if kind == "ca":
-        return None if PEM_MARK in file.content else " holds no certificate in PEM form"
+        return _authorities_fault(file.content)
     try:
         schemas[written] = _schema(file.content)
     except ValueError as error:
         return f" {error}"
+    return None
+
+
+def _authorities_fault(content: bytes) -> str | None:
+    """A certificate that cannot be read is found here, and not by the first connection. What stands around the
+    certificates is for people, in any encoding."""
+    if PEM_MARK not in content:
+        return " holds no certificate in PEM form"
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(cadata=content.decode("ascii", "ignore"))
+    except ssl.SSLError:
+        return " holds a certificate that cannot be read"
     return None
 
 
