@@ -85,6 +85,8 @@ class Ruleset:
             for route in policy.routes
         }
 
+        self.pools = frozenset(plan.pool for plan in self._plans.values())
+
     def match(self, method: str, path: str) -> RoutePlan | NoRoute:
         """The plan for a canonical path. The newest 2,048 answers are kept, as far as their paths are short."""
         return self._remembered(method, path) if len(path) <= _REMEMBERED_CHARS else self._match(method, path)
