@@ -456,6 +456,17 @@ HEALTH = Row(
             4,
         ),
         Panel(
+            "Policy reloads",
+            "By outcome; refused means that the file has a problem and the last good policy stays in force.",
+            "short",
+            [
+                Query(rise(pick("scopegate_reloads_total"), "outcome"), "{{outcome}}", instant=True),
+                Query(f"max({pick('scopegate_policy_stale')})", "refused now", instant=True),
+            ],
+            "stat",
+            4,
+        ),
+        Panel(
             "Versions",
             "Running versions and the policy each admin process has loaded.",
             "short",

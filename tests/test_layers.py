@@ -36,12 +36,14 @@ MAY_IMPORT: dict[str, set[str]] = {
     "settings": BASE | {"policy"},
     "stores": BASE | WATCHING | PURE,
     "serving": BASE,
+    "standing": BASE,
+    "reload": BASE | {"logs", "metrics", "exposition", "policy"},
     "gateway": BASE | WATCHING | PURE | {"stores", "serving"},
     "worker": BASE | WATCHING | PURE | {"stores"},
     "admin": BASE | WATCHING | PURE | {"stores"},
-    "wiring": BASE | WATCHING | PURE | {"settings", "stores", "serving", "gateway", "worker", "admin"},
+    "wiring": BASE | WATCHING | PURE | {"settings", "stores", "serving", "reload", "gateway", "worker", "admin"},
     "demo": BASE | WATCHING | PURE | {"cli"},
-    "cli": BASE | WATCHING | PURE | {"settings", "stores", "wiring", "admin", "demo", "worker"},
+    "cli": BASE | WATCHING | PURE | {"settings", "stores", "wiring", "reload", "standing", "admin", "demo", "worker"},
     "__main__": {"cli"},
 }
 """By room: a folder, or a module at the top. A room may always import itself."""

@@ -87,6 +87,17 @@ POLICY_LOADED = Gauge(
     "When the policy in force was loaded.",
     multiprocess_mode="livemax",
 )
+RELOADS = Counter(
+    "scopegate_reloads",
+    "Looks at a policy file that was changed or asked for, by outcome: applied, refused (the last good policy stays in "
+    "force), unchanged. Counted once, by the process that reads the file.",
+    ["outcome"],
+)
+POLICY_STALE = Gauge(
+    "scopegate_policy_stale",
+    "1 while the policy file was refused and an older policy is in force (highest over live processes).",
+    multiprocess_mode="livemax",
+)
 
 # ── leads ───────────────────────────────────────────────────────────────────────────────────────────────────────────
 ORDERS = Counter("scopegate_orders", "Lead orders by outcome: accepted, refused, unreadable.", ["offload", "outcome"])
@@ -219,6 +230,7 @@ _STATUSES = ("200", "429", "500", "502", "503", "504")
 _STORE_ERRORS = ("connect", "timeout", "reset", "readonly", "full", "other")
 _UPSTREAM_ERRORS = ("connect", "tls", "timeout", "reset", "protocol")
 _ADMIN_REFUSALS = ("no_token", "wrong_token", "too_many_tries", "not_loopback", "host", "cross_site")
+_RELOADS = ("applied", "refused", "unchanged")
 _SCRAPE_SOURCES = ("jobs", "orders", "budgets", "processes")
 _AI_STEPS = ("photo_analysis", "scope", "estimate")
 _AI_OUTCOMES = ("ok", "rate_limited", "overloaded", "timeout", "server_error", "connection", "invalid_output")
@@ -235,6 +247,7 @@ def declare(policy: Policy) -> None:
         UPSTREAM_SECONDS.labels(upstream)
         _make(UPSTREAM_ERRORS, ([upstream, kind] for kind in _UPSTREAM_ERRORS))
     _make(LIMIT_STORE_ERRORS, ([kind] for kind in _STORE_ERRORS))
+    _make(RELOADS, ([outcome] for outcome in _RELOADS))
     _make(ADMIN_REFUSALS, ([reason] for reason in _ADMIN_REFUSALS))
     _make(SCRAPE_ERRORS, ([source] for source in _SCRAPE_SOURCES))
     for offload in policy.offloads:

@@ -18,12 +18,15 @@ from scopegate import logs
 from scopegate.clock import SystemClock
 
 if TYPE_CHECKING:
+    from httpx import AsyncClient
+
     from scopegate.gateway.intake import Intake
+    from scopegate.gateway.late import LateSignIn
     from scopegate.gateway.signin import SignIn
     from scopegate.policy.policy import Policy
     from scopegate.settings import Settings
     from scopegate.stores.database import Database
-    from scopegate.stores.ports import BreakerStore, LimitStore, Messenger
+    from scopegate.stores.ports import BreakerStore, LimitStore, Messenger, Outbox
     from scopegate.worker.main import Worker
 
 _log = logs.get("wiring")
@@ -78,31 +81,49 @@ async def serve_gateway(
     clock = SystemClock()
     async with AsyncExitStack() as opened:
         limiter = Limiter(_limit_store(settings), MemoryLimits(clock), clock)
-        signin = await opened.enter_async_context(_signin()) if policy.auths else None
-        intake = await opened.enter_async_context(_intake(settings)) if policy.offloads else None
+        signin = await opened.enter_async_context(_signin())
+        intake = await opened.enter_async_context(_intake(settings))
         await serve(Gateway(policy, limiter, signin, intake, clock), sock, stop, ready)
 
 
 @asynccontextmanager
-async def _signin() -> AsyncIterator[SignIn]:
-    import httpx
+async def _signin() -> AsyncIterator[LateSignIn]:
+    """A reload may bring the first route that asks for it; nobody pays for it before."""
+    from scopegate.gateway.late import LateSignIn
 
-    from scopegate.gateway.identity import Identities
-    from scopegate.gateway.signin import SignIn
+    clients: list[AsyncClient] = []
 
-    async with httpx.AsyncClient(trust_env=False, follow_redirects=False, timeout=5.0) as http:
-        yield SignIn(Identities(http, SystemClock()))
+    def make() -> SignIn:
+        import httpx
+
+        from scopegate.gateway.identity import Identities
+        from scopegate.gateway.signin import SignIn
+
+        clients.append(httpx.AsyncClient(trust_env=False, follow_redirects=False, timeout=5.0))
+        return SignIn(Identities(clients[0], SystemClock()))
+
+    try:
+        yield LateSignIn(make)
+    finally:
+        for client in clients:
+            await client.aclose()
 
 
 @asynccontextmanager
 async def _intake(settings: Settings) -> AsyncIterator[Intake]:
+    """Likewise."""
     from scopegate.gateway.intake import Intake
-    from scopegate.stores.late import LateDatabase
-    from scopegate.stores.outbox import SqlOutbox
+    from scopegate.stores.late import LateDatabase, LateMessenger, LateOutbox
 
     database = LateDatabase(settings.database)
+
+    def outbox() -> Outbox:
+        from scopegate.stores.outbox import SqlOutbox
+
+        return SqlOutbox(database)
+
     try:
-        yield Intake(SqlOutbox(database), _messenger(settings), SystemClock())
+        yield Intake(LateOutbox(outbox), LateMessenger(lambda: _messenger(settings)), SystemClock())
     finally:
         await database.close()
 

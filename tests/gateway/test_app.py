@@ -76,7 +76,7 @@ async def test_what_is_open_and_what_was_served_is_in_the_metrics_within_a_secon
 
 async def test_every_request_is_one_line_of_the_access_log(gates: Rigs) -> None:
     rig = await gates.start()
-    rig.gateway.access = AccessLog(rig.gateway.now_s, stream := io.StringIO())
+    rig.gateway.access = AccessLog(rig.gateway.now_ms, stream := io.StringIO())
     client = await rig.connect()
     await client.ask(b'POST /caf%C3%A9/"x"?token=secret HTTP/1.1\r\n' + HOST + b"Content-Length: 3\r\n\r\nabc")
     await client.ask(b"GET /../\x01 HTTP/1.1\r\n" + HOST + b"\r\n")

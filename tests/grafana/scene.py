@@ -21,6 +21,8 @@ def play_gateway() -> None:
     from scopegate import metrics
 
     metrics.POLICY_LOADED.set_to_current_time()
+    metrics.POLICY_STALE.set(0)
+    metrics.RELOADS.labels("applied").inc()
     metrics.IN_FLIGHT.inc(2)
     metrics.CONNECTIONS.inc(5)
     metrics.UPSTREAM_CONNECTIONS.labels("web", "idle").set(3)

@@ -1,5 +1,5 @@
-"""The gateway process: what its connections share, the ticker that keeps time for them, and the Starlette app and
-uvicorn server around it.
+"""The gateway process: what its connections share, the policy's replacement by a newer one, the ticker that keeps time
+for them, and the Starlette app and uvicorn server around it.
 
 Proxied exchanges never pass through ASGI: the protocol hands them to the pipeline (measured: that is half the cost of
 a request). Starlette keeps the lifespan, and whatever is served that is not proxied.
@@ -8,12 +8,16 @@ a request). Starlette keeps the lifespan, and whatever is served that is not pro
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import itertools
 import os
+import random
 import socket
-from collections.abc import AsyncIterator, Callable
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from email.utils import formatdate
+from pathlib import Path
 
 from starlette.applications import Starlette
 
@@ -22,11 +26,13 @@ from scopegate.clock import Clock
 from scopegate.gateway.access import AccessLog
 from scopegate.gateway.crowd import Crowd
 from scopegate.gateway.intake import Intake
+from scopegate.gateway.late import LateSignIn
 from scopegate.gateway.limiter import Limiter
 from scopegate.gateway.pool import UpstreamPool
 from scopegate.gateway.protocol import ClientConnection
 from scopegate.gateway.ruleset import Ruleset
 from scopegate.gateway.signin import SignIn
+from scopegate.limits.health import ServerState
 from scopegate.policy.policy import Policy, Upstream
 
 TICK_S = 0.25
@@ -39,9 +45,9 @@ class Gateway:
     """Shared by all connections of this process. `rules` is replaced as a whole, never edited."""
 
     def __init__(
-        self, policy: Policy, limiter: Limiter, signin: SignIn | None, intake: Intake | None, clock: Clock
+        self, policy: Policy, limiter: Limiter, signin: SignIn | LateSignIn | None, intake: Intake | None, clock: Clock
     ) -> None:
-        """`signin` may be missing where no route asks for it, `intake` where no route offloads."""
+        """`signin` may be missing where no route will ever ask for it, `intake` where none will offload."""
         self.loop = asyncio.get_running_loop()
         self.limiter = limiter
         self.signin = signin
@@ -54,20 +60,55 @@ class Gateway:
         self.draining = False
         self._clock = clock
         self.access = AccessLog(self.now_ms)
-        self._pools: dict[Upstream, UpstreamPool] = {}
+        self._pools: dict[tuple[Upstream, bytes], UpstreamPool] = {}
         self._id_prefix = os.urandom(8).hex().encode()
         self._ids = itertools.count(1)
+        self.draw_bits = random.Random(os.urandom(32)).getrandbits  # noqa: S311 (trace ids must differ, not be secret)
         self._date = (0, b"")
         self._flushed_s = 0.0
-        self.rules = Ruleset(policy, self._pool_for)
-        metrics.declare(policy)
+        self._ending: set[asyncio.Task[None]] = set()
+        self._retired: list[Ruleset] = []
+        """Replaced, and still counted: requests that began with them go on."""
+        self._gauged: set[str] = set()
+        self.rules = _build(policy, self._pools_of(policy))
         metrics.POLICY_LOADED.set(self.now_s())
 
-    def _pool_for(self, upstream: Upstream) -> UpstreamPool:
-        if upstream not in self._pools:
-            self._pools[upstream] = UpstreamPool(upstream, self.loop)
-            self._pools[upstream].start()
-        return self._pools[upstream]
+    # ── the policy ──────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _pools_of(self, policy: Policy) -> Mapping[Upstream, UpstreamPool]:
+        """One for each upstream; an unchanged one keeps its pool with its connections and what is known of its health.
+        Another certificate authority in the same file makes another upstream of it."""
+        pools: dict[Upstream, UpstreamPool] = {}
+        for upstream in policy.upstreams.values():
+            key = (upstream, _content(upstream.tls.ca_file))
+            if key not in self._pools:
+                self._pools[key] = UpstreamPool(upstream, self.loop)
+                self._pools[key].start()
+            pools[upstream] = self._pools[key]
+        return pools
+
+    async def adopt(self, policy: Policy) -> None:
+        """Serve by `policy` from now on; requests under way keep the rules they began with. Limits go on counting:
+        their windows are found by tier, quota and key. What is heavy happens in a thread, the swap itself is one
+        assignment. Raises what building raises, and nothing has changed then."""
+        try:
+            rules = await asyncio.to_thread(_build, policy, self._pools_of(policy))
+        except BaseException:
+            self._let_go()
+            raise
+        self._retired.append(self.rules)
+        self.rules = rules
+        metrics.POLICY_LOADED.set(self.now_s())
+
+    def _let_go(self) -> None:
+        """Forget rules that no request needs any more, after they were counted, and the pools that nobody else uses."""
+        in_use = {connection.rules_in_use() for connection in self.connections}
+        self._retired = [rules for rules in self._retired if rules in in_use]
+        needed = self.rules.pools.union(*(rules.pools for rules in self._retired))
+        for key in [key for key, pool in self._pools.items() if pool not in needed]:
+            task = self.loop.create_task(self._pools.pop(key).close())
+            self._ending.add(task)
+            task.add_done_callback(self._ending.discard)
 
     def now_ms(self) -> int:
         return self._clock.now_ms()
@@ -104,13 +145,29 @@ class Gateway:
     def flush(self) -> None:
         """Move what was counted into the metrics."""
         self.rules.flush()
+        if self._retired:
+            for rules in self._retired:
+                rules.flush()
+            self._let_go()
         metrics.IN_FLIGHT.set(self.in_flight)
         metrics.CONNECTIONS.set(len(self.connections))
-        for upstream, pool in self._pools.items():
-            metrics.UPSTREAM_CONNECTIONS.labels(upstream.name, "in_use").set(sum(s.in_use for s in pool.servers))
-            metrics.UPSTREAM_CONNECTIONS.labels(upstream.name, "idle").set(sum(s.idle for s in pool.servers))
-            for state, count in pool.states().items():
-                metrics.UPSTREAM_SERVERS.labels(upstream.name, state.value).set(count)
+        self._gauge_upstreams()
+
+    def _gauge_upstreams(self) -> None:
+        """By name: an upstream that was changed has two pools for a while, one that was removed none."""
+        found: dict[str, Counter[str]] = {name: Counter() for name in self._gauged}
+        for pool in self._pools.values():
+            counts = found.setdefault(pool.upstream.name, Counter())
+            counts["in_use"] += sum(server.in_use for server in pool.servers)
+            counts["idle"] += sum(server.idle for server in pool.servers)
+            if pool in self.rules.pools:
+                counts.update(pool.states())
+        self._gauged.update(found)
+        for name, counts in found.items():
+            for state in ("in_use", "idle"):
+                metrics.UPSTREAM_CONNECTIONS.labels(name, state).set(counts[state])
+            for server_state in ServerState:
+                metrics.UPSTREAM_SERVERS.labels(name, server_state.value).set(counts[server_state])
 
     async def close(self) -> None:
         """What is still open after the drain time is broken; orders under way are finished."""
@@ -123,8 +180,25 @@ class Gateway:
         await self.limiter.close()
         for pool in self._pools.values():
             await pool.close()
+        await asyncio.gather(*self._ending)
         self.access.flush()
         self.flush()
+
+
+def _build(policy: Policy, pools: Mapping[Upstream, UpstreamPool]) -> Ruleset:
+    """Everything that grows with the number of routes. Safe in a thread: it touches nothing that serves."""
+    metrics.declare(policy)
+    return Ruleset(policy, pools.__getitem__)
+
+
+def _content(file: str | None) -> bytes:
+    """What tells two contents of a file apart; empty for none."""
+    if file is None:
+        return b""
+    try:
+        return hashlib.sha256(Path(file).read_bytes()).digest()
+    except OSError:
+        return b""
 
 
 def create_app(gateway: Gateway) -> Starlette:

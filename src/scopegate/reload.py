@@ -1,0 +1,172 @@
+"""A policy file followed by a running process: when it is read again, what becomes of it, and what is said of that.
+
+One `Follower` per process that reads the file: a gateway alone, or the supervisor of several, whose children follow
+the supervisor's copy. What applying means, and where the outcome is told, is the caller's (`wiring`, `cli/leader`). A
+policy with any problem never replaces one without.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Protocol
+
+from scopegate import logs, metrics
+from scopegate.errors import Problem
+from scopegate.policy.policy import Policy
+
+LOOK_EVERY_S = 0.5
+"""A change is loaded once two looks in a row find the same file: a write in place may not be over at the first."""
+_MAX_LINES = 100
+_log = logs.get("reload")
+
+
+class Outcome(StrEnum):
+    APPLIED = "applied"
+    REFUSED = "refused"
+    UNCHANGED = "unchanged"
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What a look at the file gave. `policy` is None exactly when there are `problems`. `files` are absolute paths: the
+    policy file first, then those it names, also the ones that are not there."""
+
+    policy: Policy | None
+    problems: tuple[Problem, ...]
+    files: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """One reload. `digest` is that of the policy in force after it; `problems` are as people read them."""
+
+    outcome: Outcome
+    digest: str
+    problems: tuple[str, ...] = ()
+    needs_restart: tuple[str, ...] = ()
+
+
+class Applying(Protocol):
+    def __call__(self, policy: Policy, /) -> Awaitable[None]:
+        """Serve by this policy from now on. Whatever it raises refuses the policy: nothing may have changed then."""
+        ...
+
+
+Stamp = Mapping[str, tuple[int, int, int, int] | None]
+
+
+def stamp(files: Iterable[str]) -> Stamp:
+    """What changes when a file does: (device, inode, mtime in ns, size) of what each path leads to; None for one that
+    cannot be looked at. Sees writes in place, renames over it, and mounted folders whose link is swapped."""
+    return {file: _stamp(file) for file in files}
+
+
+def _stamp(file: str) -> tuple[int, int, int, int] | None:
+    try:
+        found = os.stat(file)
+    except OSError:
+        return None
+    return (found.st_dev, found.st_ino, found.st_mtime_ns, found.st_size)
+
+
+def needs_restart(booted: Policy, policy: Policy) -> tuple[str, ...]:
+    """The settings that only a new start applies, and that are not what this process was started with."""
+    pairs = (
+        ("server.listen", booted.server.listen, policy.server.listen),
+        ("server.workers", booted.server.workers, policy.server.workers),
+        ("admin.listen", booted.admin.listen, policy.admin.listen),
+    )
+    return tuple(name for name, before, after in pairs if before != after)
+
+
+class Follower:
+    """`serving` is in force, read from `files`. `load` reads and judges, in a thread; it reports problems as values.
+
+    `tell` hears every result, and how many requests to reload had been made when that reload began. With `watch` the
+    files are looked at twice a second; without it only `ask` causes a reload. `count`: whether this process speaks for
+    all in the metrics.
+    """
+
+    def __init__(
+        self,
+        serving: Policy,
+        files: tuple[str, ...],
+        load: Callable[[], Reading],
+        apply: Applying,
+        tell: Callable[[Result, int], None],
+        *,
+        watch: bool = True,
+        count: bool = True,
+    ) -> None:
+        self.serving = serving
+        self._booted = serving
+        self._files = files
+        self._load = load
+        self._apply = apply
+        self._tell = tell
+        self._watch = watch
+        self._count = count
+        self._heard = 0
+        self._asked = asyncio.Event()
+
+    def ask(self) -> None:
+        """Reload soon, whether or not the file looks changed. For a signal handler of the loop."""
+        self._heard += 1
+        self._asked.set()
+
+    async def run(self) -> None:
+        """Follow until cancelled."""
+        settled = seen = stamp(self._files)
+        while True:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(LOOK_EVERY_S if self._watch else None):
+                    await self._asked.wait()
+            now = stamp(self._files)
+            if self._asked.is_set() or (now != settled and now == seen):
+                self._asked.clear()
+                await self.reload()  # which may name other files; a change since `now` is one to load again
+                now = settled = {**stamp(self._files), **{file: now[file] for file in self._files if file in now}}
+            seen = now
+
+    async def reload(self) -> Result:
+        """Load, judge, apply. Never raises but for cancellation."""
+        heard = self._heard
+        try:
+            reading = await asyncio.to_thread(self._load)
+            self._files = reading.files
+            result = await self._decide(reading)
+        except Exception as bug:
+            _log.error("policy.reload_failed", exc=bug)
+            result = Result(Outcome.REFUSED, self.serving.digest, (f"it could not be applied: {bug}",))
+        if self._count:
+            metrics.RELOADS.labels(result.outcome.value).inc()
+            metrics.POLICY_STALE.set(result.outcome is Outcome.REFUSED)
+        self._tell(result, heard)
+        return result
+
+    async def _decide(self, reading: Reading) -> Result:
+        policy, serving = reading.policy, self.serving
+        if policy is None:
+            _say_refused(reading.problems, serving.digest)
+            return Result(Outcome.REFUSED, serving.digest, tuple(str(problem) for problem in reading.problems))
+        waiting = needs_restart(self._booted, policy)
+        if policy == serving:
+            _log.info("policy.unchanged", digest=policy.digest)
+            return Result(Outcome.UNCHANGED, policy.digest, needs_restart=waiting)
+        await self._apply(policy)
+        self.serving = policy
+        _log.info("policy.applied", digest=policy.digest, before=serving.digest, routes=len(policy.routes))
+        if waiting:
+            _log.warning("reload.needs_restart", settings=list(waiting))
+        return Result(Outcome.APPLIED, policy.digest, needs_restart=waiting)
+
+
+def _say_refused(problems: tuple[Problem, ...], serving: str) -> None:
+    for problem in problems[:_MAX_LINES]:
+        _log.error("policy.problem", where=problem.where, path=problem.path, what=problem.what)
+    _log.error("policy.refused", problems=len(problems), serving=serving)
