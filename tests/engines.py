@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import shutil
+import socket
 import subprocess
 import tempfile
+import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -123,3 +125,41 @@ async def empty(url: str) -> None:
     connection = await asyncpg.connect(url)
     await connection.execute("DROP SCHEMA public CASCADE; CREATE SCHEMA public")
     await connection.close()
+
+
+HAPROXY = """
+global
+    maxconn 100
+defaults
+    mode tcp
+    timeout connect 5s
+    timeout client 10s
+    timeout server 10s
+listen front
+    bind 127.0.0.1:{port}
+    server gate 127.0.0.1:{to} {option}
+"""
+
+
+@contextmanager
+def running_haproxy(folder: Path, to: int, option: str) -> Iterator[int]:
+    """An HAProxy that passes TCP connections on to a loopback port; `option` stands on its server line. Yields the
+    port it listens on, once it does."""
+    binary = shutil.which("haproxy", path=f"{os.environ['PATH']}{os.pathsep}/usr/sbin") or missing("HAProxy")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port: int = free.getsockname()[1]
+    config = folder / "haproxy.cfg"
+    config.write_text(HAPROXY.format(port=port, to=to, option=option))
+    process = subprocess.Popen([binary, "-db", "-q", "-f", config], stderr=subprocess.PIPE)
+    try:
+        for _ in range(200):
+            with socket.socket() as probe:
+                if probe.connect_ex(("127.0.0.1", port)) == 0:
+                    break
+            assert process.poll() is None, process.communicate()[1]
+            time.sleep(0.02)
+        yield port
+    finally:
+        process.kill()
+        process.communicate()
