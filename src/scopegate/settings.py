@@ -17,8 +17,9 @@ from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from scopegate.errors import ConfigError, Problem
+from scopegate.policy.addresses import parse_url
 from scopegate.policy.faults import closest
-from scopegate.policy.spelling import parse_url, parse_webhook_secret
+from scopegate.policy.spelling import parse_webhook_secret
 
 PREFIX = "SCOPEGATE_"
 MIN_ADMIN_TOKEN_CHARS = 16

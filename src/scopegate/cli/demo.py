@@ -59,7 +59,7 @@ def run(args: argparse.Namespace) -> int:
 
 def _real_api() -> RealAPI:
     from scopegate.demo.stage import RealAPI, names_simulation
-    from scopegate.policy.spelling import parse_url
+    from scopegate.policy.addresses import parse_url
 
     key = os.environ.get("ANTHROPIC_API_KEY")
     if not key:

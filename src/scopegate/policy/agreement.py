@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 
 from scopegate.limits.pricing import PriceTable
 from scopegate.policy import document
+from scopegate.policy.addresses import is_local, url_host
 from scopegate.policy.agreement_edge import EDGE_CHECKS
 from scopegate.policy.draft import Draft
 from scopegate.policy.faults import closest
@@ -22,8 +23,6 @@ from scopegate.policy.spelling import (
     NO_TIER,
     STANDARD_HEADERS,
     is_json_type,
-    is_local,
-    url_host,
 )
 from scopegate.policy.tree import Fault, Loc, Scalar, Source
 

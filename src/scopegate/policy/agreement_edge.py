@@ -8,10 +8,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 from scopegate.policy import document
+from scopegate.policy.addresses import is_local, url_host
 from scopegate.policy.browsers import ANY_ORIGIN
 from scopegate.policy.draft import Draft
 from scopegate.policy.policy import AddressSource
-from scopegate.policy.spelling import FORM_DATA, is_json_type, is_local, url_host
+from scopegate.policy.spelling import FORM_DATA, is_json_type
 from scopegate.policy.tree import Fault, Loc, Source
 
 MAX_JSON_BODY_BYTES = 16 * 1024**2

@@ -9,7 +9,8 @@ from __future__ import annotations
 import re
 from typing import Literal, TypeAlias
 
-from scopegate.policy.spelling import parse_field_name, parse_origin
+from scopegate.policy.addresses import parse_origin
+from scopegate.policy.spelling import parse_field_name
 
 ANY_ORIGIN = "*"
 MAX_POLICY_CHARS = 4096

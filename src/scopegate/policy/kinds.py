@@ -1,7 +1,7 @@
 """How each kind of value in `gateway.yaml` enters: text -> its parsed value, with the JSON Schema that says so.
 
 With `document` the only place where pydantic meets the file. Values arrive as `source.plain` gives them; what their
-words mean is for `quantities`, `spelling` and `browsers`. Called by `document`.
+words mean is for `quantities`, `spelling`, `addresses` and `browsers`. Called by `document`.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Annotated, Any, TypeAlias, TypeVar
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainValidator, SecretStr, WithJsonSchema
 
 from scopegate.limits.window import Quota
-from scopegate.policy import browsers, quantities, spelling
+from scopegate.policy import addresses, browsers, quantities, spelling
 from scopegate.policy.policy import Address, Network, Origin
 from scopegate.policy.source import resolve
 from scopegate.policy.tree import Expanded
@@ -111,12 +111,12 @@ Money: TypeAlias = Annotated[
     tuple[int, str], _text(quantities.parse_money), _schema("20 USD per day", quantities.MONEY_PATTERN)
 ]
 Share: TypeAlias = Annotated[float, _text(quantities.parse_share), _schema("80%", quantities.SHARE_PATTERN)]
-Listen: TypeAlias = Annotated[Address, _text(spelling.parse_listen), _schema("0.0.0.0:8080")]
-Host: TypeAlias = Annotated[str, _text(spelling.parse_host), _schema("leads.example.com")]
-ServerName: TypeAlias = Annotated[str, _text(spelling.parse_server_name), _schema("app.internal")]
-Net: TypeAlias = Annotated[Network, _text(spelling.parse_network), _schema("10.0.0.0/8")]
-ServerUrl: TypeAlias = Annotated[Origin, _text(spelling.parse_origin), _schema("http://127.0.0.1:3000")]
-Url: TypeAlias = Annotated[str, _text(spelling.parse_url), _schema("https://leads.example.com/hook")]
+Listen: TypeAlias = Annotated[Address, _text(addresses.parse_listen), _schema("0.0.0.0:8080")]
+Host: TypeAlias = Annotated[str, _text(addresses.parse_host), _schema("leads.example.com")]
+ServerName: TypeAlias = Annotated[str, _text(addresses.parse_server_name), _schema("app.internal")]
+Net: TypeAlias = Annotated[Network, _text(addresses.parse_network), _schema("10.0.0.0/8")]
+ServerUrl: TypeAlias = Annotated[Origin, _text(addresses.parse_origin), _schema("http://127.0.0.1:3000")]
+Url: TypeAlias = Annotated[str, _text(addresses.parse_url), _schema("https://leads.example.com/hook")]
 Match: TypeAlias = Annotated[spelling.RequestLine, _text(spelling.parse_match), _schema("POST /api/leads")]
 Request: TypeAlias = Annotated[tuple[str, str], _text(spelling.parse_request), _schema("GET /api/leads")]
 FieldName: TypeAlias = Annotated[str, _text(spelling.parse_field_name), _schema("Authorization")]
@@ -125,7 +125,7 @@ FieldNames: TypeAlias = Annotated[
 ]
 MediaType: TypeAlias = Annotated[str, _text(spelling.parse_media_type), _schema("application/json")]
 Expression: TypeAlias = Annotated[str, _text(spelling.parse_expression), _schema("request.photos[].url")]
-PhotoHost: TypeAlias = Annotated[str, _text(spelling.parse_photo_host), _schema("*.s3.amazonaws.com")]
+PhotoHost: TypeAlias = Annotated[str, _text(addresses.parse_photo_host), _schema("*.s3.amazonaws.com")]
 Algorithm: TypeAlias = Annotated[
     str,
     _text(spelling.parse_algorithm),
