@@ -83,6 +83,7 @@ http {{
     listen 127.0.0.1:{port} backlog=2048;
     {spend}
     proxy_http_version 1.1; proxy_request_buffering off; proxy_max_temp_file_size 0;
+    proxy_buffer_size 16k; proxy_buffers 8 64k; proxy_busy_buffers_size 128k;
     proxy_set_header Connection ""; proxy_set_header Host $http_host;
     proxy_set_header X-Real-IP $remote_addr; proxy_set_header X-Forwarded-For $remote_addr;
     proxy_set_header X-Forwarded-Proto http; proxy_set_header X-Request-Id $request_id;

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 from bench.load import GET_64, SMALL
-from bench.report import Figure, Sample, cpu, growth_bytes, pick, ratio, requests, throughput
+from bench.report import Figure, Sample, capacity, cpu, growth_bytes, pick, ratio, requests, throughput
 
 STREAM = "stream-100MB-2"
 FLAT_BYTES = 16_000_000
@@ -49,7 +49,7 @@ def goals(samples: Sequence[Sample]) -> list[Goal]:
         *_redis(samples),
         *_stream(samples),
         *_routes(samples),
-        _workers(samples),
+        *_workers(samples),
     ]
 
 
@@ -128,6 +128,7 @@ def _routes(samples: Sequence[Sample]) -> list[Goal]:
     ]
 
 
-def _workers(samples: Sequence[Sample]) -> Goal:
-    gain = _against(samples, "workers", GET_64.name, "scopegate, 2 workers", "scopegate, 1 worker", requests)
-    return Goal("two workers give at least 1.8 times one", gain, 1.8, at_least=True)
+def _workers(samples: Sequence[Sample]) -> list[Goal]:
+    words = {"two workers give at least 1.8 times one": requests, "the same by CPU accounting alone": capacity}
+    names = ("workers", GET_64.name, "scopegate, 2 workers", "scopegate, 1 worker")
+    return [Goal(text, _against(samples, *names, by), 1.8, at_least=True) for text, by in words.items()]

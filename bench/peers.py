@@ -159,7 +159,14 @@ def scopegate(
 
 def nginx(name: str, rival: str = "nginx", *, patterns: tuple[str, ...] = ("/**",), workers: int = 1) -> Peer:
     configure = partial(_nginx, patterns=patterns, workers=workers)
-    return Peer(name, configure, partial(has, "nginx"), _nginx_version, rival, "no metrics beyond stub counters")
+    return Peer(
+        name,
+        configure,
+        partial(has, "nginx"),
+        _nginx_version,
+        rival,
+        "exact windows, rate-limit fields, metrics beyond stub counters",
+    )
 
 
 SCOPEGATE = scopegate("scopegate")
@@ -169,28 +176,28 @@ HAPROXY = Peer(
     _haproxy,
     partial(has, "haproxy"),
     lambda: number(_says("haproxy", "-v")),
-    lacks="a request rate over fixed periods, no rate-limit fields",
+    lacks="exact windows, rate-limit fields",
 )
 CADDY = Peer(
     "caddy",
     _caddy,
     partial(has, "caddy"),
     lambda: number(_says("caddy", "version")),
-    lacks="no limiter in the standard build",
+    lacks="a limiter (the standard build has none)",
 )
 FASTIFY = Peer(
     "fastify",
     partial(_node, "fastify"),
     node.is_here,
     partial(node.versions, "fastify", "@fastify/http-proxy", "@fastify/rate-limit"),
-    lacks="a limit over fixed periods; one process, no limits on connections, heads or waiting requests",
+    lacks="exact windows, limits on connections, heads and waiting requests",
 )
 EXPRESS = Peer(
     "express",
     partial(_node, "express"),
     node.is_here,
     partial(node.versions, "express", "http-proxy-middleware", "express-rate-limit"),
-    lacks="a limit over fixed periods; one process, no limits on connections, heads, bodies or waiting requests",
+    lacks="exact windows, limits on connections, heads, bodies and waiting requests",
 )
 SCOPEGATE_REDIS = scopegate("scopegate+redis", "nginx+lua+redis", redis=True)
 NGINX_REDIS = Peer(
@@ -199,6 +206,6 @@ NGINX_REDIS = Peer(
     has_lua,
     _lua_version,
     "nginx+lua+redis",
-    "no metrics; a store that is down means 503",
+    "metrics, anything but 503 while Redis is down",
     redis=True,
 )

@@ -29,8 +29,8 @@ def a_good_run() -> list[Sample]:
             sample(f"scopegate, {n} routes", cpu, section=section, load=load) for n, cpu in ((1, 40.0), (1000, 46.0))
         ]
     made += [
-        sample(f"scopegate, {name}", 40.0, section="workers", load=GET_64.name, requests=speed)
-        for name, speed in (("1 worker", 1000), ("2 workers", 1800))
+        sample(f"scopegate, {name}", 40.0, section="workers", load=GET_64.name, requests=speed, busiest=busiest)
+        for name, speed, busiest in (("1 worker", 1000, 1.0), ("2 workers", 1800, 0.55))
     ]
     return made
 
@@ -66,6 +66,7 @@ WORSE = [
         {"cpu_us": 47.0},
     ),
     ("two workers give at least 1.8 times one", GET_64.name, "scopegate, 2 workers", {"requests": 1799}),
+    ("the same by CPU accounting alone", GET_64.name, "scopegate, 2 workers", {"busiest": 0.56}),
 ]
 
 
@@ -79,6 +80,7 @@ def test_one_worse_figure_misses_its_promise(text: str, load: str, peer: str, ch
         "requests": old.outcome.requests,
         "peak_bytes": old.peak_bytes,
         "rest_bytes": old.rest_bytes,
+        "busiest": old.busiest,
     }
     run[place] = sample(peer, load=load, section=old.section, **(values | change))  # type: ignore[arg-type]
     assert verdicts(run)[text] is Verdict.MISSED
