@@ -198,6 +198,20 @@ def test_standard_may_be_defined_anew() -> None:
 
 
 @pytest.mark.parametrize(
+    ("chosen", "is_used"), [({}, True), ({"headers": "standard"}, True), ({"headers": "none"}, False)]
+)
+def test_standard_is_used_by_routes_that_name_no_headers(chosen: dict[str, str], is_used: bool) -> None:
+    document = {
+        "version": 1,
+        "upstreams": {"web": {"servers": ["http://127.0.0.1:3000"]}},
+        "headers": {"standard": {"frame": "deny"}},
+        "routes": [route(**chosen), route(name="b", match="GET /b", headers="none")][::-1],
+    }
+    warnings = compile_policy(yaml.safe_dump(document).encode(), "F", {}).warnings
+    assert [warning.path for warning in warnings] == ([] if is_used else ["headers.standard"])
+
+
+@pytest.mark.parametrize(
     ("hsts", "value"),
     [
         ({}, "max-age=31536000; includeSubDomains"),

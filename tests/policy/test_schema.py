@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import time
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from threading import Thread
 
 import pytest
 
@@ -49,6 +51,26 @@ def test_true_and_false_are_schemas() -> None:
 def test_no_schema(schema: Json, sentence: str) -> None:
     with pytest.raises(ValueError, match=sentence):
         compile_schema(schema)
+
+
+def test_nothing_is_fetched_even_where_it_could_be() -> None:
+    asked: list[str] = []
+
+    class Schemas(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            asked.append(self.path)
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(b"{}")
+
+    with HTTPServer(("127.0.0.1", 0), Schemas) as server:
+        thread = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
+        thread.start()
+        with pytest.raises(ValueError, match="nothing is fetched"):
+            compile_schema({"$ref": f"http://127.0.0.1:{server.server_port}/lead.json"})
+        server.shutdown()
+        thread.join()
+    assert asked == []
 
 
 def test_a_schema_nested_too_deeply() -> None:
