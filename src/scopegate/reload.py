@@ -17,7 +17,7 @@ from typing import Protocol
 
 from scopegate import logs, metrics
 from scopegate.errors import Problem
-from scopegate.policy.policy import Policy
+from scopegate.policy import Policy, Review
 
 LOOK_EVERY_S = 0.5
 """A change is loaded once two looks in a row find the same file: a write in place may not be over at the first."""
@@ -29,16 +29,6 @@ class Outcome(StrEnum):
     APPLIED = "applied"
     REFUSED = "refused"
     UNCHANGED = "unchanged"
-
-
-@dataclass(frozen=True, slots=True)
-class Reading:
-    """What a look at the file gave. `policy` is None exactly when there are `problems`. `files` are absolute paths: the
-    policy file first, then those it names, also the ones that are not there."""
-
-    policy: Policy | None
-    problems: tuple[Problem, ...]
-    files: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +75,8 @@ def needs_restart(booted: Policy, policy: Policy) -> tuple[str, ...]:
 
 
 class Follower:
-    """`serving` is in force, read from `files`. `load` reads and judges, in a thread; it reports problems as values.
+    """`serving` is in force, read from `files`. `load` reads and judges, in a thread: problems are values, and
+    the `files` it gives begin with the policy file.
 
     `tell` hears every result, and how many requests to reload had been made when that reload began. With `watch` the
     files are looked at twice a second; without it only `ask` causes a reload. `count`: whether this process speaks for
@@ -96,7 +87,7 @@ class Follower:
         self,
         serving: Policy,
         files: tuple[str, ...],
-        load: Callable[[], Reading],
+        load: Callable[[], Review],
         apply: Applying,
         tell: Callable[[Result, int], None],
         *,
@@ -137,9 +128,9 @@ class Follower:
         """Load, judge, apply. Never raises but for cancellation."""
         heard = self._heard
         try:
-            reading = await asyncio.to_thread(self._load)
-            self._files = reading.files
-            result = await self._decide(reading)
+            review = await asyncio.to_thread(self._load)
+            self._files = review.files
+            result = await self._decide(review)
         except Exception as bug:
             _log.error("policy.reload_failed", exc=bug)
             result = Result(Outcome.REFUSED, self.serving.digest, (f"it could not be applied: {bug}",))
@@ -149,11 +140,11 @@ class Follower:
         self._tell(result, heard)
         return result
 
-    async def _decide(self, reading: Reading) -> Result:
-        policy, serving = reading.policy, self.serving
+    async def _decide(self, review: Review) -> Result:
+        policy, serving = review.policy, self.serving
         if policy is None:
-            _say_refused(reading.problems, serving.digest)
-            return Result(Outcome.REFUSED, serving.digest, tuple(str(problem) for problem in reading.problems))
+            _say_refused(review.problems, serving.digest)
+            return Result(Outcome.REFUSED, serving.digest, tuple(str(problem) for problem in review.problems))
         waiting = needs_restart(self._booted, policy)
         if policy == serving:
             _log.info("policy.unchanged", digest=policy.digest)

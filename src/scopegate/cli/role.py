@@ -9,6 +9,7 @@ import argparse
 import errno
 import os
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,7 +19,9 @@ if TYPE_CHECKING:
     import asyncio
     from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 
+    from scopegate.cli.source import Source
     from scopegate.cli.supervisor import Supervisor
+    from scopegate.policy import Review
     from scopegate.policy.policy import Policy
     from scopegate.settings import Settings
 
@@ -40,16 +43,35 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "-c", "--config", metavar="FILE", type=Path, default=Path("gateway.yaml"), help="the policy file (%(default)s)"
     )
     parser.add_argument("--leash", metavar="FD", type=int, default=None, help=argparse.SUPPRESS)
+    parser.add_argument("--copy", metavar="FILE", type=Path, default=None, help=argparse.SUPPRESS)
 
 
 def add_socket_option(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--fd", metavar="N", type=int, default=None, help="serve on this inherited listening socket")
 
 
-def load(config: Path, roles: Sequence[str], *, join_as: str | None = None) -> tuple[Settings, Policy]:
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """`files` are what the policy was read from, itself first; `source` has their contents."""
+
+    settings: Settings
+    policy: Policy
+    source: Source
+    files: tuple[str, ...]
+
+
+def load(
+    config: Path, roles: Sequence[str], *, join_as: str | None = None, copy: Path | None = None
+) -> tuple[Settings, Policy]:
+    """Settings and policy for these roles, see `load_all`."""
+    loaded = load_all(config, roles, join_as=join_as, copy=copy)
+    return loaded.settings, loaded.policy
+
+
+def load_all(config: Path, roles: Sequence[str], *, join_as: str | None = None, copy: Path | None = None) -> Loaded:
     """Settings and policy for these roles, with logging configured and the state directory there. Raises ConfigError
     with every problem at once: of each variable, the state directory, the policy, the promises it breaks, and of what
-    these roles need for it. StateDirUnusable where nothing else is wrong.
+    these roles need for it. StateDirUnusable where nothing else is wrong. `copy`: where a supervisor keeps the file.
 
     With `join_as` this process counts its metrics as that role: settled here, because what comes after may import the
     catalogue (see `exposition.prepare`)."""
@@ -66,17 +88,24 @@ def load(config: Path, roles: Sequence[str], *, join_as: str | None = None) -> t
     except StateDirUnusable as exc:
         full = exc
     bad = {problem.where for problem in problems}
-    policy, found = _policy(config, {name: text for name, text in os.environ.items() if name not in bad})
-    problems += found
-    if policy is not None:
-        problems += [one for one in missing(settings, policy, roles) if one.where not in bad]
+    usable = {name: text for name, text in os.environ.items() if name not in bad}
+    review, source = _look(config, copy, usable, settings, roles)
+    problems += [one for one in review.problems if one.where not in bad]
     if problems:
         raise ConfigError(problems)
     if full is not None:
         raise full
-    assert policy is not None, "a policy without problems is there"
+    assert review.policy is not None, "a policy without problems is there"
+    assert source is not None, "and was read from somewhere"
     logs.configure(settings.log_level, settings.log_format)
-    return settings, policy
+    return Loaded(settings, review.policy, source, review.files)
+
+
+def look(
+    config: Path, settings: Settings, roles: Sequence[str], *, copy: Path | None = None
+) -> tuple[Review, Source | None]:
+    """The file as it is now, for a reload, judged like at the start. Without a source there is no file to read."""
+    return _look(config, copy, os.environ, settings, roles)
 
 
 def _settings(environ: Mapping[str, str]) -> tuple[Settings, list[Problem]]:
@@ -91,27 +120,35 @@ def _settings(environ: Mapping[str, str]) -> tuple[Settings, list[Problem]]:
         return environment.load(usable), list(exc.problems)
 
 
-def _policy(config: Path, environ: Mapping[str, str]) -> tuple[Policy | None, list[Problem]]:
-    """The policy, and what is wrong with it. One that lacks but secrets comes with its problems, to be asked what else
-    it needs; None when it is too broken even for that."""
-    from scopegate import policy as policies
-    from scopegate.edge.foresee import decider
-    from scopegate.policy.promises import broken
+def _look(
+    config: Path, copy: Path | None, environ: Mapping[str, str], settings: Settings, roles: Sequence[str]
+) -> tuple[Review, Source | None]:
+    """Everything that speaks against serving this file, promises and what the roles need included. One that lacks but
+    secrets is asked all of it too."""
+    from scopegate.cli import source as sources
+    from scopegate.policy import Review
     from scopegate.worker import prices
 
-    problems: list[Problem] = []
-    policy: Policy | None
+    file = str(config.absolute())
     try:
-        policy = policies.load(config, environ, prices.load())
+        source = sources.on_disk(config) if copy is None else sources.copied(config, copy)
     except ConfigError as exc:
-        problems += exc.problems
-        try:
-            policy = policies.examine(config, environ, prices.load()).policy
-        except ConfigError:  # no file to read: that has been said
-            return None, problems
+        return Review(None, exc.problems, (), (file,)), None
+    review = source.examine(environ, prices.load(), lenient=False)
+    policy = review.policy or source.examine(environ, prices.load(), lenient=True).policy
+    problems = list(review.problems)
     if policy is not None:
-        problems += broken(policy.promises, decider(policy), str(config))
-    return policy, problems
+        problems += _broken_promises(policy, config)
+        problems += missing(settings, policy, roles)
+    found = tuple(problems)
+    return Review(None if found else policy, found, review.warnings, (file, *review.files)), source
+
+
+def _broken_promises(policy: Policy, config: Path) -> list[Problem]:
+    from scopegate.edge.foresee import decider
+    from scopegate.policy.promises import broken
+
+    return broken(policy.promises, decider(policy), str(config))
 
 
 def join(settings: Settings, name: str) -> None:

@@ -1,7 +1,8 @@
-"""Keeps child processes alive, and ends with all of them.
+"""Keeps child processes alive, starts them anew when asked, and ends with all of them.
 
 Each child runs in a session of its own on a leash (`leash`). What follows the end of one is decided by `restarts`;
-here are only the processes, the waiting and the log. Called by `up`, `gateway` (several workers) and `demo`.
+here are only the processes, the waiting and the log. Called by `up`, `gateway` (several workers) and `demo`; what a
+changed policy asks of it is `leader`'s.
 """
 
 from __future__ import annotations
@@ -46,6 +47,16 @@ class Child:
     output: Path | None = None
 
 
+@dataclass(slots=True, eq=False)
+class _Living:
+    """One process of a child. `ours` is our end of its leash: closing it tells the process to end."""
+
+    process: asyncio.subprocess.Process
+    ours: socket.socket
+    started_s: float
+    was_ready: bool = False
+
+
 class Supervisor:
     """One run of a set of children. `ready_s` bounds the time from start to ready; `on_exit` hears each ended pid."""
 
@@ -61,12 +72,17 @@ class Supervisor:
     ) -> None:
         self._children = tuple(children)
         self._clock = clock
-        self._drain_s = drain_s
+        self.drain_s = drain_s
         self._rule = rule or RestartRule()
         self._ready_s = ready_s
         self._on_exit = on_exit
         self._ready = {child.name: asyncio.Event() for child in children}
-        self._running: dict[str, asyncio.subprocess.Process] = {}
+        self._running: dict[str, _Living] = {}
+        self._successors: dict[str, _Living] = {}
+        """Started beside the running one, whose place they take when it has ended."""
+        self._replacing: dict[str, asyncio.Event] = {}
+        self._released: set[str] = set()
+        """Asked to end and to be started anew: that is no crash."""
         self._keepers: dict[str, asyncio.Task[None]] = {}
         self._stopping = False
         self._gave_up: int | None = None
@@ -74,12 +90,12 @@ class Supervisor:
 
     def pids(self) -> Mapping[str, int]:
         """The processes of this moment, by child."""
-        return {name: process.pid for name, process in self._running.items()}
+        return {name: living.process.pid for name, living in self._running.items()}
 
     @property
     def longest_end_s(self) -> float:
         """The bound on the time from a wish to stop to the end."""
-        return self._drain_s + _LAST_GRACE_S
+        return self.drain_s + _LAST_GRACE_S
 
     async def all_ready(self) -> None:
         """Returns when every child has been ready once."""
@@ -116,9 +132,16 @@ class Supervisor:
             await self._ready[name].wait()
         record = Record()
         while True:
-            life = await self._live(child)
+            life = await self._live(child, self._successors.pop(child.name, None))
+            if child.name in self._replacing:
+                await self._replacing[child.name].wait()
+            if child.name in self._successors:
+                continue
             if self._stopping:
                 return
+            if child.name in self._released:
+                self._released.discard(child.name)
+                continue
             move, record = next_move(self._rule, record, life)
             if isinstance(move, GiveUp):
                 self._give_up(child, move, record)
@@ -135,28 +158,54 @@ class Supervisor:
         log.error("child.given_up", child=child.name, code=move.code, failed_starts=record.failed_starts)
         self._over.set()
 
-    async def _live(self, child: Child) -> Life:
-        """One life, from start to end."""
+    async def _live(self, child: Child, living: _Living | None = None) -> Life:
+        """One life to its end: that of a successor which serves already, or a new one."""
+        if living is not None:
+            self._running[child.name] = living
+        else:
+            living = await self._begin(child)
+            if living is None:
+                return Life(127, 0.0, was_ready=False)
+            self._running[child.name] = living
+        try:
+            if not living.was_ready:
+                living.was_ready = await self._await_ready(child, living)
+            code = await living.process.wait()
+        except BaseException:
+            living.ours.close()
+            _kill_group(living.process.pid)
+            raise
+        finally:
+            del self._running[child.name]
+        return self._ended(child, living, code)
+
+    async def _begin(self, child: Child) -> _Living | None:
+        """Start a process; None, with the reason logged, when the system refuses."""
         started_s = self._clock.monotonic_s()
         try:
             process, ours = await self._start(child)
         except OSError as exc:
             log.error("child.not_started", exc=exc, child=child.name)
-            return Life(127, 0.0, was_ready=False)
-        self._running[child.name] = process
+            return None
         log.info("child.started", child=child.name, pid=process.pid)
-        try:
-            was_ready = await self._await_ready(child, process, ours)
-            code = await process.wait()
-        finally:
-            ours.close()
-            del self._running[child.name]
-            _kill_group(process.pid)  # what it may have left behind
+        return _Living(process, ours, started_s)
+
+    def _ended(self, child: Child, living: _Living, code: int) -> Life:
+        living.ours.close()
+        _kill_group(living.process.pid)  # what it may have left behind
         if self._on_exit is not None:
-            self._on_exit(process.pid)
-        life = Life(code, self._clock.monotonic_s() - started_s, was_ready)
-        ended = log.info if self._stopping else log.warning
-        ended("child.ended", child=child.name, code=exit_code(code), lived_s=round(life.lived_s, 3), ready=was_ready)
+            self._on_exit(living.process.pid)
+        life = Life(code, self._clock.monotonic_s() - living.started_s, living.was_ready)
+        wanted = self._stopping or child.name in self._released or child.name in self._successors
+        ended = log.info if wanted else log.warning
+        ended(
+            "child.ended",
+            child=child.name,
+            pid=living.process.pid,
+            code=exit_code(code),
+            lived_s=round(life.lived_s, 3),
+            ready=life.was_ready,
+        )
         return life
 
     async def _start(self, child: Child) -> tuple[asyncio.subprocess.Process, socket.socket]:
@@ -185,9 +234,10 @@ class Supervisor:
                 output.close()
         return process, ours
 
-    async def _await_ready(self, child: Child, process: asyncio.subprocess.Process, ours: socket.socket) -> bool:
+    async def _await_ready(self, child: Child, living: _Living) -> bool:
         """Wait until the child serves or ends; one that does neither in time is killed. Whether it serves."""
-        serves = asyncio.ensure_future(child.ready() if child.ready is not None else _said_ready(ours))
+        process = living.process
+        serves = asyncio.ensure_future(child.ready() if child.ready is not None else _said_ready(living.ours))
         ended = asyncio.create_task(process.wait())
         try:
             await asyncio.wait({serves, ended}, timeout=self._ready_s, return_when=asyncio.FIRST_COMPLETED)
@@ -203,31 +253,81 @@ class Supervisor:
             serves.cancel()
             ended.cancel()
 
+    # ── asked for from outside ──────────────────────────────────────────────────────────────────────────────────────
+    async def replace(self, name: str) -> bool:
+        """Start a second process of this child and, once it serves, ask the first to end; returns when it has. False
+        when the second never served: then the first goes on. The child must be able to run twice at a time."""
+        old, child = self._running.get(name), self._child(name)
+        if old is None or name in self._successors or self._stopping:
+            return False
+        fresh = await self._begin(child)
+        if fresh is None:
+            return False
+        self._successors[name] = fresh
+        over = self._replacing[name] = asyncio.Event()
+        try:
+            fresh.was_ready = await self._await_ready(child, fresh)
+            if not fresh.was_ready:
+                self._ended(child, self._successors.pop(name), await fresh.process.wait())
+                return False
+        finally:
+            del self._replacing[name]
+            over.set()
+        await self._dismiss(old)
+        return True
+
+    async def restart(self, name: str) -> None:
+        """Ask the child to end; it is started anew at once, which does not count as a crash. Returns when the old
+        process is gone."""
+        old = self._running.get(name)
+        if old is None or self._stopping:
+            return
+        self._released.add(name)
+        await self._dismiss(old)
+
+    async def _dismiss(self, living: _Living) -> None:
+        _signal(living.process)
+        try:
+            async with asyncio.timeout(self.drain_s + _LAST_GRACE_S):
+                await living.process.wait()
+        except TimeoutError:
+            log.warning("child.killed", pid=living.process.pid)
+            _kill_group(living.process.pid)
+
+    def _child(self, name: str) -> Child:
+        return next(child for child in self._children if child.name == name)
+
     # ── the end ─────────────────────────────────────────────────────────────────────────────────────────────────────
     async def _end_all(self, hurry: asyncio.Event) -> bool:
         """End children before those they depend on. Whether each ended by itself."""
         self._stopping = True
         needed = {name for child in self._children for name in child.after}
-        log.info("supervisor.stops", children=[child.name for child in self._children], drain_s=self._drain_s)
+        log.info("supervisor.stops", children=[child.name for child in self._children], drain_s=self.drain_s)
         first = [child for child in self._children if child.name not in needed]
         last = [child for child in self._children if child.name in needed]
-        in_time = await self._end(first, self._drain_s, hurry)
+        in_time = await self._end(first, self.drain_s, hurry)
         return await self._end(last, _LAST_GRACE_S, hurry) and in_time
 
     async def _end(self, children: Sequence[Child], grace_s: float, hurry: asyncio.Event) -> bool:
         for child in children:
-            if child.name in self._running:
-                _signal(self._running[child.name])
-            else:
+            living = self._processes(child.name)
+            for process in living:
+                _signal(process)
+            if not living:
                 self._keepers[child.name].cancel()
         left = {self._keepers[child.name] for child in children}
         left = await _first_of(left, grace_s, hurry)
         for child in children:
-            if self._keepers[child.name] in left and child.name in self._running:
-                log.warning("child.killed", child=child.name, pid=self._running[child.name].pid)
-                _kill_group(self._running[child.name].pid)
+            for process in self._processes(child.name) if self._keepers[child.name] in left else ():
+                log.warning("child.killed", child=child.name, pid=process.pid)
+                _kill_group(process.pid)
         await asyncio.gather(*(self._keepers[child.name] for child in children), return_exceptions=True)
         return not left
+
+    def _processes(self, name: str) -> list[asyncio.subprocess.Process]:
+        """The running one, and the one that is to take its place."""
+        places = (self._running, self._successors)
+        return [place[name].process for place in places if name in place]
 
 
 async def _first_of(tasks: set[asyncio.Task[None]], timeout_s: float, hurry: asyncio.Event) -> set[asyncio.Task[None]]:

@@ -17,7 +17,7 @@ from scopegate.policy.policy import Policy
 from scopegate.policy.sidefiles import MAX_SIDE_FILE_BYTES, Read, SideFile
 from scopegate.policy.source import MAX_FILE_BYTES
 
-__all__ = ["Policy", "Review", "examine", "load", "reader_beside"]
+__all__ = ["Policy", "Review", "compile_policy", "examine", "load", "reader_beside", "text_of"]
 
 
 def load(path: str | Path, environ: Mapping[str, str], prices: PriceTable | None = None) -> Policy:
@@ -35,7 +35,7 @@ def examine(
     """Problems and warnings of a file, and the files it names. `lenient`: secrets the environment lacks are warnings
     and empty in the policy: ask it questions, never serve it. ConfigError only when there is no file to read."""
     return compile_policy(
-        _bytes_of(Path(path)), str(path), environ, prices=prices, lenient=lenient, read=reader_beside(path)
+        text_of(path), str(path), environ, prices=prices, lenient=lenient, read=reader_beside(path)
     )
 
 
@@ -55,9 +55,10 @@ def reader_beside(path: str | Path) -> Read:
     return read
 
 
-def _bytes_of(path: Path) -> bytes:
+def text_of(path: str | Path) -> bytes:
+    """The file, or one byte more than may be read of it. ConfigError when there is none to read."""
     try:
-        return _read(path, MAX_FILE_BYTES)
+        return _read(Path(path), MAX_FILE_BYTES)
     except IsADirectoryError:
         raise ConfigError([Problem(str(path), "", "this is a directory, not a policy file")]) from None
     except OSError as error:
