@@ -195,11 +195,13 @@ TRAFFIC = Row(
         ),
         Panel(
             "In flight",
-            "Requests being served and client connections open, over all gateway processes.",
+            "Requests being served, client connections open, and the WebSocket connections and event streams among them "
+            "(which are no requests in flight), over all gateway processes.",
             "short",
             [
                 Query(f"sum({pick('scopegate_requests_in_flight')})", "requests"),
                 Query(f"sum({pick('scopegate_client_connections')})", "connections"),
+                Query(f"sum by (kind) ({pick('scopegate_streams')})", "{{kind}}"),
             ],
         ),
     ],

@@ -60,6 +60,12 @@ LIMIT_STORE_UP = Gauge(
 LIMIT_STORE_UP.set(1)  # a process that never asks the store must not drag the lowest down
 IN_FLIGHT = Gauge("scopegate_requests_in_flight", "Requests being served now.", multiprocess_mode="livesum")
 CONNECTIONS = Gauge("scopegate_client_connections", "Open client connections.", multiprocess_mode="livesum")
+STREAMS = Gauge(
+    "scopegate_streams",
+    "Open WebSocket connections (websocket) and event streams (events).",
+    ["kind"],
+    multiprocess_mode="livesum",
+)
 REQUEST_BYTES = Counter("scopegate_request_body_bytes", "Body bytes received from clients.", ["route"])
 RESPONSE_BYTES = Counter("scopegate_response_body_bytes", "Body bytes sent to clients.", ["route"])
 UPSTREAM_SECONDS = Histogram(

@@ -25,6 +25,8 @@ def play_gateway() -> None:
     metrics.RELOADS.labels("applied").inc()
     metrics.IN_FLIGHT.inc(2)
     metrics.CONNECTIONS.inc(5)
+    metrics.STREAMS.labels("websocket").set(1)
+    metrics.STREAMS.labels("events").set(1)
     metrics.UPSTREAM_CONNECTIONS.labels("web", "idle").set(3)
     for status in ("200", "429", "502"):
         metrics.REQUESTS.labels("submit-lead", status).inc()

@@ -32,6 +32,7 @@ from scopegate.gateway.pool import UpstreamPool
 from scopegate.gateway.protocol import ClientConnection
 from scopegate.gateway.ruleset import Ruleset
 from scopegate.gateway.signin import SignIn
+from scopegate.gateway.streams import Streams
 from scopegate.limits.health import ServerState
 from scopegate.policy.policy import Policy, Upstream
 
@@ -54,6 +55,7 @@ class Gateway:
         self.intake = intake
         self.connections: set[ClientConnection] = set()
         self.crowd = Crowd()
+        self.streams = Streams()
         self.in_flight = 0
         self.held_bytes = 0
         self.max_held_bytes = MAX_HELD_BYTES
@@ -150,6 +152,8 @@ class Gateway:
                 rules.flush()
             self._let_go()
         metrics.IN_FLIGHT.set(self.in_flight)
+        for kind, count in self.streams.open.items():
+            metrics.STREAMS.labels(kind.value).set(count)
         metrics.CONNECTIONS.set(len(self.connections))
         self._gauge_upstreams()
 

@@ -20,6 +20,7 @@ from scopegate.edge.headers import CHUNKED, RATE_LIMIT_FIELDS, STATUS_LINES, UNT
 from scopegate.edge.verdict import Caller, Refusal, Reply, RequestHead, Target
 from scopegate.errors import UpstreamError
 from scopegate.gateway import responses
+from scopegate.gateway.events import begin_events
 from scopegate.gateway.ruleset import RoutePlan, Ruleset
 from scopegate.gateway.upstream import Home, UpstreamConnection
 from scopegate.limits import breaker
@@ -30,6 +31,8 @@ from scopegate.types import Fields
 if TYPE_CHECKING:
     from scopegate.gateway.app import Gateway
     from scopegate.gateway.intake import OrderInHand
+    from scopegate.gateway.streams import Stream
+    from scopegate.gateway.websocket import Tunnel
 
 HOLD_BYTES = 1024 * 1024
 """A chunked body is held back up to this size, so that one over its limit never reaches the app."""
@@ -63,6 +66,10 @@ class Client(Protocol):
 
     def exchange_done(self, *, reusable: bool, linger: bool) -> None:
         """The answer is written. `linger`: the client may still be sending what nobody will read."""
+        ...
+
+    def become(self, tunnel: Tunnel) -> None:
+        """After a switch of protocols: what the client sends, and has sent already, goes to `tunnel`."""
         ...
 
     def abort(self) -> None:
@@ -109,6 +116,10 @@ class Exchange:
     identity = b""
     spent: Spent | None = None
     order: OrderInHand | None = None
+    stream: Stream | None = None
+    """A WebSocket connection or an event stream; before the answer, a handshake."""
+    idle_s: float | None = None
+    """The longest silence inside the answer, where the upstream's does not hold."""
     keep_alive = False
     body_done = True
     bytes_in = 0
@@ -300,7 +311,7 @@ class Exchange:
         self.upstream = connection
         self.retried = self.retried or not retryable
         self.upstream_started_s = self.gate.loop.time()
-        connection.start(self, self.method, data, self.body_done)
+        connection.start(self, self.method, data, self.body_done, self.stream is not None)
         self._wait_for_what_is_next()
         if not self.body_done:
             self.client.pause_body(self._app_paused)
@@ -311,7 +322,7 @@ class Exchange:
         if not self.body_done and not self._app_paused:
             self._wait_for_body()
         elif self.answer_begun:
-            self.client.wait_until(plan.route.upstream.timeouts.idle_s)
+            self.client.wait_until(self.idle_s or plan.route.upstream.timeouts.idle_s)
         else:
             self.client.wait_until(plan.route.upstream.timeouts.response_s)
 
@@ -331,6 +342,8 @@ class Exchange:
     def on_client_paused(self, paused: bool) -> None:
         """The client reads slower than the app answers (True), or catches up (False)."""
         self._client_paused = paused
+        if self.stream is not None:
+            self.stream.on_client_paused(paused)
         if self.upstream is not None:
             self.upstream.pause(paused)
 
@@ -363,7 +376,19 @@ class Exchange:
 
     def on_upgrade(self, fields: Fields, rest: bytes) -> None:
         """A switch of protocols, for who asked for one."""
-        raise AssertionError("no step asks for a switch of protocols")
+        assert self.stream is not None
+        self.stream.on_upgrade(fields, rest)
+
+    def send_switch(self, notes: Noted) -> None:
+        """The app's 101, to the client. Neither connection will serve another request."""
+        plan = self.plan
+        assert plan is not None
+        plan.upstream_latencies.observe(self.gate.loop.time() - self.upstream_started_s)
+        self.settle(breaker.Outcome.SUCCESS)
+        self.status = 101
+        self.answer_begun = self.keep_alive = True
+        self.client.write(self._answer_head(101, notes, UNTIL_EOF))
+        self.keep_alive = False
 
     def on_upstream_error(self, error: UpstreamError) -> None:
         plan, connection, self.upstream = self.plan, self.upstream, None
@@ -406,7 +431,7 @@ class Exchange:
     def fail(self, error: UpstreamError) -> None:
         """The app gave no (whole) answer."""
         if self.answer_begun:
-            self._break(error.kind)
+            self.break_off(error.kind)
             return
         self.refuse(refusal_for(error))
 
@@ -414,6 +439,13 @@ class Exchange:
 
     def send_answer(self, status: int, notes: Noted, payload: bytes, done: bool) -> None:
         """Head and first bytes of the app's answer, to the client."""
+        plan = self.plan
+        assert plan is not None
+        if plan.events is not None and not done:
+            refusal = begin_events(self, plan.events, notes)
+            if refusal is not None:
+                self.refuse(refusal)
+                return
         self.status = status
         self.answer_begun = True
         length = notes.length
@@ -432,7 +464,7 @@ class Exchange:
         self.client.write(head + self._framed_answer(payload, done) if payload else head)
         if done:
             self.finish()
-        else:
+        elif self.stream is None or self.stream.on_body(payload):
             self._wait_for_what_is_next()
 
     def _answer_head(self, status: int, notes: Noted, length: int) -> bytes:
@@ -464,6 +496,8 @@ class Exchange:
         return framed + LAST_CHUNK if done else framed
 
     def _send_body(self, payload: bytes, done: bool) -> None:
+        if self.stream is not None and not self.stream.on_body(payload):
+            return
         self.bytes_out += len(payload)
         data = self._framed_answer(payload, done)
         if data:
@@ -535,8 +569,9 @@ class Exchange:
         if self.permit is not None:
             self.settle(breaker.Outcome.IGNORED)
         seconds = gate.loop.time() - self.started_s
+        waited_s = seconds if self.stream is None else self.stream.leave()
         tally = plan.tally if plan is not None else self.rules.stray
-        tally.count(self.status, seconds, self.bytes_in, self.bytes_out)
+        tally.count(self.status, waited_s, self.bytes_in, self.bytes_out)
         gate.access.write(
             self.request_id,
             self.caller.address or self.client.peer,
@@ -549,14 +584,16 @@ class Exchange:
             seconds,
             note,
         )
-        self.client.exchange_done(reusable=self.keep_alive and self.body_done, linger=bool(note))
+        self.client.exchange_done(reusable=self.keep_alive and self.body_done, linger=bool(note) or self.status == 101)
 
     def on_deadline(self) -> None:
         """Nothing moved for as long as the policy allows."""
+        if self.stream is not None and self.stream.on_deadline():
+            return
         if not self.body_done and not self._app_paused:
             self.refuse_or_break(Refusal(408, "body_timeout", "The request's body came too slowly.", close=True))
         elif self._client_paused:
-            self._break("client_stalled")
+            self.break_off("client_stalled")
         else:
             if self.plan is not None:
                 UPSTREAM_ERRORS.labels(self.plan.route.upstream.name, "timeout").inc()
@@ -570,14 +607,23 @@ class Exchange:
 
     def refuse_or_break(self, refusal: Refusal) -> None:
         if self.answer_begun:
-            self._break(refusal.code)
+            self.break_off(refusal.code)
         else:
             self.refuse(refusal)
 
-    def _break(self, note: str) -> None:
+    def break_off(self, note: str) -> None:
+        """End in the midst of the answer, so that the client cannot take it for a whole one."""
         self._drop_upstream()
         self.client.abort()
         self.keep_alive = False
+        self.finish(note)
+
+    def end_early(self, note: str) -> None:
+        """A proper end of an answer without a length, where the protocol in it allows one at any time."""
+        self._drop_upstream()
+        self.keep_alive = False
+        if self._answer_length == CHUNKED:
+            self.client.write(LAST_CHUNK)
         self.finish(note)
 
     def on_client_gone(self) -> None:
@@ -586,7 +632,14 @@ class Exchange:
             return
         if self.order is not None and self.order.goes_on_alone():
             return
+        if self.stream is not None and self.stream.on_client_gone():
+            return
         self._leave("client_gone")
+
+    def on_drain(self) -> None:
+        """The gateway is asked to stop. An answer may take the drain time; a stream would never end."""
+        if self.stream is not None:
+            self.stream.on_drain()
 
     def on_stop(self) -> None:
         """The drain time is over. Of an order that the app was given nobody will know what became."""

@@ -20,6 +20,7 @@ from scopegate.gateway.exchange import Exchange, Outcome, Pending, Step, too_lar
 from scopegate.gateway.limiter import key_of
 from scopegate.gateway.pool import Connecting
 from scopegate.gateway.upstream import UpstreamConnection
+from scopegate.gateway.websocket import open_websocket
 from scopegate.limits.breaker import Denied
 from scopegate.limits.window import Spent
 from scopegate.metrics import UPSTREAM_ERRORS
@@ -149,6 +150,13 @@ def _spent(x: Exchange, spent: Spent, prefix: str) -> Outcome:
     return responses.rate_limited(spent)
 
 
+def open_stream(x: Exchange) -> Outcome:
+    """Where WebSocket connections may pass, a handshake is judged before the app sees it."""
+    plan = x.plan
+    assert plan is not None
+    return None if plan.websocket is None else open_websocket(x)
+
+
 def check_body(x: Exchange) -> Outcome:
     """Size and type, as far as the head tells. In watch mode only the server's own bound holds."""
     plan, notes = x.plan, x.notes
@@ -234,6 +242,7 @@ PIPELINE: tuple[Step, ...] = (
     find_caller,
     sign_in,
     spend,
+    open_stream,
     check_body,
     gather_body,
     take_order,

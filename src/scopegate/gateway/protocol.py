@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
     from scopegate.gateway.app import Gateway
     from scopegate.gateway.ruleset import Ruleset
+    from scopegate.gateway.websocket import Tunnel
 
 READ_AHEAD_BYTES = 64 * 1024
 """What may wait unread behind the request being served; reading stops beyond it."""
@@ -76,6 +77,7 @@ class ClientConnection(asyncio.Protocol):
         "_reading_paused",
         "_stopping",
         "_transport",
+        "_tunnel",
         "_unintroduced",
         "_unsent",
         "_url",
@@ -111,6 +113,7 @@ class ClientConnection(asyncio.Protocol):
         self._writing_paused = False
         self._unsent = NEVER
         self._unintroduced = False
+        self._tunnel: Tunnel | None = None
         self._group: str | None = None
         self.deadline_s = NEVER
         self.peer = ""
@@ -178,7 +181,9 @@ class ClientConnection(asyncio.Protocol):
     def shutdown(self) -> None:
         """uvicorn stops: end when the request being served has its answer, or soon when none is."""
         self._stopping = self._gate.draining = True
-        if self._exchange is None and self._transport is not None and not self._lingering:
+        if self._exchange is not None:
+            self._exchange.on_drain()
+        elif self._transport is not None and not self._lingering:
             self.deadline_s = min(self.deadline_s, self._gate.loop.time() + self._stop_grace_s())
 
     def _stop_grace_s(self) -> float:
@@ -203,6 +208,8 @@ class ClientConnection(asyncio.Protocol):
                 self._receive_head(data)
         elif self._delivering:
             self._receive_body(data)
+        elif self._tunnel is not None:
+            self._tunnel.client_data(data)
         else:
             self._buffer += data
             self._update_reading()
@@ -354,7 +361,7 @@ class ClientConnection(asyncio.Protocol):
         transport = self._transport
         if transport is None or transport.is_closing():
             return
-        pause = (self._body_paused and self._body is not None) or (
+        pause = (self._body_paused and (self._body is not None or self._tunnel is not None)) or (
             not self._delivering and len(self._buffer) > READ_AHEAD_BYTES
         )
         if pause != self._reading_paused:
@@ -363,6 +370,13 @@ class ClientConnection(asyncio.Protocol):
                 transport.pause_reading()
             else:
                 transport.resume_reading()
+
+    def become(self, tunnel: Tunnel) -> None:
+        self._tunnel = tunnel
+        data, self._buffer = self._buffer, b""
+        if data:
+            tunnel.client_data(data)
+        self._update_reading()
 
     def write(self, data: bytes) -> None:
         if self._transport is not None:
@@ -390,6 +404,7 @@ class ClientConnection(asyncio.Protocol):
 
     def exchange_done(self, *, reusable: bool, linger: bool) -> None:
         self._exchange = None
+        self._tunnel = None
         if self._transport is None:
             self._connections.discard(self)
             self._gate.connections.discard(self)
@@ -416,7 +431,7 @@ class ClientConnection(asyncio.Protocol):
     def on_deadline(self) -> None:
         """`deadline_s` has passed. Called by the gateway's ticker."""
         transport = self._transport
-        if transport is not None and self._is_being_read(transport):
+        if transport is not None and self._tunnel is None and self._is_being_read(transport):
             self.wait_until(self._gate.rules.timeouts.keep_alive_s)
         elif self._exchange is not None:
             self.deadline_s = NEVER

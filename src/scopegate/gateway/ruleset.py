@@ -25,6 +25,7 @@ class RoutePlan:
     __slots__ = (
         "auth",
         "enforced",
+        "events",
         "max_body_bytes",
         "name",
         "offload",
@@ -34,6 +35,7 @@ class RoutePlan:
         "tier",
         "types",
         "upstream_latencies",
+        "websocket",
         "windows",
     )
 
@@ -55,6 +57,8 @@ class RoutePlan:
         self.enforced = route.mode is Mode.ENFORCE
         self.max_body_bytes = route.body.max_bytes if self.enforced else max(route.body.max_bytes, server_body_bytes)
         self.types = route.body.types
+        self.websocket = route.websocket
+        self.events = route.events
         self.upstream_latencies = latencies
         self.tally = RouteTally(route.name, route.tier.name if route.tier else None)
 
