@@ -16,13 +16,14 @@ import scopegate
 
 SOURCE = Path(scopegate.__file__).parent
 
-BASE = {"errors", "types", "clock", "__init__"}
+BASE = {"errors", "types", "clock", "jsontext", "__init__"}
 WATCHING = {"logs", "metrics", "exposition", "totals"}
-PURE = {"limits", "policy", "edge", "leads"}
+PURE = {"jsontext", "limits", "policy", "edge", "leads"}
 
 MAY_IMPORT: dict[str, set[str]] = {
     "errors": set(),
     "types": set(),
+    "jsontext": {"types"},
     "clock": set(),
     "__init__": set(),
     "limits": BASE,

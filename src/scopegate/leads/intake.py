@@ -6,16 +6,14 @@ reason, never guessed at. Expressions come from the policy file, everything they
 
 from __future__ import annotations
 
-import json
-import math
-from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import NoReturn, Protocol, cast
+from typing import Protocol, cast
 
 import jmespath
 from jmespath.exceptions import JMESPathError
 
+from scopegate import jsontext
 from scopegate.leads.job import Lead
 from scopegate.policy.policy import Offload
 from scopegate.types import Json
@@ -28,8 +26,6 @@ MAX_URL_CHARS = 2048
 CUT_MARK = "… [cut]"
 """Ends a text that was longer than MAX_TEXT_CHARS, so that nobody takes the rest for the whole."""
 
-_MAX_DIGITS = 400
-"""Of a whole number; a double ends at 309, and reading digits takes quadratic time."""
 _KEPT = "\n\t\u200c\u200d"
 """Not printable, yet part of honest text: line ends, and the joiners that Persian, Hindi and emoji need."""
 
@@ -49,20 +45,10 @@ class _Expression(Protocol):
 def parse_body(body: bytes) -> Json:
     """A JSON text as the app would read it; ValueError says what is wrong, without quoting the body.
 
-    Strict where readers disagree: UTF-8 without a byte order mark, no NaN or Infinity by any spelling (`1e999` too),
-    at most MAX_DEPTH levels. Of two equal keys the last one counts, as in ECMAScript's JSON.parse, because the app
-    behind us reads it so. A lone surrogate (half an emoji, cut by a script) becomes U+FFFD: it has no UTF-8 form, so
-    no store could hold it.
+    Strict where readers disagree (`jsontext`), at most MAX_DEPTH levels. Of two equal keys the last one counts, as in
+    ECMAScript's JSON.parse, because the app behind us reads it so.
     """
-    try:
-        value = json.loads(body.decode("utf-8"), parse_constant=_no_constant, parse_float=_finite, parse_int=_whole)
-    except UnicodeDecodeError:
-        raise ValueError("not UTF-8") from None
-    except RecursionError:
-        raise ValueError("nested too deeply") from None
-    except json.JSONDecodeError as error:
-        raise ValueError(f"not JSON: {error.msg} at character {error.pos}") from None
-    return _sound(value, MAX_DEPTH)
+    return jsontext.parse(body, max_depth=MAX_DEPTH, repeated_keys=True)
 
 
 def read_lead(offload: Offload, request: Json, response: Json) -> Lead | Unreadable:
@@ -139,33 +125,3 @@ def _photos(found: Json) -> tuple[str, ...]:
             raise _Refused("a photo is not an address")
         urls.append(address[: MAX_URL_CHARS + 1])
     return tuple(urls)
-
-
-def _no_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is not JSON")
-
-
-def _whole(digits: str) -> int:
-    if len(digits) > _MAX_DIGITS:
-        raise ValueError("a number is out of range")
-    return int(digits)
-
-
-def _finite(digits: str) -> float:
-    number = float(digits)
-    if not math.isfinite(number):
-        raise ValueError("a number is out of range")
-    return number
-
-
-def _sound(value: Json, depth: int) -> Json:
-    """The value with lone surrogates mended; ValueError when it is nested deeper than `depth`."""
-    if isinstance(value, str):
-        return value if value.isascii() else value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-    if not isinstance(value, list | dict):
-        return value
-    if depth == 0:
-        raise ValueError("nested too deeply")
-    if isinstance(value, Mapping):
-        return {cast(str, _sound(key, depth - 1)): _sound(inner, depth - 1) for key, inner in value.items()}
-    return [_sound(inner, depth - 1) for inner in value]

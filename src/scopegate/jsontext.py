@@ -1,0 +1,113 @@
+"""JSON from outside, read strictly where readers disagree (RFC 8259), in time and memory that its length bounds.
+
+Pure. UTF-8 without a byte order mark, no NaN or Infinity by any spelling, no number that a double cannot hold or that
+is absurdly long, bounded nesting, nothing after the value. Depth is judged before anything is built, by counting.
+Nothing that is raised here quotes the text.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any, NoReturn, cast
+
+from scopegate.types import Json
+
+MAX_NUMBER_CHARS = 300
+"""Of one number. A double has 309 digits at most, so what is shorter never reads as Infinity; and reading digits takes
+quadratic time."""
+
+_NOT_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
+_ALIKE = bytes.maketrans(b"{}", b"[]")
+_LONE_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
+
+
+class BadJson(ValueError):
+    """The text is not JSON, or means different things to different readers."""
+
+
+class TooDeep(BadJson):
+    """Nested deeper than allowed."""
+
+
+class RepeatedKey(BadJson):
+    """An object holds a key twice: which one counts, readers disagree about."""
+
+
+def parse(text: bytes, *, max_depth: int, repeated_keys: bool = False) -> Json:
+    """The value of a JSON text. Raises BadJson.
+
+    With `repeated_keys` the last of equal keys counts, as in ECMAScript; otherwise they are refused. A lone surrogate
+    (half an emoji, cut by a script) becomes U+FFFD: it has no UTF-8 form, so nothing could hold it.
+    """
+    if is_deeper(text, max_depth):
+        raise TooDeep("nested too deeply")
+    try:
+        chars = text.decode("utf-8")
+        value: Json = json.loads(
+            chars,
+            object_pairs_hook=None if repeated_keys else _object,
+            parse_constant=_no_constant,
+            parse_float=_float,
+            parse_int=_int,
+        )
+    except UnicodeDecodeError:
+        raise BadJson("not UTF-8") from None
+    except RecursionError:
+        raise TooDeep("nested too deeply") from None
+    except json.JSONDecodeError as error:
+        raise BadJson(f"not JSON: {error.msg} at character {error.pos}") from None
+    return _mended(value) if _LONE_SURROGATE.search(chars) else value
+
+
+def is_deeper(text: bytes, max_depth: int) -> bool:
+    """Whether objects and lists are nested more than `max_depth` levels. What stands in strings is not counted."""
+    if text.count(b"[") + text.count(b"{") <= max_depth:
+        return False
+    if b"\\" in text:
+        text = text.replace(b"\\\\", b"").replace(b'\\"', b"")
+    outside = b"".join(text.split(b'"')[::2]) if b'"' in text else text
+    left = outside.translate(_ALIKE, _NOT_BRACKETS)
+    for _ in range(max_depth):  # each turn takes away what has nothing in it any more
+        size = len(left)
+        left = left.replace(b"[]", b"")
+        if len(left) in (0, size):
+            break
+    return b"[]" in left or left.count(b"[") > max_depth
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise RepeatedKey("a key is repeated")
+    return found
+
+
+def _no_constant(name: str) -> NoReturn:
+    raise BadJson(f"{name} is not JSON")
+
+
+def _int(digits: str) -> int:
+    if len(digits) > MAX_NUMBER_CHARS:
+        raise BadJson("a number is too long")
+    return int(digits)
+
+
+def _float(digits: str) -> float:
+    if len(digits) > MAX_NUMBER_CHARS:
+        raise BadJson("a number is too long")
+    number = float(digits)
+    if number in (float("inf"), float("-inf")):
+        raise BadJson("a number is out of range")
+    return number
+
+
+def _mended(value: Json) -> Json:
+    """The value without lone surrogates. As deep as it was judged to be, so the recursion is bounded."""
+    if isinstance(value, str):
+        return value if value.isascii() else value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    if isinstance(value, dict):
+        return {cast(str, _mended(key)): _mended(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [_mended(inner) for inner in value]
+    return value
