@@ -22,6 +22,10 @@ _OF_OUR_PAGES: tuple[_Field, ...] = (
 """What a refusal says of itself: a text that loads nothing and stands in no frame."""
 
 
+def _lines(fields: Iterable[_Field]) -> bytes:
+    return b"".join(b"%b: %b\r\n" % field for field in fields)
+
+
 class SecurityLines:
     """The field lines of one route. `is_https` tells how the visitor came: Strict-Transport-Security is sent over https
     only (RFC 6797 7.2)."""
@@ -57,7 +61,3 @@ class SecurityLines:
 
 NO_ROUTE = SecurityLines(None)
 """For refusals that met no route."""
-
-
-def _lines(fields: Iterable[_Field]) -> bytes:
-    return b"".join(b"%b: %b\r\n" % field for field in fields)

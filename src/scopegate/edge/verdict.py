@@ -21,6 +21,14 @@ class Refusal:
     close: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """An answer without a body that the gateway gives by itself, and that refuses nothing. `lines` are ready-made."""
+
+    status: int
+    lines: bytes
+
+
 class RequestHead(NamedTuple):
     """A request's first lines as parsed: `target` is the raw bytes of the request line, `fields` in order received."""
 

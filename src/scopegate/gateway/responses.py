@@ -13,11 +13,14 @@ from email.utils import formatdate
 from functools import lru_cache
 from http import HTTPStatus
 
+from scopegate.edge.answer_fields import NO_ROUTE
 from scopegate.edge.headers import STATUS_LINES
+from scopegate.edge.proxy_status import status_line
 from scopegate.edge.verdict import Refusal
 from scopegate.limits.window import Quota, Spent, Standing
 
 _QUOTA_EXCEEDED = "https://iana.org/assignments/http-problem-types#quota-exceeded"
+_NO_ROUTE_LINES = NO_ROUTE.for_refusal(is_https=False)
 _PAGE = """<!doctype html>
 <html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">
 <title>{title}</title>
@@ -26,19 +29,28 @@ _PAGE = """<!doctype html>
 
 
 def answer(
-    refusal: Refusal, request_id: bytes, *, page: bool, now_s: float, extra: bytes = b"", bodiless: bool = False
+    refusal: Refusal,
+    request_id: bytes,
+    *,
+    page: bool,
+    now_s: float,
+    security: bytes = _NO_ROUTE_LINES,
+    extra: bytes = b"",
+    bodiless: bool = False,
 ) -> bytes:
-    """The whole answer, head and body. `extra` are ready-made field lines; `bodiless` is for HEAD."""
+    """The whole answer, head and body. `security` and `extra` are ready-made field lines; `bodiless` is for HEAD."""
     body, content_type = _page(refusal, request_id) if page else _problem(refusal, request_id)
     fields = b"".join(b"%b: %b\r\n" % field for field in refusal.fields)
     head = (
         b"%bdate: %b\r\ncontent-type: %b\r\ncontent-length: %d\r\ncache-control: no-store\r\n"
-        b"x-content-type-options: nosniff\r\nx-request-id: %b\r\n%b%b%b\r\n"
+        b"%b%bx-request-id: %b\r\n%b%b%b\r\n"
     ) % (
         STATUS_LINES[refusal.status],
         formatdate(now_s, usegmt=True).encode(),
         content_type,
         len(body),
+        security,
+        status_line(refusal.code),
         request_id,
         fields,
         extra,
