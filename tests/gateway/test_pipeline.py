@@ -102,6 +102,7 @@ async def test_fields_on_the_way_to_the_app(gates: Rigs) -> None:
     assert request.fields[:3] == [(b"host", b"a.example"), (b"User-Agent", b"u"), (b"Cookie", b"a=b")]
     said = dict(request.fields[3:])
     assert re.fullmatch(rb"[0-9a-f]{24}", said.pop(b"x-request-id"))
+    assert re.fullmatch(rb"00-[0-9a-f]{32}-[0-9a-f]{16}-00", said.pop(b"traceparent"))
     assert said == {
         b"x-real-ip": b"127.0.0.1", b"x-forwarded-for": b"127.0.0.1", b"x-forwarded-proto": b"http",
         b"x-forwarded-host": b"a.example", b"via": b"1.1 scopegate",
@@ -152,7 +153,9 @@ async def test_fields_on_the_way_back(gates: Rigs) -> None:
     client = await rig.connect()
     reply = await client.ask(raw("GET /", "X-Request-Id: mine-1"))
     assert [name for name, _ in reply.fields] == [
-        b"set-Cookie", b"set-Cookie", b"Via", b"X-CASE", b"date", b"content-length", b"x-request-id", b"via",
+        b"set-Cookie", b"set-Cookie", b"Via", b"X-CASE",
+        b"x-content-type-options", b"x-frame-options", b"referrer-policy",
+        b"date", b"content-length", b"x-request-id", b"via",
     ]  # fmt: skip
     assert reply.get(b"set-cookie") == [b"a=1", b"b=2"]
     assert reply.get(b"via") == [b"1.1 inner", b"1.1 scopegate"]

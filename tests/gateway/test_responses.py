@@ -28,7 +28,9 @@ def test_a_problem() -> None:
     )
     assert responses.answer(NOT_FOUND, b"r-1", page=False, now_s=NOW_S, extra=b"a: b\r\n") == (
         b"HTTP/1.1 404 Not Found\r\ndate: Tue, 24 Nov 2026 08:00:00 GMT\r\ncontent-type: application/problem+json\r\n"
-        b"content-length: %d\r\ncache-control: no-store\r\nx-content-type-options: nosniff\r\nx-request-id: r-1\r\n"
+        b"content-length: %d\r\ncache-control: no-store\r\nx-content-type-options: nosniff\r\n"
+        b"content-security-policy: default-src 'none'; frame-ancestors 'none'\r\n"
+        b'proxy-status: scopegate; error=destination_not_found; details="no_route"\r\nx-request-id: r-1\r\n'
         b"a: b\r\n\r\n%b" % (len(body), body)
     )
 

@@ -10,15 +10,18 @@ import asyncio
 
 from scopegate.edge import headers
 from scopegate.edge.caller import client_address, limit_group
+from scopegate.edge.cors import asked_method
 from scopegate.edge.headers import CHUNKED
 from scopegate.edge.routes import NoRoute
 from scopegate.edge.target import judge_target
-from scopegate.edge.verdict import Caller, Refusal
+from scopegate.edge.traceparent import trace_lines
+from scopegate.edge.verdict import Caller, Refusal, Reply
 from scopegate.errors import UpstreamError
 from scopegate.gateway import responses
 from scopegate.gateway.exchange import Exchange, Outcome, Pending, Step, too_large
 from scopegate.gateway.limiter import key_of
 from scopegate.gateway.pool import Connecting
+from scopegate.gateway.ruleset import RoutePlan
 from scopegate.gateway.upstream import UpstreamConnection
 from scopegate.gateway.websocket import open_websocket
 from scopegate.limits.breaker import Denied
@@ -46,6 +49,7 @@ def read_fields(x: Exchange) -> Outcome:
         x.body_done = False
         x.client.open_body(notes.length, expects_continue=b"expect" in notes.noted and head.version == "1.1")
     x.request_id = headers.request_id(notes, x.request_id)
+    x.trace = trace_lines(notes, x.gate.draw_bits)
     return None
 
 
@@ -62,6 +66,10 @@ def find_target(x: Exchange) -> Outcome:
 
 def find_route(x: Exchange) -> Outcome:
     """The one route whose policy holds."""
+    if x.method == "OPTIONS":
+        reply = _preflight(x)
+        if reply is not None:
+            return reply
     found = x.rules.match(x.method, x.path)
     if not isinstance(found, NoRoute):
         x.plan = found
@@ -70,6 +78,18 @@ def find_route(x: Exchange) -> Outcome:
         return Refusal(404, "no_route", "Nothing is served here.")
     allow = ", ".join(found.allowed).encode()
     return Refusal(405, "method_not_allowed", "This method is not served here.", ((b"allow", allow),))
+
+
+def _preflight(x: Exchange) -> Reply | None:
+    """The answer to a browser that asks for a page of another origin, when the route of the method it asks about has
+    a CORS rule. It carries no credentials, so it is answered before sign-in, and the app never hears of it."""
+    origins = x.notes.get(b"origin")
+    method = asked_method(origins, x.notes.get(b"access-control-request-method"))
+    found = x.rules.match(method, x.path) if method is not None else None
+    if method is None or not isinstance(found, RoutePlan) or found.cors is None:
+        return None
+    x.plan = found
+    return Reply(204, found.cors.preflight(origins, method, x.notes.get(b"access-control-request-headers")))
 
 
 def find_caller(x: Exchange) -> Outcome:

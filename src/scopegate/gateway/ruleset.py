@@ -9,10 +9,12 @@ from collections.abc import Callable, Iterator
 from functools import lru_cache
 
 from scopegate import metrics
+from scopegate.edge.answer_fields import SecurityLines
+from scopegate.edge.cors import CrossOrigin
 from scopegate.edge.routes import NoRoute, RouteTable, compile_routes
 from scopegate.gateway.limiter import WindowsOf, windows_of
-from scopegate.gateway.tallies import Latencies, RouteTally
 from scopegate.gateway.pool import UpstreamPool
+from scopegate.gateway.tallies import Latencies, RouteTally
 from scopegate.policy.policy import Mode, Policy, Route, Upstream
 
 _REMEMBERED = 2048
@@ -24,6 +26,7 @@ class RoutePlan:
 
     __slots__ = (
         "auth",
+        "cors",
         "enforced",
         "events",
         "max_body_bytes",
@@ -31,6 +34,7 @@ class RoutePlan:
         "offload",
         "pool",
         "route",
+        "security",
         "tally",
         "tier",
         "types",
@@ -59,6 +63,8 @@ class RoutePlan:
         self.types = route.body.types
         self.websocket = route.websocket
         self.events = route.events
+        self.security = SecurityLines(route.answer_fields)
+        self.cors = CrossOrigin(route.cors) if route.cors is not None else None
         self.upstream_latencies = latencies
         self.tally = RouteTally(route.name, route.tier.name if route.tier else None)
 
