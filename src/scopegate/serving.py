@@ -33,12 +33,12 @@ async def serve(
     stop: asyncio.Event,
     ready: Callable[[], None],
     *,
-    drain_s: float,
+    drain_s: Callable[[], float],
     http: Any = "httptools",
 ) -> None:
-    """Serve the ASGI app on `sock` until `stop`, then drain for at most `drain_s`. `ready` is called once connections
-    are taken; `http` is a protocol class or one of uvicorn's names. No proxy fields are believed, none of its own
-    fields are sent, no log line is written per request."""
+    """Serve the ASGI app on `sock` until `stop`, then drain for at most `drain_s()`, asked then. `ready` is called once
+    connections are taken; `http` is a protocol class or one of uvicorn's names. No proxy fields are believed, none of
+    its own fields are sent, no log line is written per request."""
     config = uvicorn.Config(
         app,
         http=http,
@@ -50,13 +50,13 @@ async def serve(
         access_log=False,
         log_config=None,
         backlog=BACKLOG,
-        timeout_graceful_shutdown=max(1, round(drain_s)),
     )
     server = _Server(config, ready)
     serving = asyncio.create_task(server.serve(sockets=[sock]))
     stopping = asyncio.create_task(stop.wait())
     try:
         await asyncio.wait({serving, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        config.timeout_graceful_shutdown = max(1, round(drain_s()))
         server.should_exit = True
         await serving
     finally:

@@ -65,12 +65,17 @@ class Post:
                 path.unlink()
         os.close(self._handle)
 
-    def say(self, standing: Standing) -> None:
-        """Replaces what was said before; a reader sees the one or the other."""
+    def say(self, standing: Standing) -> bool:
+        """Replaces what was said before; a reader sees the one or the other. False when the disk refuses it: a process
+        serves all the same."""
         bounded = asdict(standing) | {"problems": [text[:_MAX_CHARS] for text in standing.problems[:_MAX_PROBLEMS]]}
         fresh = self._path.with_suffix(".fresh")
-        fresh.write_text(json.dumps(bounded), "utf-8")
-        fresh.rename(self._path)
+        try:
+            fresh.write_text(json.dumps(bounded), "utf-8")
+            fresh.rename(self._path)
+        except OSError:
+            return False
+        return True
 
 
 def living(state_dir: Path) -> list[Standing]:

@@ -9,9 +9,8 @@ import asyncio
 import os
 import random
 import socket
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from scopegate import logs
@@ -24,6 +23,7 @@ if TYPE_CHECKING:
     from scopegate.gateway.late import LateSignIn
     from scopegate.gateway.signin import SignIn
     from scopegate.policy.policy import Policy
+    from scopegate.reload import Applying
     from scopegate.settings import Settings
     from scopegate.stores.database import Database
     from scopegate.stores.ports import BreakerStore, LimitStore, Messenger, Outbox
@@ -68,12 +68,13 @@ def _messenger(settings: Settings) -> Messenger:
 async def serve_gateway(
     settings: Settings,
     policy: Policy,
-    config_path: Path,
     sock: socket.socket,
     stop: asyncio.Event,
     ready: Callable[[], None],
+    follow: Callable[[Applying], Coroutine[None, None, None]] | None = None,
 ) -> None:
-    """The edge, on a socket that listens already."""
+    """The edge, on a socket that listens already. `follow` is given the way to have a newer policy adopted, and runs as
+    long as the gateway does."""
     from scopegate.gateway.app import Gateway, serve
     from scopegate.gateway.limiter import Limiter
     from scopegate.stores.memory import MemoryLimits
@@ -83,7 +84,14 @@ async def serve_gateway(
         limiter = Limiter(_limit_store(settings), MemoryLimits(clock), clock)
         signin = await opened.enter_async_context(_signin())
         intake = await opened.enter_async_context(_intake(settings))
-        await serve(Gateway(policy, limiter, signin, intake, clock), sock, stop, ready)
+        gateway = Gateway(policy, limiter, signin, intake, clock)
+        following = None if follow is None else asyncio.create_task(follow(gateway.adopt))
+        try:
+            await serve(gateway, sock, stop, ready)
+        finally:
+            if following is not None:
+                following.cancel()
+                await asyncio.gather(following, return_exceptions=True)
 
 
 @asynccontextmanager
@@ -222,7 +230,7 @@ async def serve_admin(
     )
     app = create_admin(sources, settings.admin_token)
     try:
-        await serving.serve(app, sock, stop, ready, drain_s=_ADMIN_DRAIN_S)
+        await serving.serve(app, sock, stop, ready, drain_s=lambda: _ADMIN_DRAIN_S)
     finally:
         if messenger is not None:
             await messenger.close()

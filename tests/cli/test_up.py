@@ -15,8 +15,8 @@ import pytest
 from scopegate import policy as policies
 from scopegate import settings as environment
 from scopegate.cli import gateway, ports, role, up
-from scopegate.cli.main import main
 from scopegate.cli.supervisor import Child
+from scopegate.demo.stage import clean
 from scopegate.policy.policy import Policy
 from scopegate.stores.embedded import EmbeddedValkey
 
@@ -48,18 +48,18 @@ def test_one_state_directory_serves_one_up(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full")
-def test_a_full_disk_is_said_in_one_line(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_full_disk_is_said_in_one_line(tmp_path: Path) -> None:
     (tmp_path / "up.lock").symlink_to("/dev/full")
     config = tmp_path / "gateway.yaml"
     config.write_text(
         'version: 1\nupstreams: {web: {servers: ["http://127.0.0.1:3000"]}}\n'
         "routes: [{name: all, match: ANY /**, tier: none}]\n"
     )
-    monkeypatch.setattr(os, "environ", {"SCOPEGATE_STATE_DIR": str(tmp_path)})
-    assert main(["up", "-c", str(config)]) == 1
-    [line] = capsys.readouterr().err.splitlines()
+    command = [sys.executable, "-m", "scopegate", "up", "-c", str(config)]
+    env = clean(os.environ) | {"SCOPEGATE_STATE_DIR": str(tmp_path)}
+    done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=30, check=False)
+    assert done.returncode == 1
+    [line] = done.stderr.splitlines()
     assert line.startswith(f"scopegate: the state directory {tmp_path} cannot be used: ")
 
 
@@ -88,10 +88,11 @@ def test_with_an_engine_of_ours_all_start_after_it_and_are_told_where_it_is(
     assert {child.env["REDIS_URL"] for child in found.values()} == {engine.url}
     assert {child.env["SCOPEGATE_STATE_DIR"] for child in found.values()} == {str(tmp_path)}
     assert found["gateway-2"].pass_fds == (sockets.public.fileno(),)
-    assert found["gateway-2"].argv[-4:] == ("-c", "g.yaml", "--fd", str(sockets.public.fileno()))
+    copy = str(tmp_path / "gateway" / "policy-copy.json")
+    assert found["gateway-2"].argv[-6:] == ("-c", "g.yaml", "--copy", copy, "--fd", str(sockets.public.fileno()))
     assert found["admin"].argv[-2:] == ("--fd", str(sockets.private.fileno()))
     assert found["admin"].pass_fds == (sockets.private.fileno(),)
-    assert found["worker"].argv[-3:] == ("worker", "-c", "g.yaml")
+    assert found["worker"].argv[-5:] == ("worker", "-c", "g.yaml", "--copy", copy)
     assert not found["valkey"].ours
 
 

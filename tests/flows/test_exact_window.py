@@ -51,7 +51,7 @@ def is_listening(port: int) -> bool:
 async def test_200_requests_at_once_through_two_processes_admit_exactly_100(tmp_path: Path, valkey_url: str) -> None:
     sock, stop = listening(), asyncio.Event()
     app = Starlette(routes=[Route("/", lambda _request: PlainTextResponse("ok"))])
-    serving_app = asyncio.create_task(serving.serve(app, sock, stop, lambda: None, drain_s=1))
+    serving_app = asyncio.create_task(serving.serve(app, sock, stop, lambda: None, drain_s=lambda: 1))
     ports = [free_port(), free_port()]
     with ExitStack() as stack:
         for port in ports:

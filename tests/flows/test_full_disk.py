@@ -85,7 +85,7 @@ async def test_while_the_disk_is_full_no_lead_is_taken_and_none_is_lost(tmp_path
     app_socket.setblocking(False)
     stop = asyncio.Event()
     app = Starlette(routes=[Route("/api/leads", take, methods=["POST"])])
-    serving_app = asyncio.create_task(serving.serve(app, app_socket, stop, lambda: None, drain_s=1))
+    serving_app = asyncio.create_task(serving.serve(app, app_socket, stop, lambda: None, drain_s=lambda: 1))
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     config = tmp_path / "gateway.yaml"

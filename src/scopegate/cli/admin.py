@@ -23,7 +23,7 @@ def register(commands: _SubParsersAction[argparse.ArgumentParser]) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    settings, policy = role.load(args.config, [role.ADMIN], join_as=role.ADMIN)
+    settings, policy = role.load(args.config, [role.ADMIN], join_as=role.ADMIN, copy=args.copy)
     from scopegate import wiring
     from scopegate.cli import ports
 

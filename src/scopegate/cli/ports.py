@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import socket
 
 from scopegate.errors import ScopegateError
 from scopegate.policy.policy import Address
 
 _BACKLOG = 2048
+_FIRST_HANDED_FD = 3
 
 
 class PortUnusable(ScopegateError):
@@ -32,6 +34,20 @@ def listen(address: Address) -> socket.socket:
         sock.close()
         raise PortUnusable(f"cannot listen on {shown(address)}: {exc.strerror or exc}") from exc
     return sock
+
+
+def activated() -> socket.socket | None:
+    """The socket a service manager listens on for us (LISTEN_PID and LISTEN_FDS, sd_listen_fds(3)), None when it does
+    not. With it, a restart of the whole service refuses no connection. Raises PortUnusable for more than one."""
+    handed = os.environ.get("LISTEN_FDS", "")
+    if os.environ.get("LISTEN_PID") != str(os.getpid()) or not handed.isdigit() or handed == "0":
+        return None
+    for name in ("LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES"):
+        os.environ.pop(name, None)  # they are for this process, not for its children
+    if handed != "1":
+        raise PortUnusable(f"the service manager handed over {handed} sockets, and one is served")
+    os.set_inheritable(_FIRST_HANDED_FD, False)
+    return inherited(_FIRST_HANDED_FD)
 
 
 def inherited(fd: int) -> socket.socket:

@@ -17,7 +17,7 @@ from scopegate.errors import ConfigError, Problem, ScopegateError
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+    from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping, Sequence
 
     from scopegate.cli.source import Source
     from scopegate.cli.supervisor import Supervisor
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     Serve = Callable[[asyncio.Event, Callable[[], None]], Awaitable[None]]
     """Runs a role until the event is set; calls the callback once, when it serves."""
 
-GATEWAY, WORKER, ADMIN = "gateway", "worker", "admin"
+GATEWAY, WORKER, ADMIN, SUPERVISOR = "gateway", "worker", "admin", "supervisor"
 _GRACE_BEYOND_DRAIN_S = 5.0
 _PASSING_ERRNOS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.ENFILE, errno.EMFILE})
 
@@ -262,15 +262,25 @@ def _fast_loop() -> asyncio.AbstractEventLoop:
     return loop
 
 
-def supervise(supervisor: Supervisor, leash_fd: int | None, when_ready: Callable[[], None] = lambda: None) -> int:
+def supervise(
+    supervisor: Supervisor,
+    leash_fd: int | None,
+    when_ready: Callable[[], None] = lambda: None,
+    beside: Callable[[], Coroutine[None, None, None]] | None = None,
+) -> int:
     """Run a supervisor in this process until a signal, or until its own supervisor is gone. `when_ready` is called
-    once all its children serve. The exit code."""
+    once all its children serve; `beside` runs as long as it does. The exit code."""
     import asyncio
 
-    return asyncio.run(_supervise(supervisor, leash_fd, when_ready))
+    return asyncio.run(_supervise(supervisor, leash_fd, when_ready, beside))
 
 
-async def _supervise(supervisor: Supervisor, leash_fd: int | None, when_ready: Callable[[], None]) -> int:
+async def _supervise(
+    supervisor: Supervisor,
+    leash_fd: int | None,
+    when_ready: Callable[[], None],
+    beside: Callable[[], Coroutine[None, None, None]] | None,
+) -> int:
     import asyncio
 
     from scopegate.cli.leash import Leash
@@ -287,13 +297,26 @@ async def _supervise(supervisor: Supervisor, leash_fd: int | None, when_ready: C
         if leash is not None:
             leash.ready()
 
-    telling = asyncio.create_task(tell())
+    tasks = [asyncio.create_task(tell())]
+    if beside is not None:
+        tasks.append(asyncio.create_task(beside()))
+        tasks[-1].add_done_callback(_say_lost)
     try:
         return await supervisor.run(stop, hurry)
     finally:
-        telling.cancel()
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
         if leash is not None:
             leash.done()
+
+
+def _say_lost(task: asyncio.Task[None]) -> None:
+    """A bug in what runs beside must not pass unseen; the processes go on."""
+    from scopegate import logs
+
+    if not task.cancelled() and task.exception() is not None:
+        logs.get("role").error("supervisor.part_lost", exc=task.exception())
 
 
 def sweeper(directory: Path) -> Callable[[int], None]:

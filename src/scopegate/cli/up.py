@@ -21,12 +21,20 @@ if TYPE_CHECKING:
     import socket
     from argparse import _SubParsersAction
 
+    from scopegate.cli.leader import Uses
+    from scopegate.cli.role import Loaded
     from scopegate.cli.supervisor import Child
     from scopegate.policy.policy import Origin, Policy
     from scopegate.settings import Settings
     from scopegate.stores.embedded import EmbeddedValkey
 
 ENGINE = "valkey"
+_ROLES = (role.GATEWAY, role.WORKER, role.ADMIN)
+_USES: Mapping[str, Uses] = {
+    role.WORKER: lambda policy: (policy.ai, policy.offloads, policy.server.timeouts.drain_s),
+    role.ADMIN: lambda policy: policy,
+}
+"""What has to change for a process to be started anew with a changed policy; gateways adopt it as they are."""
 _EXAMPLES = """\
 examples:
   scopegate up                            gateway.yaml here, state in ./.scopegate
@@ -60,7 +68,8 @@ def register(commands: _SubParsersAction[argparse.ArgumentParser]) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    settings, policy = role.load(args.config, [role.GATEWAY, role.WORKER, role.ADMIN])
+    loaded = role.load_all(args.config, _ROLES, join_as=role.SUPERVISOR)
+    settings, policy = loaded.settings, loaded.policy
     from scopegate.cli import ports
 
     directory = role.state_dir(settings)
@@ -68,7 +77,7 @@ def run(args: argparse.Namespace) -> int:
         held.enter_context(lock(directory))
         public = held.enter_context(ports.listen(policy.server.listen))
         private = held.enter_context(ports.listen(policy.admin.listen))
-        return _supervise(args, settings, policy, directory, Sockets(public, private))
+        return _supervise(args, loaded, directory, Sockets(public, private))
 
 
 def lock(directory: Path) -> IO[str]:
@@ -99,10 +108,12 @@ def _locked(handle: IO[str], directory: Path) -> IO[str]:
     return handle
 
 
-def _supervise(args: argparse.Namespace, settings: Settings, policy: Policy, directory: Path, sockets: Sockets) -> int:
+def _supervise(args: argparse.Namespace, loaded: Loaded, directory: Path, sockets: Sockets) -> int:
+    from scopegate.cli.leader import Leader, Led
     from scopegate.cli.supervisor import Supervisor
     from scopegate.clock import SystemClock
 
+    settings, policy = loaded.settings, loaded.policy
     with role.using(directory):
         engine = find_engine(settings, directory)
     found = children(args.config, settings, policy, directory, sockets, engine)
@@ -113,8 +124,11 @@ def _supervise(args: argparse.Namespace, settings: Settings, policy: Policy, dir
         policy.server.timeouts.drain_s,
         on_exit=role.sweeper(role.metrics_dir(settings)),
     )
+    gateways = [child.name for child in found if child.name.startswith(role.GATEWAY)]
+    with role.using(directory):
+        leader = Leader(loaded, args.config, _ROLES, Led(gateways, _USES), supervisor)
     text = announcement(settings, policy, directory, engine)
-    return role.supervise(supervisor, args.leash, lambda: print(text, flush=True))
+    return role.supervise(supervisor, args.leash, lambda: print(text, flush=True), leader.run)
 
 
 def open_logs(found: Sequence[Child], directory: Path) -> None:
@@ -152,15 +166,17 @@ def children(
 ) -> list[Child]:
     """Gateway first: it is the first to be asked to stop. The engine, which the others need, ends last."""
     from scopegate.cli import gateway
+    from scopegate.cli.leader import copy_of
     from scopegate.cli.supervisor import Child
 
     redis_url = settings.redis_url if engine is None else engine.url
     env = environment(directory, redis_url)
     after = () if engine is None else (ENGINE,)
     workers = gateway.worker_count(policy, shared_limits=redis_url is not None)
-    found = gateway.children(config, sockets.public, workers, env, after=after)
+    copy = copy_of(directory)
+    found = gateway.children(config, sockets.public, workers, env, copy, after=after)
     python, fd = (sys.executable, "-P", "-m", "scopegate"), sockets.private.fileno()
-    options = ("-c", str(config))
+    options = ("-c", str(config), "--copy", str(copy))
     found.append(Child(role.WORKER, (*python, role.WORKER, *options), env, after=after))
     found.append(Child(role.ADMIN, (*python, role.ADMIN, *options, "--fd", str(fd)), env, after=after, pass_fds=(fd,)))
     if engine is not None:

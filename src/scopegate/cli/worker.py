@@ -20,7 +20,7 @@ def register(commands: _SubParsersAction[argparse.ArgumentParser]) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    settings, policy = role.load(args.config, [role.WORKER], join_as=role.WORKER)
+    settings, policy = role.load(args.config, [role.WORKER], join_as=role.WORKER, copy=args.copy)
     from scopegate import wiring
 
     async def serve(stop: asyncio.Event, ready: Callable[[], None]) -> None:

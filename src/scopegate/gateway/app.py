@@ -220,7 +220,12 @@ async def serve(gateway: Gateway, sock: socket.socket, stop: asyncio.Event, read
     ticking = asyncio.create_task(gateway.tick_for_ever())
     try:
         await serving.serve(
-            create_app(gateway), sock, stop, ready, drain_s=gateway.rules.timeouts.drain_s, http=ClientConnection
+            create_app(gateway),
+            sock,
+            stop,
+            ready,
+            drain_s=lambda: gateway.rules.timeouts.drain_s,
+            http=ClientConnection,
         )
     finally:
         ticking.cancel()

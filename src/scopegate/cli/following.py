@@ -1,0 +1,89 @@
+"""One gateway process and the policy it follows: the file itself when it is alone, else its supervisor's copy.
+
+It says what it serves in the state directory, for `scopegate reload` and for its supervisor. Called by `gateway`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from contextlib import ExitStack
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING
+
+from scopegate import logs
+from scopegate.cli import role
+from scopegate.clock import SystemClock
+from scopegate.policy import Review
+from scopegate.standing import Post, Standing
+
+if TYPE_CHECKING:
+    from scopegate.cli.role import Loaded
+    from scopegate.reload import Applying, Result
+
+_log = logs.get("gateway")
+
+
+class Following:
+    """A place in the state directory from `with` on; `run` goes on as long as the gateway serves."""
+
+    def __init__(self, loaded: Loaded, config: Path, copy: Path | None) -> None:
+        self._loaded = loaded
+        self._config = config.absolute()
+        self._copy = copy
+        self._alone = copy is None
+        self._clock = SystemClock()
+        self._held = ExitStack()
+        self._post: Post | None = None
+
+    def __enter__(self) -> Following:
+        """A directory in trouble costs `scopegate reload` its answer, never a process."""
+        directory = role.state_dir(self._loaded.settings)
+        try:
+            self._post = self._held.enter_context(Post(directory))
+        except OSError as exc:
+            _log.warning("standing.not_kept", directory=str(directory), error=str(exc))
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._held.close()
+
+    async def run(self, adopt: Applying) -> None:
+        from scopegate.reload import Follower
+
+        loaded = self._loaded
+        follower = Follower(
+            loaded.policy, loaded.files, self._look, adopt, self._say, watch=self._alone, count=self._alone
+        )
+        asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, follower.ask)
+        self._tell(Standing(*self._who(), loaded.policy.digest, self._clock.now_ms()))
+        await follower.run()
+
+    def _look(self) -> Review:
+        review, _ = role.look(self._config, self._loaded.settings, [role.GATEWAY], copy=self._copy)
+        return review
+
+    def _say(self, result: Result, heard: int) -> None:
+        self._tell(
+            Standing(
+                *self._who(),
+                result.digest,
+                self._clock.now_ms(),
+                heard,
+                result.outcome.value,
+                result.problems,
+                result.needs_restart,
+            )
+        )
+
+    def _who(self) -> tuple[int, int, str]:
+        pid = os.getpid()
+        return pid, pid if self._alone else os.getppid(), str(self._config)
+
+    def _tell(self, standing: Standing) -> None:
+        if self._post is not None:
+            self._post.say(standing)
