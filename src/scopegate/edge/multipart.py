@@ -1,0 +1,219 @@
+"""multipart/form-data (RFC 7578, RFC 2046 5.1), read strictly as it streams: how many parts, how many files, how large.
+
+Pure and incremental; no part is kept. What readers disagree about is refused: preambles and epilogues, a boundary that
+is no whole delimiter line, bare line ends and folded lines in a part's head, a part without one name, parameters told
+twice or in two spellings, transfer encodings, nested multiparts. Called through `bodies`.
+"""
+
+from __future__ import annotations
+
+import re
+from enum import Enum
+
+from scopegate.edge.verdict import Refusal
+from scopegate.policy.policy import MultipartRule
+
+MAX_PART_HEAD_BYTES = 8 * 1024
+BOUNDARY = re.compile(rb"[0-9A-Za-z'()+_,./:=? -]{0,69}[0-9A-Za-z'()+_,./:=?-]")
+"""RFC 2046 5.1.1: 1 to 70 characters, the last no space."""
+
+_CRLF = b"\r\n"
+_HEAD_END = b"\r\n\r\n"
+_TOKEN = rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
+_FIELD = re.compile(rb"(" + _TOKEN + rb"):([^\x00-\x08\x0a-\x1f\x7f]*)")
+_DISPOSITION = re.compile(rb"form-data(?=[ \t;]|\Z)", re.IGNORECASE)
+_PARAMETER = re.compile(rb"[ \t]*;[ \t]*(" + _TOKEN + rb')=(?:"((?:[^"\\]|\\(?!"))*)"|(' + _TOKEN + rb"))(?=[ \t;]|\Z)")
+_PLAIN_ENCODINGS = frozenset([b"7bit", b"8bit", b"binary"])
+_NAMELESS_FILE = b"application/octet-stream"
+"""Common readers take a part of this type for a file, with or without a file name."""
+
+
+class _State(Enum):
+    OPENING = "the first delimiter"
+    DELIMITED = "what follows a delimiter"
+    HEAD = "a part's head"
+    CONTENT = "a part's content"
+    CLOSED = "the final delimiter was read"
+
+
+class _Refused(Exception):
+    """Carries a refusal up to `feed` and no further."""
+
+    def __init__(self, refusal: Refusal) -> None:
+        self.refusal = refusal
+
+
+class MultipartReader:
+    """One body. `feed` it in order and `end` it; the first refusal is final."""
+
+    __slots__ = ("_delimiter", "_file_bytes", "_files", "_in_file", "_parts", "_rest", "_rule", "_state", "closing")
+
+    def __init__(self, boundary: bytes, rule: MultipartRule) -> None:
+        """`boundary` matches BOUNDARY."""
+        self._delimiter = b"--" + boundary
+        self._rule = rule
+        self._state = _State.OPENING
+        self._rest = b""
+        self._parts = 0
+        self._files = 0
+        self._in_file = False
+        self._file_bytes = 0
+        self.closing = 0
+        """How many of the bytes fed last belong to the final delimiter or follow it: what completes the body."""
+
+    def feed(self, data: bytes) -> Refusal | None:
+        """The next bytes of the body; why it is refused, or None so far."""
+        seen = len(self._rest)
+        data = self._rest + data if seen else data
+        at = 0
+        try:
+            step = self._step(data, at)
+            while step is not None:
+                at = step
+                step = self._step(data, at)
+        except _Refused as refused:
+            return refused.refusal
+        self._rest = data[at:]
+        self.closing = 0
+        if self._state is _State.CLOSED:
+            self.closing = min(len(data) - at + len(self._delimiter) + 2, len(data) - seen)
+        return None
+
+    def end(self) -> Refusal | None:
+        """No more bytes come: why the body is refused as it is, or None."""
+        if self._state is _State.CLOSED and self._rest in (b"", _CRLF):
+            return None
+        return _bad("it does not end with its final delimiter")
+
+    def _step(self, data: bytes, at: int) -> int | None:
+        """Read on from a position: the next one, or None when more bytes are needed. `_rest` begins where it stops."""
+        if self._state is _State.CONTENT:
+            return self._content(data, at)
+        if self._state is _State.HEAD:
+            return self._head(data, at)
+        if self._state is _State.DELIMITED:
+            return self._delimited(data, at)
+        if self._state is _State.OPENING:
+            return self._opening(data, at)
+        if not _CRLF.startswith(data[at:]):
+            raise _Refused(_bad("something follows its final delimiter"))
+        return None
+
+    def _opening(self, data: bytes, at: int) -> int | None:
+        begun = data[at : at + len(self._delimiter)]
+        if not self._delimiter.startswith(begun):
+            raise _Refused(_bad("it does not begin with its delimiter"))
+        if len(begun) < len(self._delimiter):
+            return None
+        self._state = _State.DELIMITED
+        return at + len(begun)
+
+    def _delimited(self, data: bytes, at: int) -> int | None:
+        mark = data[at : at + 2]
+        if mark == _CRLF:
+            self._begin_part()
+        elif mark == b"--":
+            self._state = _State.CLOSED
+        elif mark not in (b"", b"\r", b"-"):
+            raise _Refused(_bad("a delimiter does not stand on a line of its own"))
+        else:
+            return None
+        return at + 2
+
+    def _begin_part(self) -> None:
+        self._parts += 1
+        if self._parts > self._rule.max_parts:
+            detail = f"The form may have at most {self._rule.max_parts} parts here."
+            raise _Refused(Refusal(413, "too_many_parts", detail, close=True))
+        self._state = _State.HEAD
+
+    def _head(self, data: bytes, at: int) -> int | None:
+        end = data.find(_HEAD_END, at, at + MAX_PART_HEAD_BYTES)
+        if end < 0:
+            if len(data) - at >= MAX_PART_HEAD_BYTES:
+                raise _Refused(_bad("a part's head is too long"))
+            return None
+        self._in_file = _is_file(data[at:end])
+        self._file_bytes = 0
+        if self._in_file:
+            self._files += 1
+            if self._files > self._rule.max_files:
+                detail = f"The form may have at most {self._rule.max_files} files here."
+                raise _Refused(Refusal(413, "too_many_files", detail, close=True))
+        self._state = _State.CONTENT
+        return end + len(_HEAD_END)
+
+    def _content(self, data: bytes, at: int) -> int | None:
+        found = data.find(self._delimiter, at)
+        if found < 0:
+            kept = len(_CRLF) + len(self._delimiter) - 1
+            end = max(at, len(data) - kept)
+            self._count(end - at)
+            return end if end > at else None
+        if data[max(at, found - 2) : found] != _CRLF:
+            raise _Refused(_bad("a delimiter does not stand on a line of its own"))
+        self._count(found - 2 - at)
+        self._state = _State.DELIMITED
+        return found + len(self._delimiter)
+
+    def _count(self, size: int) -> None:
+        most = self._rule.max_file_bytes
+        self._file_bytes += size
+        if self._in_file and most is not None and self._file_bytes > most:
+            detail = f"A file may have at most {most} bytes here."
+            raise _Refused(Refusal(413, "file_too_large", detail, close=True))
+
+
+def _bad(what: str) -> Refusal:
+    return Refusal(400, "bad_multipart", f"The form is malformed: {what}.", close=True)
+
+
+def _is_file(head: bytes) -> bool:
+    """Whether a part is a file, by its head."""
+    fields = _fields(head)
+    if b"content-disposition" not in fields:
+        raise _Refused(_bad("a part has no Content-Disposition"))
+    parameters = _parameters(fields[b"content-disposition"])
+    kind = fields.get(b"content-type", b"").partition(b";")[0].strip(b" \t").lower()
+    if kind.startswith(b"multipart/"):
+        raise _Refused(_bad("a part is a multipart itself"))
+    if fields.get(b"content-transfer-encoding", b"binary").lower() not in _PLAIN_ENCODINGS:
+        raise _Refused(_bad("a part has a transfer encoding"))
+    return not parameters.keys().isdisjoint((b"filename", b"filename*")) or kind == _NAMELESS_FILE
+
+
+def _fields(head: bytes) -> dict[bytes, bytes]:
+    fields: dict[bytes, bytes] = {}
+    for line in head.split(_CRLF):
+        field = _FIELD.fullmatch(line)
+        name = b"" if field is None else field[1].lower()
+        if field is None or name in fields:
+            raise _Refused(_bad("a part's head has a line that is no field, or a field twice"))
+        fields[name] = field[2].strip(b" \t")
+    try:
+        head.decode("utf-8")
+    except UnicodeDecodeError:
+        raise _Refused(_bad("a part's head is not UTF-8")) from None
+    return fields
+
+
+def _parameters(disposition: bytes) -> dict[bytes, bytes]:
+    """The parameters of a form-data disposition: exactly one name, at most one file name in one spelling. A quotation
+    mark after a backslash is refused: browsers end the value there (WHATWG), others take it for a quoted pair."""
+    kind = _DISPOSITION.match(disposition)
+    if kind is None:
+        raise _Refused(_bad("a part is not form-data"))
+    parameters: dict[bytes, bytes] = {}
+    at = kind.end()
+    while at < len(disposition):
+        found = _PARAMETER.match(disposition, at)
+        if found is None:
+            raise _Refused(_bad("a part's Content-Disposition is malformed"))
+        at = found.end()
+        name = found[1].lower()
+        if name in parameters or (b"*" in name and name != b"filename*"):
+            raise _Refused(_bad("a part's Content-Disposition tells something twice"))
+        parameters[name] = found[2] if found[3] is None else found[3]
+    if b"name" not in parameters or parameters.keys() >= {b"filename", b"filename*"}:
+        raise _Refused(_bad("a part does not have one name"))
+    return parameters
