@@ -38,13 +38,14 @@ MAY_IMPORT: dict[str, set[str]] = {
     "stores": BASE | WATCHING | PURE,
     "serving": BASE,
     "standing": BASE,
+    "pinned": BASE,
     "reload": BASE | {"logs", "metrics", "exposition", "policy"},
     "gateway": BASE | WATCHING | PURE | {"stores", "serving"},
     "worker": BASE | WATCHING | PURE | {"stores"},
     "admin": BASE | WATCHING | PURE | {"stores"},
     "wiring": BASE | WATCHING | PURE | {"settings", "stores", "serving", "reload", "gateway", "worker", "admin"},
     "demo": BASE | WATCHING | PURE | {"cli"},
-    "cli": BASE | WATCHING | PURE | {"settings", "stores", "wiring", "reload", "standing", "admin", "demo", "worker"},
+    "cli": BASE | WATCHING | PURE | {"settings", "stores", "wiring", "reload", "standing", "pinned", "admin", "demo", "worker"},
     "__main__": {"cli"},
 }
 """By room: a folder, or a module at the top. A room may always import itself."""

@@ -9,16 +9,26 @@ from contextlib import contextmanager
 from typing import Any
 
 import uvicorn
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from scopegate.errors import ScopegateError
 
 BACKLOG = 2048
 
 
+class WrongProtocol(ScopegateError):
+    """uvicorn did not take the protocol class it was given."""
+
+
 class _Server(uvicorn.Server):
-    def __init__(self, config: uvicorn.Config, on_started: Callable[[], None]) -> None:
+    def __init__(self, config: uvicorn.Config, on_started: Callable[[], None], protocol: type[Any]) -> None:
         super().__init__(config)
         self._on_started = on_started
+        self._protocol = protocol
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        if self.config.http_protocol_class is not self._protocol:
+            raise WrongProtocol(f"uvicorn would serve with {self.config.http_protocol_class!r}")
         await super().startup(sockets)
         self._on_started()
 
@@ -34,11 +44,11 @@ async def serve(
     ready: Callable[[], None],
     *,
     drain_s: Callable[[], float],
-    http: Any = "httptools",
+    http: type[Any] = HttpToolsProtocol,
 ) -> None:
     """Serve the ASGI app on `sock` until `stop`, then drain for at most `drain_s()`, asked then. `ready` is called once
-    connections are taken; `http` is a protocol class or one of uvicorn's names. No proxy fields are believed, none of
-    its own fields are sent, no log line is written per request."""
+    connections are taken; `http` is the protocol class. No proxy fields are believed, none of its own fields are sent,
+    no log line is written per request."""
     config = uvicorn.Config(
         app,
         http=http,
@@ -51,7 +61,7 @@ async def serve(
         log_config=None,
         backlog=BACKLOG,
     )
-    server = _Server(config, ready)
+    server = _Server(config, ready, http)
     serving = asyncio.create_task(server.serve(sockets=[sock]))
     stopping = asyncio.create_task(stop.wait())
     try:

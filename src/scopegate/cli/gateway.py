@@ -42,6 +42,9 @@ def register(commands: _SubParsersAction[argparse.ArgumentParser]) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    from scopegate import pinned
+
+    pinned.check()
     loaded = role.load_all(args.config, [role.GATEWAY], copy=args.copy)
     from scopegate.cli import ports
 

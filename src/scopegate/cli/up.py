@@ -68,6 +68,9 @@ def register(commands: _SubParsersAction[argparse.ArgumentParser]) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    from scopegate import pinned
+
+    pinned.check()
     loaded = role.load_all(args.config, _ROLES, join_as=role.SUPERVISOR)
     settings, policy = loaded.settings, loaded.policy
     from scopegate.cli import ports
