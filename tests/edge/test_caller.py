@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scopegate.edge.caller import MAX_HOPS, UNKNOWN, client_address, forwarded_nodes, limit_group
+from scopegate.edge.caller import MAX_HOPS, UNKNOWN, client_address, forwarded_client, is_https, limit_group
 from scopegate.policy.policy import Network
 
 NOBODY: tuple[Network, ...] = ()
@@ -177,38 +177,122 @@ def test_ten_thousand_addresses_of_one_subscriber_are_one_group() -> None:
 
 # ── Forwarded (RFC 7239) ────────────────────────────────────────────────────────────────────────────────────────────
 
+ByForwarded = tuple[str, list[bytes], str, bool]
+
+FORWARDED: list[ByForwarded] = [  # peer, field lines, address, came by https
+    (ME, [], ME, False),
+    (ME, [b"for=1.2.3.4;proto=https"], ME, False),
+    ("::ffff:198.51.100.9", [b"for=1.2.3.4;proto=https"], ME, False),
+    ("", [b"for=1.2.3.4;proto=https"], UNKNOWN, False),
+    ("/run/app.sock", [b"for=1.2.3.4"], UNKNOWN, False),
+    (PROXY, [], PROXY, False),
+    (PROXY, [b"for=1.2.3.4"], "1.2.3.4", False),
+    (PROXY, [b"FOR=1.2.3.4"], "1.2.3.4", False),
+    (PROXY, [b"for=1.2.3.4;proto=https"], "1.2.3.4", True),
+    (PROXY, [b"for=1.2.3.4;proto=HTTPS"], "1.2.3.4", True),
+    (PROXY, [b'for=1.2.3.4;proto="https"'], "1.2.3.4", True),
+    (PROXY, [b"proto=https;for=1.2.3.4"], "1.2.3.4", True),
+    (PROXY, [b"for=1.2.3.4;proto=http"], "1.2.3.4", False),
+    (PROXY, [b"for=1.2.3.4;proto=wss"], "1.2.3.4", False),
+    (PROXY, [b"for=1.2.3.4;proto=https;proto=https"], "1.2.3.4", False),
+    (PROXY, [b"for=1.2.3.4;proto=http;proto=https"], "1.2.3.4", False),
+    (PROXY, [b"for=1.2.3.4;by=10.0.0.2;host=a.example;proto=https"], "1.2.3.4", True),
+    (PROXY, [b'host="x;proto=https";for=1.2.3.4'], "1.2.3.4", False),
+    (PROXY, [b"for=1.2.3.4 ; proto=https"], "1.2.3.4", True),
+    (PROXY, [b'for="1.2.3.4:5678"'], "1.2.3.4", False),
+    (PROXY, [b"for=1.2.3.4:5678"], "1.2.3.4", False),
+    (PROXY, [b'for="1.2.3.4"'], "1.2.3.4", False),
+    (PROXY, [b'for="\\1.2.3.4"'], "1.2.3.4", False),
+    (PROXY, [b'for="[2001:db8::5]"'], "2001:db8::5", False),
+    (PROXY, [b'for="[2001:DB8::5]:443";proto=https'], "2001:db8::5", True),
+    (PROXY, [b'for="[::ffff:1.2.3.4]:443"'], "1.2.3.4", False),
+    (PROXY, [b'for="2001:db8::5"'], "2001:db8::5", False),
+    (PROXY, [b"for=6.6.6.6, for=1.2.3.4"], "1.2.3.4", False),
+    (PROXY, [b"for=6.6.6.6;proto=https, for=1.2.3.4"], "1.2.3.4", False),
+    (PROXY, [b"for=6.6.6.6", b"for=1.2.3.4;proto=https"], "1.2.3.4", True),
+    (PROXY, [b"for=1.2.3.4;proto=https, for=10.0.0.3;proto=http"], "1.2.3.4", True),
+    (PROXY, [b"for=1.2.3.4;proto=http, for=10.0.0.3;proto=https"], "1.2.3.4", False),
+    (PROXY, [b"for=1.2.3.4;proto=https", b'for="[fd00::7]:80", for=192.0.2.7'], "1.2.3.4", True),
+    (PROXY, [b"for=10.0.0.9;proto=https"], "10.0.0.9", True),
+    ("fd00::1", [b'for="[2001:db8::5]"'], "2001:db8::5", False),
+    ("::ffff:10.0.0.2", [b"for=1.2.3.4;proto=https"], "1.2.3.4", True),
+    # hidden nodes end the walk: the last hop known counts, and what was said of the way
+    (PROXY, [b"for=unknown"], PROXY, False),
+    (PROXY, [b"for=unknown;proto=https"], PROXY, True),
+    (PROXY, [b"for=_hidden"], PROXY, False),
+    (PROXY, [b'for="_hidden:_port";proto=https'], PROXY, True),
+    (PROXY, [b"for=1.2.3.4:_port"], PROXY, False),
+    (PROXY, [b"for=6.6.6.6;proto=https, for=_hidden"], PROXY, False),
+    (PROXY, [b"for=6.6.6.6, for=unknown, for=10.0.0.3;proto=https"], "10.0.0.3", False),
+    (PROXY, [b"proto=https"], PROXY, True),
+    (PROXY, [b"for=1.2.3.4;for=5.6.7.8;proto=https"], PROXY, True),
+    (PROXY, [b'for="6.6.6.6, 1.2.3.4"'], PROXY, False),
+    (PROXY, [b"for=1.2.3.4,"], PROXY, False),
+    (PROXY, [b", for=1.2.3.4"], "1.2.3.4", False),
+    (PROXY, [b""], PROXY, False),
+    (PROXY, [b"for=0.0.0.0"], PROXY, False),
+    (PROXY, [b'for="[ff02::1]"'], PROXY, False),
+    # a line that does not parse says nothing at all
+    (PROXY, [b"for=[2001:db8::5];proto=https"], "2001:db8::5", True),
+    (PROXY, [b'for="1.2.3.4;proto=https'], PROXY, False),
+    (PROXY, [b"for"], PROXY, False),
+    (PROXY, [b"for=1.2.3.4 proto=https"], PROXY, False),
+    (PROXY, [b"for =1.2.3.4"], PROXY, False),
+    (PROXY, [b"for=1.2.3.4;proto=https", b'"'], PROXY, False),
+    (PROXY, [b'"', b"for=1.2.3.4;proto=https"], "1.2.3.4", True),
+    (PROXY, [b'"', b"for=10.0.0.3;proto=https"], "10.0.0.3", False),
+    (PROXY, [b"x=" + b"1" * 5000, b"for=1.2.3.4"], "1.2.3.4", False),
+    (PROXY, [b"for=1.2.3.4;x=" + b"1" * 4000, b"for=10.0.0.3;x=" + b"1" * 100], "10.0.0.3", False),
+    (PROXY, [b"1.2.3.4"], PROXY, False),
+    (PROXY, [b"for=1.2.3.4;x=" + b"1" * 5000], PROXY, False),
+]
+
+
+def test_forwarded_has_a_table_of_its_own() -> None:
+    assert len(FORWARDED) >= 50
+
+
+@pytest.mark.parametrize(("peer", "lines", "address", "https"), FORWARDED)
+def test_whose_address_counts_by_forwarded(peer: str, lines: list[bytes], address: str, https: bool) -> None:
+    assert forwarded_client(peer, lines, TRUSTED) == (address, https)
+
+
+@pytest.mark.parametrize(("peer", "lines", "_address", "_https"), FORWARDED)
+def test_forwarded_says_nothing_when_nobody_is_trusted(
+    peer: str, lines: list[bytes], _address: str, _https: bool
+) -> None:
+    assert forwarded_client(peer, lines, NOBODY) == (client_address(peer, [], NOBODY), False)
+
+
+@given(st.lists(st.binary(max_size=60), max_size=4))
+def test_nothing_a_client_sends_changes_what_its_proxy_says_in_forwarded(forged: list[bytes]) -> None:
+    assert forwarded_client(PROXY, [*forged, b"for=1.2.3.4;proto=http"], TRUSTED) == ("1.2.3.4", False)
+
+
+def test_a_chain_in_forwarded_is_read_to_its_bound_only() -> None:
+    reached = b"for=1.2.3.4" + b", for=10.0.0.3" * (MAX_HOPS - 1)
+    beyond = b"for=1.2.3.4" + b", for=10.0.0.4" + b", for=10.0.0.3" * (MAX_HOPS - 1)
+    assert forwarded_client(PROXY, [reached], TRUSTED) == ("1.2.3.4", False)
+    assert forwarded_client(PROXY, [beyond], TRUSTED) == ("10.0.0.4", False)
+
 
 @pytest.mark.parametrize(
-    ("lines", "nodes"),
+    ("values", "https"),
     [
-        ([], ()),
-        ([b"for=1.2.3.4"], (b"1.2.3.4",)),
-        ([b"For=1.2.3.4;proto=http;by=10.0.0.2"], (b"1.2.3.4",)),
-        ([b'for="1.2.3.4:80"'], (b"1.2.3.4:80",)),
-        ([b"for=1.2.3.4:80"], (b"1.2.3.4:80",)),
-        ([b'for="[2001:db8::5]:443"'], (b"[2001:db8::5]:443",)),
-        ([b'by=a;for=1.2.3.4, for="[::1]"'], (b"1.2.3.4", b"[::1]")),
-        ([b"for=1.1.1.1", b"for=2.2.2.2"], (b"1.1.1.1", b"2.2.2.2")),
-        ([b"for=_hidden, for=unknown"], (b"_hidden", b"unknown")),
-        ([b'for="a\\"b"'], (b'a"b',)),
-        ([b'host="a, for=6.6.6.6";for=1.2.3.4'], (b"1.2.3.4",)),
-        ([b'for="6.6.6.6, 1.2.3.4"'], (b"unknown",)),
-        ([b"proto=http"], (b"unknown",)),
-        ([b""], (b"unknown",)),
-        ([b"for=1.1.1.1,"], (b"1.1.1.1", b"unknown")),
-        ([b"for=1.1.1.1;for=2.2.2.2"], (b"unknown",)),
-        ([b'for="1.1.1.1'], ()),
-        ([b"for"], ()),
-        ([b"for=a b"], ()),
-        ([b"for=1.1.1.1", b'"'], ()),
-        ([b"for=" + b"1" * 5000], ()),
+        ([], False),
+        ([b"https"], True),
+        ([b" HTTPS\t"], True),
+        ([b"http"], False),
+        ([b""], False),
+        ([b"https, https"], True),
+        ([b"https", b"https"], True),
+        ([b"https, http"], False),
+        ([b"http, https"], False),
+        ([b"https", b"http"], False),
+        ([b"https,"], False),
+        ([b"httpss"], False),
+        ([b'"https"'], False),
     ],
 )
-def test_the_nodes_of_a_forwarded_field(lines: list[bytes], nodes: tuple[bytes, ...]) -> None:
-    assert forwarded_nodes(lines) == nodes
-
-
-def test_forwarded_nodes_take_the_place_of_x_forwarded_for() -> None:
-    nodes = forwarded_nodes([b"for=6.6.6.6", b'for="[2001:db8::5]:9", for=10.0.0.3'])
-    assert client_address(PROXY, nodes, TRUSTED) == "2001:db8::5"
-    assert client_address(ME, nodes, TRUSTED) == ME
+def test_every_proxy_on_the_way_has_to_say_https(values: list[bytes], https: bool) -> None:
+    assert is_https(values) is https

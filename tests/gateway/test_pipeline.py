@@ -120,7 +120,10 @@ async def test_fields_on_the_way_to_the_app(gates: Rigs) -> None:
             b"https",
         ),
         (["X-Forwarded-For: 6.6.6.6, 203.0.113.9"], b"203.0.113.9", b"203.0.113.9, 127.0.0.1", b"http"),
-        (["X-Forwarded-For: nonsense", "X-Forwarded-Proto: https"], b"127.0.0.1", b"127.0.0.1", b"http"),
+        (["X-Forwarded-For: nonsense", "X-Forwarded-Proto: https"], b"127.0.0.1", b"127.0.0.1", b"https"),
+        (["X-Forwarded-Proto: https"], b"127.0.0.1", b"127.0.0.1", b"https"),
+        (["X-Forwarded-Proto: https, http"], b"127.0.0.1", b"127.0.0.1", b"http"),
+        (["Forwarded: for=203.0.113.9;proto=https"], b"127.0.0.1", b"127.0.0.1", b"http"),
         (
             ["X-Forwarded-For: 203.0.113.9", "X-Forwarded-Proto: ftp"],
             b"203.0.113.9",
@@ -138,6 +141,28 @@ async def test_a_trusted_proxy_may_tell_the_address(
     assert request.get(b"x-real-ip") == [address]
     assert request.get(b"x-forwarded-for") == [chain]
     assert request.get(b"x-forwarded-proto") == [scheme]
+
+
+@pytest.mark.parametrize(
+    ("sent", "address", "scheme"),
+    [
+        (["Forwarded: for=203.0.113.9;proto=https"], b"203.0.113.9", b"https"),
+        (['Forwarded: for="[2001:db8::5]:443";proto=http'], b"2001:db8::5", b"http"),
+        (["Forwarded: for=6.6.6.6;proto=https, for=203.0.113.9"], b"203.0.113.9", b"http"),
+        (["Forwarded: for=_hidden;proto=https"], b"127.0.0.1", b"https"),
+        (["X-Forwarded-For: 6.6.6.6", "X-Forwarded-Proto: https"], b"127.0.0.1", b"http"),
+        (["X-Forwarded-For: 6.6.6.6", "X-Forwarded-Proto: https", "Forwarded: for=192.0.2.9"], b"192.0.2.9", b"http"),
+    ],
+)  # fmt: skip
+async def test_the_address_is_told_by_one_field_only(
+    gates: Rigs, sent: list[str], address: bytes, scheme: bytes
+) -> None:
+    rig = await gates.start(server={"trusted_proxies": ["127.0.0.0/8"], "client_address": "forwarded"})
+    await (await rig.connect()).ask(raw("GET /x", *sent))
+    (request,) = rig.app.requests
+    assert request.get(b"x-real-ip") == [address]
+    assert request.get(b"x-forwarded-proto") == [scheme]
+    assert request.get(b"forwarded") == []
 
 
 async def test_fields_on_the_way_back(gates: Rigs) -> None:

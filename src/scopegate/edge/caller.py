@@ -1,7 +1,7 @@
 """Who is asking: the client's address through trusted proxies, and the group that limits count.
 
-Pure. X-Forwarded-For is read from the right, one trusted hop at a time, so a client cannot choose its address;
-nothing is trusted unless the policy names it. Called by the gateway on every request.
+Pure. X-Forwarded-For, or Forwarded, is read from the right, one trusted hop at a time, so a client cannot choose its
+address; nothing is trusted unless the policy names it. Called by the gateway on every request.
 """
 
 from __future__ import annotations
@@ -69,40 +69,88 @@ def limit_group(address: str) -> str:
     return str(IPv6Network((hop.address, 64), strict=False)) if hop.address.version == 6 else hop.text
 
 
-def forwarded_nodes(fields: Sequence[bytes]) -> tuple[bytes, ...]:
-    """The `for` nodes of Forwarded fields in order (RFC 7239 4), for `client_address` in place of X-Forwarded-For.
+def is_https(values: Sequence[bytes]) -> bool:
+    """Whether X-Forwarded-Proto, as trusted proxies sent it, says https: every value of every line does. Of proxies
+    that append, one that was reached without TLS is enough to say no."""
+    return bool(values) and all(each.strip(b" \t").lower() == b"https" for line in values for each in line.split(b","))
+
+
+class Element(NamedTuple):
+    """What one proxy says of who came to it (RFC 7239 4): the `for` node, and whether `proto` was https."""
+
+    node: bytes
+    is_https: bool
+
+
+_SAYS_NOTHING = Element(UNKNOWN.encode(), False)
+
+
+def forwarded_client(peer: str, fields: Sequence[bytes], trusted: Sequence[Network]) -> tuple[str, bool]:
+    """As `client_address`, by Forwarded in place of X-Forwarded-For: the address, and whether the visitor came by
+    https.
 
     Take one field or the other as the proxies in front write it, never both: a proxy that adds to one lets the
-    client's copy of the other through. An element without one clear `for` is `unknown`, which ends a walk; fields
-    that are malformed or longer than 4 KiB together give nothing, so the peer counts.
+    client's copy of the other through. Elements are read from the right while the hop that wrote them is trusted; the
+    `proto` of the last one read counts, also when its node is hidden (`_name`, `unknown`) and ends the walk.
     """
-    if sum(map(len, fields)) > _MAX_FORWARDED_BYTES:
-        return ()
-    nodes: list[bytes] = []
-    for field in fields:
-        found = _elements(field)
+    current = _hop(peer)
+    if current is None:
+        return UNKNOWN, False
+    came_by_https = False
+    if trusted and fields and _is_trusted(current.address, trusted):
+        for element in _elements_from_the_right(fields):
+            came_by_https = element.is_https
+            hop = _entry(element.node)
+            if hop is None:
+                break
+            current = hop
+            if not _is_trusted(hop.address, trusted):
+                break
+    return current.text, came_by_https
+
+
+def _elements_from_the_right(fields: Sequence[bytes]) -> Iterator[Element]:
+    """At most MAX_HOPS elements, last line first. A line is parsed whole, for a quoted string cannot be read backwards;
+    one that is malformed, or goes beyond 4 KiB together with those after it, says nothing and is the last."""
+    left, room = MAX_HOPS, _MAX_FORWARDED_BYTES
+    for field in reversed(fields):
+        room -= len(field)
+        found = _elements(field) if room >= 0 else None
         if found is None:
-            return ()
-        nodes += found
-    return tuple(nodes)
+            yield _SAYS_NOTHING
+            return
+        yield from found[: -left - 1 : -1]
+        left -= len(found)
+        if left <= 0:
+            return
 
 
-def _elements(field: bytes) -> list[bytes] | None:
-    """The `for` node of each element of one line; None when the line does not parse."""
-    nodes: list[list[bytes]] = [[]]
+def _elements(field: bytes) -> list[Element] | None:
+    """The elements of one line; None when the line does not parse. An element without one clear `for` is `unknown`;
+    one with two `proto` says neither."""
+    elements: list[Element] = []
+    pairs: list[tuple[bytes, bytes]] = []
     position = 0
     while True:
-        pair = _FORWARDED_PAIR.match(field, position)
-        if pair is None:
+        match = _FORWARDED_PAIR.match(field, position)
+        if match is None:
             return None
-        name, quoted, bare, separator = pair.groups()
-        if name is not None and name.lower() == b"for":
-            nodes[-1].append(bare if quoted is None else _QUOTED_PAIR.sub(rb"\1", quoted))
+        name, quoted, bare, separator = match.groups()
+        if name is not None:
+            pairs.append((name.lower(), bare if quoted is None else _QUOTED_PAIR.sub(rb"\1", quoted)))
+        if separator != b";":
+            elements.append(_element(pairs))
+            pairs = []
         if not separator:
-            return [each[0] if len(each) == 1 and b"," not in each[0] else UNKNOWN.encode() for each in nodes]
-        if separator == b",":
-            nodes.append([])
-        position = pair.end()
+            return elements
+        position = match.end()
+
+
+def _element(pairs: Sequence[tuple[bytes, bytes]]) -> Element:
+    nodes = [value for name, value in pairs if name == b"for"]
+    protos = [value.lower() for name, value in pairs if name == b"proto"]
+    node = nodes[0] if len(nodes) == 1 and b"," not in nodes[0] else UNKNOWN.encode()
+    return Element(node, protos == [b"https"])
 
 
 def _from_the_right(lines: Sequence[bytes]) -> Iterator[bytes]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 
 from scopegate.edge import headers
-from scopegate.edge.caller import client_address, limit_group
+from scopegate.edge.caller import client_address, forwarded_client, is_https, is_trusted, limit_group
 from scopegate.edge.cors import asked_method
 from scopegate.edge.headers import CHUNKED
 from scopegate.edge.routes import NoRoute
@@ -93,19 +93,19 @@ def _preflight(x: Exchange) -> Reply | None:
 
 
 def find_caller(x: Exchange) -> Outcome:
-    """Whose request it is: the address, through trusted proxies only."""
+    """Whose request it is, and how they came: told by trusted proxies only, in the one way that the policy names."""
     peer, trusted = x.client.peer, x.rules.trusted
-    told = trusted and x.rules.address_from is not AddressSource.PROXY_PROTOCOL  # which the connection told already
-    forwarded = x.notes.get(b"x-forwarded-for") if told else ()
-    address = client_address(peer, forwarded, trusted)
+    if not trusted or x.rules.address_from is AddressSource.PROXY_PROTOCOL:  # which the connection told already
+        address = client_address(peer, (), ())
+    elif x.rules.address_from is AddressSource.FORWARDED:
+        address, https = forwarded_client(peer, x.notes.get(b"forwarded"), trusted)
+        x.scheme = b"https" if https else b"http"
+    else:
+        address = client_address(peer, x.notes.get(b"x-forwarded-for"), trusted)
+        if b"x-forwarded-proto" in x.notes.noted and is_trusted(peer, trusted):
+            x.scheme = b"https" if is_https(x.notes.get(b"x-forwarded-proto")) else b"http"
     x.caller = Caller(address, limit_group(address))
-    x.scheme = b"http"
-    if address == peer:
-        x.chain = address.encode()
-        return None
-    x.chain = b"%b, %b" % (address.encode(), peer.encode())
-    if [value.lower() for value in x.notes.get(b"x-forwarded-proto")] == [b"https"]:
-        x.scheme = b"https"
+    x.chain = address.encode() if address == peer else b"%b, %b" % (address.encode(), peer.encode())
     return None
 
 
