@@ -141,7 +141,7 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
     if args.all:
         args.sections, args.loads = sections, loads
     if args.quick:
-        args.rounds, args.seconds, args.warm_up = 1, 1, 0
+        args.rounds, args.seconds, args.warm_up = 1, 1, 1
         args.sections, args.loads = list(QUICK), [GET.name]
     return args
 

@@ -12,8 +12,8 @@ from bench.load import Outcome
 @dataclass(frozen=True, slots=True)
 class Sample:
     """One turn of one peer. `cpu_us` is CPU time per answer, user and system, children included; `busiest` the share
-    of it that one process used; `redis_us` what Redis used meanwhile, per answer. `rest_bytes`, resident memory before
-    the load; `peak_bytes`, the most of it since then."""
+    of it that one process used; `redis_us` what Redis used meanwhile, per answer. `peak_bytes` is the
+    most resident memory since the warm-up, `rest_bytes` that before a stream, 0 for other loads."""
 
     section: str
     peer: str
@@ -116,7 +116,7 @@ def _cells(samples: Sequence[Sample], rival: Sequence[Sample]) -> tuple[str, ...
         f"{median(sample.outcome.p50_s for sample in samples) * 1000:.2f}",
         f"{median(sample.outcome.p99_s for sample in samples) * 1000:.2f}",
         f"{max(sample.peak_bytes for sample in samples) / 1e6:.0f}",
-        f"{growth_bytes(samples) / 1e6:.1f}",
+        f"{growth_bytes(samples) / 1e6:.1f}" if samples[0].rest_bytes else "",
         f"{redis_us:.1f}" if redis_us else "",
         str(failed(samples)),
     )

@@ -6,13 +6,13 @@ from dataclasses import dataclass
 
 from bench import peers
 from bench.configs import LAST_LITERAL, LAST_PATTERN, routes
-from bench.load import GET, GET_1, GET_64, LITERAL, LOADS, PATTERN, VARIED, Load
+from bench.load import GET, GET_1, GET_64, GET_256, LITERAL, LOADS, PATTERN, VARIED, Load
 from bench.peers import Peer
 
 ROUTES = (1, 50, 1000)
-CORES_EACH = 0.35
-"""What a process of the section `workers` may use of a core: two of them leave the app, Redis and wrk more than half
-of two cores."""
+CORES_EACH = 0.25
+"""What a process of the section `workers` may use of a core: small enough that, of two cores, app, Redis and wrk
+have what they need and no process is kept from its share."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +54,7 @@ SECTIONS = (
         "redis",
         "Limits in Redis, against nginx+lua+redis",
         (peers.SCOPEGATE_REDIS, peers.NGINX_REDIS),
-        (GET, GET_1, GET_64, VARIED),
+        (GET, GET_1, GET_256, VARIED),
     ),
     Section(
         "routes-literal",

@@ -22,6 +22,8 @@ PEER_CPUS = str(_CORES - 1) if _CORES > 1 else None
 """The peer has a core to itself; the app, Redis and the load share the others."""
 OTHER_CPUS = f"0-{_CORES - 2}" if _CORES > 1 else None
 _START_S = 30.0
+_IDLE_S = 0.03
+"""CPU time that all peers together may use in one look and still count as idle."""
 
 
 class BenchError(Exception):
@@ -98,11 +100,21 @@ def running(peers: Sequence[Peer], site: Site, *, pinned: bool, cores_each: floa
             started.append(Started(peer, process, port, folder, others))
         for one in started:
             _wait_for(one.port, one.process, one.folder)
+        _settle([one.process.pid for one in started])
         if cores_each:
-            time.sleep(1)  # workers are children that may follow the listening socket
             pids = [pid for one in started for pid in serving(one.process.pid)]
             stack.enter_context(capped(pids, cores_each))
         yield started
+
+
+def _settle(pids: Sequence[int]) -> None:
+    """Until nobody works any more: workers may follow their parent's listening socket by a second."""
+    deadline, before = time.monotonic() + _START_S, -1.0
+    while (now := sum(sum(accounting.cpu_s(pid).values()) for pid in pids)) - before > _IDLE_S:
+        if time.monotonic() > deadline:
+            return
+        before = now
+        time.sleep(0.4)
 
 
 def serving(pid: int) -> list[int]:
@@ -171,13 +183,13 @@ def measure(
 
 
 def warm_up(started: Started, load: Load, seconds: int) -> int:
-    """Let the peer meet small requests, then the load. Gives its memory in between: what it rests on, from where
-    `peak_bytes` counts."""
+    """Let the peer meet the load, before that a second of small requests if it is a stream. Gives its memory in
+    between, 0 for other loads; `peak_bytes` counts from there."""
     pid = started.process.pid
-    if seconds:
+    if load.stream:
         send(GET, started.port, 1, started.cpus, 0, started.folder)
     accounting.forget_peak(pid)
-    rest_bytes = accounting.rss_bytes(pid)
+    rest_bytes = accounting.rss_bytes(pid) if load.stream else 0
     if seconds:
         send(load, started.port, seconds, started.cpus, 0, started.folder)
     return rest_bytes

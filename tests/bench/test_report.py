@@ -79,6 +79,10 @@ def test_a_row_quotes_medians_and_the_span() -> None:
     assert (row["peak RSS MB"], row["growth MB"], row["Redis µs"]) == ("50", "10.0", "")
 
 
+def test_only_streams_have_a_growth() -> None:
+    assert rows(table([sample("a", 1.0, rest_bytes=0)], "loads"))[0]["growth MB"] == ""
+
+
 def test_redis_time_shows_where_there_is_some() -> None:
     row = rows(table([sample("a", 1.0, redis_us=12.34)], "loads"))[0]
     assert row["Redis µs"] == "12.3"
