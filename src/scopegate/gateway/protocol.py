@@ -285,13 +285,12 @@ class ClientConnection(asyncio.Protocol):
         self._fields = []
         if len(head.translate(None, _CONTROLS)) != len(head):
             return _bad_syntax()
-        parser = self._parser
-        try:
-            parser.feed_data(head)
-        except httptools.HttpParserUpgrade:
-            self._parser = httptools.HttpRequestParser(self)  # a parser is no use after it has seen an upgrade
-        except httptools.HttpParserError:
-            return _bad_syntax()
+        parser = self._feed(head)
+        if parser is None:  # a parser that believed `Proxy-Connection: close` takes no further request
+            self._url, self._fields, self._parser = b"", [], httptools.HttpRequestParser(self)
+            parser = self._feed(head)
+            if parser is None:
+                return _bad_syntax()
         version = parser.get_http_version()
         if version not in _VERSIONS:
             return Refusal(505, "version_not_supported", "Speak HTTP/1.1.", close=True)
@@ -303,6 +302,17 @@ class ClientConnection(asyncio.Protocol):
         if len(self._url) > limits.target_bytes:
             return Refusal(414, "target_too_long", "The request target is too long.", close=True)
         return RequestHead(parser.get_method(), self._url, version, self._fields)
+
+    def _feed(self, head: bytes) -> Any:
+        """The parser that has read this head; None when it cannot."""
+        parser = self._parser
+        try:
+            parser.feed_data(head)
+        except httptools.HttpParserUpgrade:
+            self._parser = httptools.HttpRequestParser(self)  # a parser is no use after it has seen an upgrade
+        except httptools.HttpParserError:
+            return None
+        return parser
 
     def _receive_body(self, data: bytes) -> None:
         reader, exchange = self._body, self._exchange
