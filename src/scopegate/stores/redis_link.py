@@ -1,22 +1,21 @@
 """One pipelined connection to Redis, for the few commands that run on every request.
 
 Commands sent during one turn of the event loop leave in one write; answers come back in order. A batched check costs
-5 microseconds of CPU this way and 50 through redis-py, which everything else that talks to Redis uses. The address is
-read by redis-py, the wire format by hiredis. Used by `redis_limits` only.
+5 microseconds of CPU this way and 50 through redis-py, which everything else that talks to Redis uses. The wire format
+is read by hiredis. Used by `redis_limits` only.
 """
 
 from __future__ import annotations
 
 import asyncio
-import ssl
 from collections import deque
 from collections.abc import Sequence
-from typing import Any, NamedTuple, Protocol, cast
+from typing import NamedTuple, Protocol, cast
 
 from hiredis import HiredisError, Reader, ReplyError
-from redis.asyncio.connection import SSLConnection, parse_url
 
-from scopegate.errors import ConfigError, Problem, StoreUnavailable
+from scopegate.errors import StoreUnavailable
+from scopegate.stores.redis_address import RedisAddress
 
 _RETRY_S = 0.25  # between attempts to reach a server that is down
 _KINDS: dict[str, StoreUnavailable.Kind] = {
@@ -74,9 +73,9 @@ class Link:
     """
 
     def __init__(self, url: str, *, timeout_s: float, setup: Sequence[bytes]) -> None:
-        self._address = _Address(url)
+        self._address = RedisAddress(url)
         self._timeout_s = timeout_s
-        self._setup = (*self._address.greeting(), *setup)
+        self._setup = (*_greeting(self._address), *setup)
         self._wire: _Wire | None = None
         self._down: Outage | None = None
         self._closed = False
@@ -123,7 +122,7 @@ class Link:
         wire = _Wire(self, self._timeout_s)
         try:
             async with asyncio.timeout(self._timeout_s):
-                await self._address.dial(wire)
+                await self._address.dial(lambda: wire)
                 await wire.greet(self._setup)
         except _GreetingError as error:
             self._is_down(error.outage)
@@ -278,40 +277,7 @@ class _Once:
             self.future.set_exception(_GreetingError(outage))
 
 
-class _Address:
-    """A Redis URL: `redis://`, `rediss://` (certificate and name checked unless the URL says otherwise) or `unix://`,
-    with user, password and database. Its text is a secret and never shown."""
-
-    def __init__(self, url: str) -> None:
-        try:
-            parts: dict[str, Any] = dict(parse_url(url))
-        except ValueError:
-            raise ConfigError([Problem("REDIS_URL", "", "is not a redis://, rediss:// or unix:// address")]) from None
-        self._path: str | None = parts.get("path")
-        self._host: str = parts.get("host", "localhost")
-        self._port: int = parts.get("port", 6379)
-        self._db = int(parts.get("db", 0))
-        self._login = [parts[part].encode() for part in ("username", "password") if part in parts]
-        self._tls = _tls(parts) if parts.get("connection_class") is SSLConnection else None
-
-    def greeting(self) -> list[bytes]:
-        login = [pack(b"AUTH", *self._login)] if self._login else []
-        database = [pack(b"SELECT", b"%d" % self._db)] if self._db else []
-        return login + database
-
-    async def dial(self, wire: _Wire) -> None:
-        loop = asyncio.get_running_loop()
-        if self._path is not None:
-            await loop.create_unix_connection(lambda: wire, self._path)
-        else:
-            await loop.create_connection(lambda: wire, self._host, self._port, ssl=self._tls)
-
-
-def _tls(parts: dict[str, Any]) -> ssl.SSLContext:
-    context = ssl.create_default_context(cafile=parts.get("ssl_ca_certs"))
-    needs = parts.get("ssl_cert_reqs", "required")
-    context.check_hostname = needs == "required" and parts.get("ssl_check_hostname", True)
-    context.verify_mode = {"none": ssl.CERT_NONE, "optional": ssl.CERT_OPTIONAL}.get(needs, ssl.CERT_REQUIRED)
-    if "ssl_certfile" in parts:
-        context.load_cert_chain(parts["ssl_certfile"], parts.get("ssl_keyfile"))
-    return context
+def _greeting(address: RedisAddress) -> list[bytes]:
+    login = [pack(b"AUTH", *address.login)] if address.login else []
+    database = [pack(b"SELECT", b"%d" % address.db)] if address.db else []
+    return login + database
