@@ -12,14 +12,15 @@ NAME = "scopegate"
 
 _CODES_BY_ERROR: Mapping[str, str] = {
     # the request itself (2.3.16): it means nothing, or nothing that can be served
-    "http_request_error": """bad_connection bad_content bad_framing bad_host bad_json bad_method bad_multipart bad_path
-        bad_proxy_header bad_syntax bad_target body_timeout body_too_large expectation_failed head_timeout
-        head_too_large method_not_allowed method_not_implemented schema_mismatch target_too_long too_many_fields
-        unsupported_type version_not_supported""",
+    "http_request_error": """bad_connection bad_framing bad_handshake bad_host bad_json bad_method bad_multipart
+        bad_path bad_proxy_header bad_syntax bad_target body_timeout body_too_large expectation_failed file_too_large
+        head_timeout head_too_large json_too_deep method_not_allowed method_not_implemented schema_violation
+        target_too_long too_many_fields too_many_files too_many_parts unsupported_encoding unsupported_type
+        version_not_supported websocket_version""",
     # the policy (2.3.15): it could be served, and is not
-    "http_request_denied": """forbidden misdirected_request rate_limited unauthenticated""",
+    "http_request_denied": "forbidden misdirected_request origin_not_allowed rate_limited unauthenticated",
     "destination_not_found": "no_route",
-    "connection_limit_reached": "overloaded too_many_connections upstream_busy",
+    "connection_limit_reached": "overloaded too_many_connections too_many_streams upstream_busy",
     "destination_unavailable": "upstream_open",
     "connection_refused": "upstream_connect",
     "connection_terminated": "upstream_reset",
@@ -27,7 +28,7 @@ _CODES_BY_ERROR: Mapping[str, str] = {
     "http_protocol_error": "upstream_protocol",
     "http_response_timeout": "upstream_timeout",
     # what the gateway itself needs, and does not have right now (2.3.31)
-    "proxy_internal_error": "identity_unavailable intake_down intake_full internal limit_store_down",
+    "proxy_internal_error": "identity_unavailable intake_down intake_full internal limit_store_down stopping",
 }
 
 ERRORS: Mapping[str, str] = {code: error for error, codes in _CODES_BY_ERROR.items() for code in codes.split()}
