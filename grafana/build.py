@@ -226,6 +226,14 @@ REFUSALS = Row(
             width=12,
             stacked=True,
         ),
+        Panel(
+            "Passed in watch mode",
+            "Requests per second that a route in watch mode would have refused for their body, by route and reason.",
+            "reqps",
+            [Query(rate(of_route("scopegate_watched_refusals_total"), "route, reason"), "{{route}}: {{reason}}")],
+            width=12,
+            stacked=True,
+        ),
     ],
 )
 

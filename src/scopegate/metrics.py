@@ -45,6 +45,12 @@ REQUEST_SECONDS = Histogram(
     buckets=LATENCY_BUCKETS_S,
 )
 REFUSALS = Counter("scopegate_refusals", "Requests the gateway itself refused, by reason.", ["route", "reason"])
+WATCHED = Counter(
+    "scopegate_watched_refusals",
+    "Requests that a route in watch mode let pass and would have refused, by reason. Rate limits count in their own "
+    "decisions.",
+    ["route", "reason"],
+)
 LIMIT_DECISIONS = Counter(
     "scopegate_limit_decisions",
     "Rate-limit decisions: admitted, limited, would_limit (watch mode), and while the store is down: "

@@ -32,6 +32,7 @@ def play_gateway() -> None:
         metrics.REQUESTS.labels("submit-lead", status).inc()
     metrics.REQUEST_SECONDS.labels("submit-lead").observe(0.02)
     metrics.REFUSALS.labels("submit-lead", "rate_limited").inc()
+    metrics.WATCHED.labels("submit-lead", "bad_json").inc()
     for decision in ("admitted", "limited", "would_limit"):
         metrics.LIMIT_DECISIONS.labels("submit-lead", "strict", decision).inc()
     metrics.LIMIT_STORE_ERRORS.labels("timeout").inc()

@@ -118,10 +118,10 @@ CORS_FIELDS = (
 )
 """Where a route has a CORS rule, the rule alone speaks."""
 _PREFLIGHT = [b"origin", b"access-control-request-method", b"access-control-request-headers"]
-_JUDGED = frozenset([b"content-type", b"authorization", b"cookie"])
+_JUDGED = frozenset([b"content-type", b"content-encoding", b"authorization", b"cookie"])
 """Fields that a decision rests on and that go on: the app has to see what was judged."""
 _REQUEST_RULES = Rules(
-    noted=[b"authorization", b"cookie", b"content-type", b"accept", *_PREFLIGHT],
+    noted=[b"authorization", b"cookie", b"content-type", b"content-encoding", b"accept", *_PREFLIGHT],
     cut=[],
     both=[*_HOP_BY_HOP, *_OURS_IN_REQUESTS, b"traceparent", b"tracestate"],
     inner=_INNER_PREFIXES,

@@ -30,6 +30,7 @@ from scopegate.types import Fields
 
 if TYPE_CHECKING:
     from scopegate.gateway.app import Gateway
+    from scopegate.gateway.bodies import FormJudge, WatchedForm
     from scopegate.gateway.intake import OrderInHand
     from scopegate.gateway.streams import Stream
     from scopegate.gateway.websocket import Tunnel
@@ -115,6 +116,10 @@ class Exchange:
     trace = b""
     identity = b""
     spent: Spent | None = None
+    form: FormJudge | WatchedForm | None = None
+    """Who judges the body as it passes."""
+    holds_whole = False
+    """The body is gathered here to its end, as far as this process may hold it."""
     order: OrderInHand | None = None
     stream: Stream | None = None
     """A WebSocket connection or an event stream; before the answer, a handshake."""
@@ -215,7 +220,17 @@ class Exchange:
             self.refuse_or_break(too_large(self.plan))
         elif not done and not self._app_paused and self._is_too_slow():
             self.on_deadline()
-        elif self.upstream is not None:
+        elif self.form is not None:
+            verdict = self.form.take(payload, done)
+            if isinstance(verdict, Refusal):
+                self.refuse_or_break(verdict)
+            else:
+                self._pass_on(verdict, done)
+        else:
+            self._pass_on(payload, done)
+
+    def _pass_on(self, payload: bytes, done: bool) -> None:
+        if self.upstream is not None:
             self.upstream.send(self._framed(payload, done), done)
             self._wait_for_what_is_next()
         else:
@@ -254,7 +269,7 @@ class Exchange:
 
     def _may_hold_more(self) -> bool:
         return self.order is not None or (
-            self._held_bytes < HOLD_BYTES and self.gate.held_bytes < self.gate.max_held_bytes
+            (self.holds_whole or self._held_bytes < HOLD_BYTES) and self.gate.held_bytes < self.gate.max_held_bytes
         )
 
     def hold_body(self) -> asyncio.Future[None]:

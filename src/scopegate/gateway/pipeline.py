@@ -11,13 +11,13 @@ import asyncio
 from scopegate.edge import headers
 from scopegate.edge.caller import client_address, forwarded_client, is_https, is_trusted, limit_group
 from scopegate.edge.cors import asked_method
-from scopegate.edge.headers import CHUNKED
 from scopegate.edge.routes import NoRoute
 from scopegate.edge.target import judge_target
 from scopegate.edge.traceparent import trace_lines
 from scopegate.edge.verdict import Caller, Refusal, Reply
 from scopegate.errors import UpstreamError
 from scopegate.gateway import responses
+from scopegate.gateway.bodies import hold_unknown, judge_body
 from scopegate.gateway.exchange import Exchange, Outcome, Pending, Step, too_large
 from scopegate.gateway.limiter import key_of
 from scopegate.gateway.pool import Connecting
@@ -194,15 +194,12 @@ def check_body(x: Exchange) -> Outcome:
 
 
 def gather_body(x: Exchange) -> Outcome:
-    """A body of unknown length is judged before the app hears of it, as far as it may be held."""
-    if x.notes.length == CHUNKED:
-        return Pending(x.hold_body(), _go_on)
-    return None
-
-
-def _go_on(_x: Exchange, future: asyncio.Future[None]) -> Outcome:
-    future.result()
-    return None
+    """What is judged of a body is judged before the app hears of it, as far as it may be held."""
+    if x.notes.length == 0:
+        return None
+    plan = x.plan
+    assert plan is not None
+    return hold_unknown(x) if plan.bodies is None else judge_body(x, plan, plan.bodies)
 
 
 def take_order(x: Exchange) -> Outcome:

@@ -10,6 +10,7 @@ from functools import lru_cache
 
 from scopegate import metrics
 from scopegate.edge.answer_fields import SecurityLines
+from scopegate.edge.bodies import compile_bodies
 from scopegate.edge.cors import CrossOrigin
 from scopegate.edge.routes import NoRoute, RouteTable, compile_routes
 from scopegate.gateway.limiter import WindowsOf, windows_of
@@ -26,6 +27,7 @@ class RoutePlan:
 
     __slots__ = (
         "auth",
+        "bodies",
         "cors",
         "enforced",
         "events",
@@ -61,6 +63,7 @@ class RoutePlan:
         self.enforced = route.mode is Mode.ENFORCE
         self.max_body_bytes = route.body.max_bytes if self.enforced else max(route.body.max_bytes, server_body_bytes)
         self.types = route.body.types
+        self.bodies = compile_bodies(route.body)
         self.websocket = route.websocket
         self.events = route.events
         self.security = SecurityLines(route.answer_fields)

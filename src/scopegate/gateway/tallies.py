@@ -44,13 +44,14 @@ class Latencies:
 class RouteTally:
     """One route's requests since the last flush."""
 
-    __slots__ = ("_name", "_tier", "bytes_in", "bytes_out", "decisions", "latencies", "refusals", "statuses")
+    __slots__ = ("_name", "_tier", "bytes_in", "bytes_out", "decisions", "latencies", "refusals", "statuses", "watched")
 
     def __init__(self, name: str, tier: str | None) -> None:
         self._name = name
         self._tier = tier or "none"
         self.statuses: dict[int, int] = {}
         self.refusals: dict[str, int] = {}
+        self.watched: dict[str, int] = {}
         self.decisions: dict[str, int] = {}
         self.bytes_in = 0
         self.bytes_out = 0
@@ -65,6 +66,10 @@ class RouteTally:
     def refuse(self, code: str) -> None:
         self.refusals[code] = self.refusals.get(code, 0) + 1
 
+    def watch(self, code: str) -> None:
+        """Watch mode: what would have been refused, and passed."""
+        self.watched[code] = self.watched.get(code, 0) + 1
+
     def decide(self, decision: str) -> None:
         self.decisions[decision] = self.decisions.get(decision, 0) + 1
 
@@ -73,10 +78,13 @@ class RouteTally:
             metrics.REQUESTS.labels(self._name, str(status)).inc(count)
         for code, count in self.refusals.items():
             metrics.REFUSALS.labels(self._name, code).inc(count)
+        for code, count in self.watched.items():
+            metrics.WATCHED.labels(self._name, code).inc(count)
         for decision, count in self.decisions.items():
             metrics.LIMIT_DECISIONS.labels(self._name, self._tier, decision).inc(count)
         self.statuses.clear()
         self.refusals.clear()
+        self.watched.clear()
         self.decisions.clear()
         if self.bytes_in:
             metrics.REQUEST_BYTES.labels(self._name).inc(self.bytes_in)

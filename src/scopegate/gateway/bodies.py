@@ -1,0 +1,107 @@
+"""Routes with rules for bodies: the pipeline's step that has a body judged, before the app hears of it as far as it may
+be held, and a form also while it streams.
+
+A JSON body is gathered whole. A form is read on its way; what completes it waits for the verdict, so the app never has
+a whole request that was refused. What is right and wrong is decided in `edge/bodies`; a route in watch mode counts and
+lets pass.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from functools import partial
+
+from scopegate.edge.bodies import BodyJudges, JsonJudge
+from scopegate.edge.headers import CHUNKED
+from scopegate.edge.multipart import MultipartReader
+from scopegate.edge.verdict import Refusal
+from scopegate.gateway.exchange import Exchange, Outcome, Pending
+from scopegate.gateway.ruleset import RoutePlan
+
+_FULL = Refusal(503, "overloaded", "Too many request bodies are held right now.", ((b"retry-after", b"1"),), close=True)
+
+
+class FormJudge:
+    """What `Exchange.on_body` asks of each piece of a form."""
+
+    __slots__ = ("_kept", "_reader")
+
+    def __init__(self, reader: MultipartReader) -> None:
+        self._reader = reader
+        self._kept = b""
+
+    def take(self, payload: bytes, done: bool) -> bytes | Refusal:
+        """What may go on to the app, in order: all but the final delimiter and what follows it until `done`."""
+        reader = self._reader
+        refusal = reader.feed(payload) or (reader.end() if done else None)
+        if refusal is not None:
+            return refusal
+        if done:
+            return self._kept + payload
+        passing = len(payload) - reader.closing
+        self._kept += payload[passing:]
+        return payload[:passing]
+
+
+class WatchedForm:
+    """The same in watch mode: everything passes, and the first refusal is counted."""
+
+    __slots__ = ("_plan", "_reader")
+
+    def __init__(self, reader: MultipartReader, plan: RoutePlan) -> None:
+        self._reader: MultipartReader | None = reader
+        self._plan = plan
+
+    def take(self, payload: bytes, done: bool) -> bytes | Refusal:
+        if self._reader is not None:
+            refusal = self._reader.feed(payload) or (self._reader.end() if done else None)
+            if refusal is not None:
+                self._plan.tally.watch(refusal.code)
+                self._reader = None
+        return payload
+
+
+def judge_body(x: Exchange, plan: RoutePlan, judges: BodyJudges) -> Outcome:
+    """A request with a body, on a route with rules for bodies."""
+    judge = judges.choose(x.notes.get(b"content-type"), x.notes.get(b"content-encoding"))
+    if isinstance(judge, JsonJudge):
+        return _gather(x, plan, judge)
+    if isinstance(judge, MultipartReader):
+        if plan.enforced:
+            x.form = FormJudge(judge)
+            return Pending(x.hold_body(), go_on)
+        x.form = WatchedForm(judge, plan)
+    elif judge is not None:
+        if plan.enforced:
+            return judge
+        plan.tally.watch(judge.code)
+    return hold_unknown(x)
+
+
+def hold_unknown(x: Exchange) -> Outcome:
+    """A body of unknown length is judged by its size before the app hears of it, as far as it may be held."""
+    return Pending(x.hold_body(), go_on) if x.notes.length == CHUNKED else None
+
+
+def go_on(_x: Exchange, future: asyncio.Future[None]) -> Outcome:
+    future.result()
+    return None
+
+
+def _gather(x: Exchange, plan: RoutePlan, judge: JsonJudge) -> Outcome:
+    fits = x.gate.held_bytes + max(x.notes.length, 0) <= x.gate.max_held_bytes
+    if not fits:
+        return _FULL if plan.enforced else hold_unknown(x)
+    x.holds_whole = True
+    return Pending(x.hold_body(), partial(_judge, plan, judge))
+
+
+def _judge(plan: RoutePlan, judge: JsonJudge, x: Exchange, future: asyncio.Future[None]) -> Outcome:
+    future.result()
+    if not x.body_done:
+        return _FULL if plan.enforced else None
+    refusal = judge.judge(x.held())
+    if refusal is None or plan.enforced:
+        return refusal
+    plan.tally.watch(refusal.code)
+    return None
