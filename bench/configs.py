@@ -65,6 +65,7 @@ def nginx(
     redis_port: int | None = None,
 ) -> str:
     """With `redis_port` the limit is kept there by ngx_lua, else in nginx' own zone."""
+    shared = " reuseport" if workers > 1 else ""  # or one worker takes every connection
     loads = "".join(f"load_module {module};\n" for module in modules)
     zone, spend = _own_limit() if redis_port is None else _lua_limit(redis_port)
     places = "\n".join(f"    location {_location(pattern)} {{ proxy_pass http://app; }}" for pattern in patterns)
@@ -80,7 +81,7 @@ http {{
   {zone}
   upstream app {{ server {app}; keepalive 512; keepalive_requests 100000000; }}
   server {{
-    listen 127.0.0.1:{port} backlog=2048;
+    listen 127.0.0.1:{port} backlog=2048{shared};
     {spend}
     proxy_http_version 1.1; proxy_request_buffering off; proxy_max_temp_file_size 0;
     proxy_buffer_size 16k; proxy_buffers 8 64k; proxy_busy_buffers_size 128k;

@@ -91,3 +91,10 @@ def test_nginx_gets_each_pattern_in_its_own_words(tmp_path: Path) -> None:
     text = configs.nginx("127.0.0.1:1", 2, tmp_path, ["/**", "/api/items", "/api/*/detail"])
     for place in ("location / {", "location = /api/items {", "location ~ ^/api/[^/]+/detail$ {"):
         assert f"    {place} proxy_pass http://app; }}" in text
+
+
+def test_two_nginx_workers_each_get_connections_of_their_own(tmp_path: Path) -> None:
+    alone, two = (configs.nginx("127.0.0.1:1", 2, tmp_path, workers=workers) for workers in (1, 2))
+    assert "reuseport" not in alone
+    assert "worker_processes 2;" in two
+    assert "listen 127.0.0.1:2 backlog=2048 reuseport;" in two
