@@ -269,7 +269,7 @@ class ClientConnection(asyncio.Protocol):
         limits, fresh = self._gate.rules.limits, data[max(0, checked - 1) :]
         if _BARE_LF.search(fresh, 1 if checked else 0) or len(fresh.translate(None, _CONTROLS)) != len(fresh):
             refusal = _bad_syntax()
-        elif len(data) > limits.target_bytes and b"\r\n" not in data[: limits.target_bytes + _LINE_EXTRA_BYTES]:
+        elif len(data) >= (line := limits.target_bytes + _LINE_EXTRA_BYTES) and b"\r\n" not in data[:line]:
             refusal = Refusal(414, "target_too_long", "The request target is too long.", close=True)
         elif len(data) > limits.head_bytes:
             refusal = Refusal(431, "head_too_large", "The request's fields are too large.", close=True)
