@@ -1,12 +1,15 @@
 """The pipeline's sign-in step: ask `identity`, tell the app who it is in fields that no client can send.
 
 `X-Scopegate-User` is the token's subject, percent-encoded; `X-Scopegate-Claims` is a JSON object of its scalar claims,
-ASCII only. Both names are cut from every incoming request (`edge/headers`).
+ASCII only. With `sign_with`, `X-Scopegate-Signature` binds both to this request, so that an app which can also be
+reached around the gateway knows who speaks. All three names are cut from every incoming request (`edge/headers`).
+`docs/identity.md` tells apps how to check.
 """
 
 from __future__ import annotations
 
 import asyncio
+import hmac
 import json
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -52,11 +55,26 @@ def _take(x: Exchange, answer: Identity | Refusal) -> Outcome:
         plan.tally.refuse(f"would_{answer.code}")
         return None
     x.caller = replace(x.caller, user=answer.user, claims=answer.claims)
-    x.identity = identity_fields(answer)
+    user, claims = identity_values(answer)
+    x.identity = b"x-scopegate-user: %b\r\nx-scopegate-claims: %b\r\n" % (user, claims)
+    assert plan.auth is not None
+    if plan.auth.sign_with is not None:
+        key = plan.auth.sign_with.get_secret_value().encode()
+        signed = signature(key, int(x.gate.now_s()), x.request_id, x.method, x.target.raw, user, claims)
+        x.identity += b"x-scopegate-signature: %b\r\n" % signed
     return None
 
 
-def identity_fields(identity: Identity) -> bytes:
-    """Ready-made field lines for the app."""
+def identity_values(identity: Identity) -> tuple[bytes, bytes]:
+    """The values of X-Scopegate-User and X-Scopegate-Claims: printable ASCII, no line breaks."""
     claims = json.dumps(dict(identity.claims), separators=(",", ":"))
-    return f"x-scopegate-user: {quote(identity.user, safe='@:+|=,/')}\r\nx-scopegate-claims: {claims}\r\n".encode()
+    return quote(identity.user, safe="@:+|=,/").encode(), claims.encode()
+
+
+def signature(
+    key: bytes, now_s: int, request_id: bytes, method: str, target: bytes, user: bytes, claims: bytes
+) -> bytes:
+    """The value of X-Scopegate-Signature: `t=<Unix seconds>,v1=<HMAC-SHA256 in hex>` over seven lines. No part can hold
+    a line break, so no two requests sign the same text."""
+    text = b"v1\n%d\n%b\n%b\n%b\n%b\n%b" % (now_s, request_id, method.encode(), target, user, claims)
+    return b"t=%d,v1=%b" % (now_s, hmac.digest(key, text, "sha256").hex().encode())
