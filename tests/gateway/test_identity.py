@@ -301,6 +301,9 @@ async def test_a_shared_key_in_a_published_set_is_no_key(identities: Identities,
         b"",
         b"\xff\xfe",
         b'{"alg":"HS256","x":NaN}',
+        b'{"alg":"none","alg":"HS256"}',
+        b'{"alg":"HS256","alg":"HS256"}',
+        b'{"alg":"HS256","x":{"a":1,"a":2}}',
         b'{"alg":' * 3000,
         b"[" * 5000,
     ],
@@ -322,9 +325,23 @@ def test_the_hand_made_token_is_otherwise_good(identities: Identities) -> None:
 
 async def test_keys_that_a_token_brings_along_are_not_followed(identities: Identities, endpoint: Endpoint) -> None:
     endpoint.body = document(public_jwk("rsa-1"))
-    brought = {"jwk": public_jwk("rsa-9"), "jku": endpoint.url, "x5u": endpoint.url, "kid": "rsa-1"}
-    forged = token("rsa-9", header=brought)
+    brought = {"jwk": public_jwk("rsa-9"), "jku": endpoint.url, "x5u": endpoint.url, "x5c": ["MIIB"], "x5t": "AA"}
+    forged = token("rsa-9", header={**brought, "kid": "rsa-1"})
     assert outcome(await identities.check(published(endpoint), bearer(forged), [])) == 401
+    honest = token("rsa-1", header={**brought, "kid": "rsa-1"})
+    assert outcome(await identities.check(published(endpoint), bearer(honest), [])) == "user-1"
+    assert endpoint.asked == 1
+
+
+@pytest.mark.parametrize(
+    "kid",
+    ["", "../../dev/null", "/etc/passwd", "rsa-1\x00", "rsa-1 ", "RSA-1", "rsa-1' OR '1'='1", "x" * 4000, "http://127.0.0.1/k"],
+)  # fmt: skip
+async def test_a_key_id_is_a_name_to_compare_and_nothing_else(
+    identities: Identities, endpoint: Endpoint, kid: str
+) -> None:
+    endpoint.body = document(public_jwk("rsa-1"))
+    assert outcome(await identities.check(published(endpoint), bearer(token("rsa-1", header={"kid": kid})), [])) == 401
     assert endpoint.asked == 1
 
 
@@ -387,6 +404,18 @@ def test_noise_is_401_and_never_an_error(identities: Identities, noise: bytes) -
         ({"iat": NOW_S - 5}, "user-1"),
         ({"iat": NOW_S + 31}, 401),
         ({"iat": "x"}, 401),
+        ({"iat": NOW_S + 30}, "user-1"),
+        ({"iat": NOW_S + 0.5}, "user-1"),
+        ({"iat": None}, 401),
+        ({"iat": True}, 401),
+        ({"nbf": True}, 401),
+        ({"nbf": [NOW_S]}, 401),
+        ({"nbf": NOW_S - 1.5}, "user-1"),
+        ({"nbf": -1}, "user-1"),
+        ({"exp": 0}, 401),
+        ({"exp": -1}, 401),
+        ({"exp": {"at": NOW_S}}, 401),
+        ({"exp": 1e12}, 401),
         ({"sub": ...}, 401),
         ({"sub": ""}, 401),
         ({"sub": None}, 401),
@@ -415,7 +444,22 @@ def test_the_claims_every_token_must_have(identities: Identities, claims: dict[s
 
 
 @pytest.mark.parametrize(
-    "payload", [b"[]", b"null", b'"x"', b"{", b"\xff", b"[" * 4000, b'{"sub":"a","exp":' + b"9" * 5000]
+    "payload",
+    [
+        b"[]",
+        b"null",
+        b'"x"',
+        b"{",
+        b"\xff",
+        b"[" * 4000,
+        b'{"sub":"a","exp":' + b"9" * 5000,
+        b'{"sub":"root","exp":4000000000,"sub":"user-1"}',
+        b'{"sub":"user-1","exp":1,"exp":4000000000}',
+        b'{"sub":"user-1","exp":4000000000,"role":{"a":1,"a":2}}',
+        b'{"sub":"user-1","exp":1e999}',
+        b'{"sub":"user-1","exp":NaN}',
+        b'{"sub":"user-1","exp":-Infinity}',
+    ],
 )
 def test_a_payload_that_is_no_object_is_refused(identities: Identities, payload: bytes) -> None:
     assert (

@@ -87,14 +87,22 @@ def judge_claims(
 
 
 def json_object(text: bytes) -> dict[str, Any]:
-    """A JSON object in UTF-8, without NaN. Raises ValueError."""
+    """A JSON object in UTF-8, without NaN, every name in it once: of two claims or two `alg` the app might read the
+    other one (RFC 7515 4, RFC 7519 4). Raises ValueError."""
     try:
-        value = json.loads(text.decode("utf-8"), parse_constant=_no_constant)
+        value = json.loads(text.decode("utf-8"), parse_constant=_no_constant, object_pairs_hook=_of_single_names)
     except RecursionError:
         raise ValueError("is nested too deeply") from None
     if not isinstance(value, dict):
         raise ValueError("is no JSON object")
     return value
+
+
+def _of_single_names(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise ValueError("holds a name twice")
+    return found
 
 
 def _no_constant(name: str) -> float:
