@@ -73,6 +73,10 @@ HOP_BY_HOP: list[tuple[Pairs, list[bytes]]] = [
 ]
 
 
+def test_the_table_is_as_large_as_promised() -> None:
+    assert len(HOP_BY_HOP) >= 24
+
+
 @pytest.mark.parametrize(("fields", "kept"), HOP_BY_HOP)
 def test_hop_by_hop_fields_end_here_on_the_way_in(fields: Pairs, kept: list[bytes]) -> None:
     notes = request(*fields)

@@ -1,0 +1,78 @@
+"""Fields across the whole gateway, in both directions: what ends here, what is ours, and what no answer may hold."""
+
+from __future__ import annotations
+
+import pytest
+
+from scopegate.edge.headers import STATUS_LINES
+from tests.edge.test_headers import HOP_BY_HOP
+from tests.gateway.rig import HOST, ON_ONE_LOOP, Rigs
+
+pytestmark = ON_ONE_LOOP
+
+SAFE = [case for case in HOP_BY_HOP if not any(name == b"Transfer-Encoding" for name, _ in case[0])]
+"""Framing is tested where bodies are."""
+
+
+def lines(fields: list[tuple[bytes, bytes]]) -> bytes:
+    return b"".join(b"%b: %b\r\n" % field for field in fields)
+
+
+async def test_hop_by_hop_fields_of_a_visitor_do_not_reach_the_app(gates: Rigs) -> None:
+    rig = await gates.start()
+    for fields, kept in SAFE:
+        client = await rig.connect()
+        assert (await client.ask(b"GET / HTTP/1.1\r\n" + HOST + lines(fields) + b"\r\n")).status == 200
+        passed = [b"%b: %b" % field for field in rig.app.requests[-1].fields]
+        assert [line for line in passed if line in lines(fields)] == kept
+
+
+async def test_hop_by_hop_fields_of_the_app_do_not_reach_the_visitor(gates: Rigs) -> None:
+    rig = await gates.start()
+    for fields, kept in SAFE:
+        client = await rig.connect()
+        rig.app.answers.append(b"HTTP/1.1 200 OK\r\n" + lines(fields) + b"content-length: 0\r\n\r\n")
+        reply = await client.ask(b"GET / HTTP/1.1\r\n" + HOST + b"\r\n")
+        assert reply.status == 200
+        passed = [b"%b: %b" % field for field in reply.fields]
+        assert [line for line in passed if line in lines(fields)] == kept
+        assert len(reply.get(b"content-length")) == 1
+
+
+ILLEGAL = [
+    b"X: a\x00b", b"X: a\rb", b"X: a\nb: c", b"X: a\r\n folded", b"X: a\x01b", b"X: a\x1b[31m", b"X: a\x7f", b"X : a",
+    b"X\t: a", b": a", b"X\x00: a", b"\xe9: a", b"X(y): a", b"X y: a", b"no colon", b"X: a\r\r\nY: b", b"\tX: a",
+    b"X: a\x0bb", b"X: a\x0cb", b'"X": a', b"X/y: a", b"X[0]: a", b"X{: a", b"X@y: a",
+]  # fmt: skip
+
+
+async def test_an_answer_with_illegal_fields_is_none(gates: Rigs) -> None:
+    assert len(ILLEGAL) >= 24
+    rig = await gates.start()
+    for line in ILLEGAL:
+        client = await rig.connect()
+        rig.app.answers.append(b"HTTP/1.1 200 OK\r\n" + line + b"\r\ncontent-length: 2\r\n\r\nok")
+        reply = await client.ask(b"GET / HTTP/1.1\r\n" + HOST + b"\r\n")
+        assert (reply.status, reply.code) == (502, "upstream_protocol"), line
+        assert reply.get(b"x") == []
+
+
+@pytest.mark.parametrize("value", [b"caf\xc3\xa9", b"\xff\x80", b"a\tb", b"", b'"q", x;y=z', b"a  b"])
+async def test_legal_values_pass_byte_for_byte(gates: Rigs, value: bytes) -> None:
+    """obs-text is opaque data (RFC 9110 5.5): to re-encode it would change what the app said."""
+    rig = await gates.start()
+    client = await rig.connect()
+    rig.app.answers.append(b"HTTP/1.1 200 OK\r\nX-Odd: " + value + b"\r\ncontent-length: 0\r\n\r\n")
+    reply = await client.ask(b"GET / HTTP/1.1\r\n" + HOST + b"X-Odd: " + value + b"\r\n\r\n")
+    assert reply.get(b"x-odd") == [value]
+    assert rig.app.requests[0].get(b"x-odd") == [value]
+
+
+@pytest.mark.parametrize("phrase", [b"OK", b"", b"Very \x1b[31m Bad", b"caf\xe9", b"OK\x00"])
+async def test_the_reason_phrase_is_never_the_apps(gates: Rigs, phrase: bytes) -> None:
+    rig = await gates.start()
+    client = await rig.connect()
+    rig.app.answers.append(b"HTTP/1.1 200 " + phrase + b"\r\ncontent-length: 0\r\n\r\n")
+    client.send(b"GET / HTTP/1.1\r\n" + HOST + b"Connection: close\r\n\r\n")
+    head = await client.ends()
+    assert head.startswith((STATUS_LINES[200], STATUS_LINES[502]))
