@@ -431,6 +431,8 @@ class ClientConnection(asyncio.Protocol):
             self._gate.loop.call_soon(self._receive_next)
 
     def _receive_next(self) -> None:
+        if self._transport is None:
+            return  # gone between its answer and its next request: nobody would ever end what is begun now
         if self._exchange is None and self._buffer and not (self._lingering or self._writing_paused):
             data, self._buffer = self._buffer, b""
             self._receive_head(data)

@@ -1,0 +1,31 @@
+"""Moments that no socket hits at will: what a client does between two turns of the loop."""
+
+from __future__ import annotations
+
+import asyncio
+
+from tests.gateway.raw.case import NEXT, chunked, get, post
+from tests.gateway.raw.wire import Wire
+from tests.gateway.rig import ON_ONE_LOOP, Rigs, eventually
+
+pytestmark = ON_ONE_LOOP
+
+
+class GoneAtTheAnswer(Wire):
+    """A client that leaves as soon as its answer is written."""
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        super().write(data)
+        asyncio.get_running_loop().call_soon(self.hang_up)
+
+
+async def test_a_client_that_leaves_between_two_requests_leaves_nothing_behind(gates: Rigs) -> None:
+    """The second one has arrived and not begun; begun after the client, nobody would ever end it."""
+    rig = await gates.start()
+    for second in (post(b"Content-Length: 10", body=b"abc"), chunked(b"a\r\nabc"), get(), b"GET /half HT"):
+        wire = GoneAtTheAnswer(rig.gateway)
+        wire.deliver(NEXT + second)
+        await eventually(lambda: not rig.gateway.connections)
+        await asyncio.sleep(0)
+        assert rig.gateway.in_flight == 0, second
+    assert {request.target for request in rig.app.requests} == {b"/next"}
