@@ -16,6 +16,8 @@ MAX_STATE_BYTES = 512
 MAX_STATE_MEMBERS = 32
 
 _SPACE = b" \t"
+_NEITHER_ZERO = 1 << 64 | 1
+"""An id of the trace (16 bytes) or of the span (8) may not be all zero."""
 _IDS = rb"-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}"
 _PARENT = re.compile(rb"00%b|(?!00|ff)[0-9a-f]{2}%b(?:-[\x21-\x7e]{0,64})?" % (_IDS, _IDS))
 """Version 00 ends after the flags; a later version may go on after a dash (3.2.4)."""
@@ -31,8 +33,8 @@ def trace_lines(notes: Noted, draw: Callable[[int], int]) -> bytes:
         parent = parents[0].strip(_SPACE)
         if _PARENT.fullmatch(parent):
             return b"traceparent: %b\r\n%b" % (parent, _state_line(notes))
-    bits = b"%048x" % (draw(192) | (1 << 64) | 1)  # neither id may be all zero
-    return b"traceparent: 00-%b-%b-00\r\n" % (bits[:32], bits[32:])
+    digits = (draw(192) | _NEITHER_ZERO).to_bytes(24, "big").hex()
+    return f"traceparent: 00-{digits[:32]}-{digits[32:]}-00\r\n".encode()
 
 
 def _state_line(notes: Noted) -> bytes:
