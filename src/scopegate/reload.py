@@ -104,6 +104,7 @@ class Follower:
         self._count = count
         self._heard = 0
         self._asked = asyncio.Event()
+        self._settled = self._seen = stamp(files)
 
     def ask(self) -> None:
         """Reload soon, whether or not the file looks changed. For a signal handler of the loop."""
@@ -112,24 +113,28 @@ class Follower:
 
     async def run(self) -> None:
         """Follow until cancelled."""
-        settled = seen = stamp(self._files)
         while True:
             with suppress(TimeoutError):
                 async with asyncio.timeout(LOOK_EVERY_S if self._watch else None):
                     await self._asked.wait()
-            now = stamp(self._files)
-            if self._asked.is_set() or (now != settled and now == seen):
+            if self.look() or self._asked.is_set():
                 self._asked.clear()
-                await self.reload()  # which may name other files; a change since `now` is one to load again
-                now = settled = {**stamp(self._files), **{file: now[file] for file in self._files if file in now}}
-            seen = now
+                await self.reload()
+
+    def look(self) -> bool:
+        """One look at the files: whether they are others than those read last, and the same as at the look before."""
+        before, self._seen = self._seen, stamp(self._files)
+        return self._watch and self._seen == before != self._settled
 
     async def reload(self) -> Result:
         """Load, judge, apply. Never raises but for cancellation."""
         heard = self._heard
+        before = self._settled = self._seen = stamp(self._files)
         try:
             review = await asyncio.to_thread(self._load)
             self._files = review.files
+            # other files may be named now; what changed since `before` is loaded again
+            self._settled = self._seen = {**stamp(self._files), **{f: before[f] for f in self._files if f in before}}
             result = await self._decide(review)
         except Exception as bug:
             _log.error("policy.reload_failed", exc=bug)

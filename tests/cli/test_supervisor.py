@@ -68,6 +68,111 @@ async def test_children_stop_on_request_and_the_code_is_0(tmp_path: Path) -> Non
     assert [pid for pid in pids if is_alive(pid)] == []
 
 
+async def test_a_child_is_replaced_by_one_that_serves_already(tmp_path: Path) -> None:
+    notes = tmp_path / "a"
+    supervisor = Supervisor([child("a", SERVE, notes)], ManualClock(), 5)
+    pids: list[int] = []
+
+    async def body() -> None:
+        pids.append(supervisor.pids()["a"])
+        assert await supervisor.replace("a")
+        assert lines(notes) == ["started", "started", "stopped"], "the new one first"
+        await asyncio.wait_for(until(lambda: supervisor.pids().get("a") not in (None, *pids)), 5)
+        pids.append(supervisor.pids()["a"])
+        assert not is_alive(pids[0])
+
+    code, _ = await running(supervisor, body)
+    assert code == 0
+    assert lines(notes)[-1] == "stopped"
+    assert not is_alive(pids[1])
+
+
+async def test_one_that_never_serves_replaces_nobody(tmp_path: Path) -> None:
+    once = TIE + (
+        "on_term(lambda: (note('stopped'), sys.exit(0)))\n"
+        "if os.path.exists(here): note('second'); sys.exit(3)\n"
+        "note('started')\nready()\nend()\n"
+    )
+    supervisor = Supervisor([child("a", once, tmp_path / "a")], ManualClock(), 5)
+
+    async def body() -> None:
+        before = supervisor.pids()["a"]
+        assert not await supervisor.replace("a")
+        assert supervisor.pids()["a"] == before
+        assert is_alive(before)
+
+    code, _ = await running(supervisor, body)
+    assert code == 0
+    assert lines(tmp_path / "a") == ["started", "second", "stopped"]
+
+
+async def test_a_child_killed_while_it_is_replaced_is_followed_by_the_new_one(tmp_path: Path) -> None:
+    slow = TIE + (
+        "on_term(lambda: (note('stopped'), sys.exit(0)))\n"
+        "if os.path.exists(here): time.sleep(0.5)\n"
+        "note('started')\nready()\nend()\n"
+    )
+    supervisor = Supervisor([child("a", slow, tmp_path / "a")], ManualClock(), 5)
+
+    async def body() -> None:
+        before = supervisor.pids()["a"]
+        replacing = asyncio.create_task(supervisor.replace("a"))
+        await asyncio.wait_for(until(lambda: bool(supervisor._successors)), 5)
+        os.kill(before, 9)
+        assert await replacing
+        await asyncio.wait_for(until(lambda: supervisor.pids().get("a") not in (None, before)), 5)
+        assert lines(tmp_path / "a") == ["started", "started"]
+
+    assert (await running(supervisor, body))[0] == 0
+
+
+async def test_a_stop_in_the_middle_of_a_replacement_leaves_neither(tmp_path: Path) -> None:
+    slow = TIE + "on_term(lambda: sys.exit(0))\nif os.path.exists(here): time.sleep(60)\nnote('a')\nready()\nend()\n"
+    supervisor = Supervisor([child("a", slow, tmp_path / "a")], ManualClock(), 5)
+    pids: list[int] = []
+    replacing: list[asyncio.Task[bool]] = []
+
+    async def body() -> None:
+        replacing.append(asyncio.create_task(supervisor.replace("a")))
+        await asyncio.wait_for(until(lambda: bool(supervisor._successors)), 5)
+        pids.extend(process.pid for process in supervisor._processes("a"))
+
+    code, _ = await running(supervisor, body)
+    assert (code, len(pids)) == (0, 2)
+    assert not await replacing[0]
+    assert [pid for pid in pids if is_alive(pid)] == []
+
+
+async def test_a_restart_on_request_is_no_crash(tmp_path: Path) -> None:
+    clock = ManualClock()
+    supervisor = Supervisor([child("a", SERVE, tmp_path / "a")], clock, 5)
+
+    async def body() -> None:
+        for times in range(2, 9):  # more than may fail to start
+            await supervisor.restart("a")
+            await asyncio.wait_for(until(lambda times=times: lines(tmp_path / "a").count("started") == times), 5)
+
+    code, _ = await running(supervisor, body)
+    assert code == 0
+    assert clock.now_ms() == ManualClock().now_ms(), "nothing was waited for"
+
+
+async def test_one_that_refuses_to_leave_its_place_is_killed(tmp_path: Path) -> None:
+    supervisor = Supervisor([child("a", STUBBORN, tmp_path / "a")], ManualClock(), -4.8)
+
+    async def body() -> None:
+        before = supervisor.pids()["a"]
+        await supervisor.restart("a")
+        assert not is_alive(before)
+
+    await running(supervisor, body)
+
+
+async def until(true: Callable[[], bool]) -> None:
+    while not true():
+        await asyncio.sleep(0.01)
+
+
 async def test_a_child_starts_after_the_ready_one_it_needs_and_ends_before_it(tmp_path: Path) -> None:
     notes = tmp_path / "notes"
     both = TIE.replace("here = sys.argv[1]", "here, me = sys.argv[1].split('=')")

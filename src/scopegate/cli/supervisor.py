@@ -293,6 +293,7 @@ class Supervisor:
         except TimeoutError:
             log.warning("child.killed", pid=living.process.pid)
             _kill_group(living.process.pid)
+            await living.process.wait()
 
     def _child(self, name: str) -> Child:
         return next(child for child in self._children if child.name == name)

@@ -1,0 +1,229 @@
+"""When a file is read again, what becomes of it, and what is said of that."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from prometheus_client import REGISTRY
+
+from scopegate.errors import ConfigError, Problem
+from scopegate.policy import Policy, Review, compile_policy, text_of
+from scopegate.policy.policy import Address
+from scopegate.reload import Follower, Outcome, Result, needs_restart, stamp
+
+TEXT = """\
+version: 1
+upstreams: {web: {servers: ["http://127.0.0.1:3000"]}}
+routes: [{name: all, match: ANY /**, tier: none}]
+"""
+
+
+def compiled(text: str) -> Policy:
+    review = compile_policy(text.encode(), "gateway.yaml", {})
+    assert review.policy is not None, review.problems
+    return review.policy
+
+
+class Following:
+    """A follower of a real file, and what it did."""
+
+    def __init__(self, folder: Path, **options: Any) -> None:
+        self.file = folder / "gateway.yaml"
+        self.file.write_text(TEXT)
+        self.applied: list[str] = []
+        self.heard = asyncio.Event()
+        self.told: list[tuple[Result, int]] = []
+        self.fault: Exception | None = None
+        self.beside: tuple[str, ...] = ()
+        self.follower = Follower(compiled(TEXT), (str(self.file),), self.load, self.apply, self.tell, **options)
+
+    def load(self) -> Review:
+        review = compile_policy(text_of(self.file), "gateway.yaml", {})
+        return replace(review, files=(str(self.file), *self.beside))
+
+    async def apply(self, policy: Policy) -> None:
+        if self.fault is not None:
+            raise self.fault
+        self.applied.append(policy.digest)
+
+    async def while_it_runs(self, body: Callable[[], Awaitable[None]]) -> None:
+        running = asyncio.create_task(self.follower.run())
+        try:
+            await body()
+        finally:
+            running.cancel()
+            await asyncio.gather(running, return_exceptions=True)
+
+    async def until(self, count: int) -> None:
+        async with asyncio.timeout(5):
+            while len(self.told) < count:
+                self.heard.clear()
+                await self.heard.wait()
+
+    def tell(self, result: Result, heard: int) -> None:
+        self.told.append((result, heard))
+        self.heard.set()
+
+    @property
+    def outcomes(self) -> list[Outcome]:
+        return [result.outcome for result, _ in self.told]
+
+
+def counted(outcome: str) -> float:
+    return REGISTRY.get_sample_value("scopegate_reloads_total", {"outcome": outcome}) or 0.0
+
+
+async def test_a_good_file_is_applied_and_a_bad_one_leaves_everything_as_it_is(tmp_path: Path) -> None:
+    one = Following(tmp_path)
+    before = {outcome: counted(outcome) for outcome in Outcome}
+    assert (await one.follower.reload()).outcome is Outcome.UNCHANGED
+    one.file.write_text(TEXT + "# changed\n")
+    result = await one.follower.reload()
+    assert (result.outcome, one.applied) == (Outcome.APPLIED, [result.digest])
+    assert one.follower.serving.digest == result.digest
+    one.file.write_text(TEXT + "routez: []\nadmim: {}\n")
+    refused = await one.follower.reload()
+    assert (refused.outcome, refused.digest) == (Outcome.REFUSED, result.digest)
+    assert [problem.partition(" ")[0] for problem in refused.problems] == ["gateway.yaml:4:1", "gateway.yaml:5:1"]
+    assert REGISTRY.get_sample_value("scopegate_policy_stale") == 1
+    one.file.write_text(TEXT + "# changed\n")
+    assert (await one.follower.reload()).outcome is Outcome.UNCHANGED
+    assert REGISTRY.get_sample_value("scopegate_policy_stale") == 0
+    assert one.applied == [result.digest]
+    assert {outcome: counted(outcome) - before[outcome] for outcome in Outcome} == {
+        Outcome.APPLIED: 1,
+        Outcome.REFUSED: 1,
+        Outcome.UNCHANGED: 2,
+    }
+
+
+@pytest.mark.parametrize("fault", [OSError("disk full"), ConfigError([Problem("ca.pem", "", "unreadable")])])
+async def test_what_cannot_be_applied_is_refused(tmp_path: Path, fault: Exception) -> None:
+    one = Following(tmp_path)
+    one.fault = fault
+    one.file.write_text(TEXT + "# changed\n")
+    result = await one.follower.reload()
+    assert (result.outcome, result.problems) == (Outcome.REFUSED, (f"it could not be applied: {fault}",))
+    assert one.follower.serving == compiled(TEXT)
+    one.fault = None
+    assert (await one.follower.reload()).outcome is Outcome.APPLIED
+
+
+async def test_a_file_that_cannot_be_read_is_refused(tmp_path: Path) -> None:
+    one = Following(tmp_path)
+    one.file.unlink()
+    assert (await one.follower.reload()).outcome is Outcome.REFUSED
+    assert one.applied == []
+
+
+async def test_a_request_is_answered_though_nothing_changed_and_counted_once(tmp_path: Path) -> None:
+    one = Following(tmp_path, watch=False)
+
+    async def body() -> None:
+        one.follower.ask()
+        one.follower.ask()
+        await one.until(1)
+        one.follower.ask()
+        await one.until(2)
+
+    await one.while_it_runs(body)
+    assert [heard for _, heard in one.told] == [2, 3]
+    assert one.outcomes == [Outcome.UNCHANGED] * 2
+
+
+async def test_a_changed_file_is_loaded_once_it_rests(tmp_path: Path) -> None:
+    one = Following(tmp_path)
+    look = one.follower.look
+    assert not any(look() for _ in range(3))
+    one.file.write_text(TEXT[:40])  # a write in place that is not over
+    assert not look()
+    one.file.write_text(TEXT + "# whole\n")
+    assert [look(), look()] == [False, True]
+    await one.follower.reload()
+    assert not any(look() for _ in range(3))
+    fresh = tmp_path / "fresh"
+    fresh.write_text(TEXT + "# another\n")
+    fresh.rename(one.file)
+    assert [look(), look()] == [False, True]
+
+
+async def test_a_change_while_the_file_is_read_is_seen(tmp_path: Path) -> None:
+    one = Following(tmp_path)
+    one.file.write_text(TEXT + "# first\n")
+    read = one.load
+
+    def load() -> Review:
+        review = read()
+        one.file.write_text(TEXT + "# second, longer\n")
+        return review
+
+    one.follower._load = load
+    await one.follower.reload()
+    assert [one.follower.look(), one.follower.look()] == [False, True]
+
+
+async def test_a_file_named_by_the_policy_is_watched_from_then_on(tmp_path: Path) -> None:
+    one = Following(tmp_path)
+    schema = tmp_path / "schema.json"
+    schema.write_text("{}")
+    one.beside = (str(schema),)
+    await one.follower.reload()
+    assert not any(one.follower.look() for _ in range(3))
+    schema.write_text("{ }")
+    assert [one.follower.look(), one.follower.look()] == [False, True]
+
+
+async def test_without_watching_a_change_is_nothing(tmp_path: Path) -> None:
+    one = Following(tmp_path, watch=False)
+    one.file.write_text(TEXT + "# changed\n")
+    assert not any(one.follower.look() for _ in range(3))
+
+
+async def test_one_that_does_not_speak_for_all_counts_nothing(tmp_path: Path) -> None:
+    one = Following(tmp_path, count=False)
+    before = counted("unchanged")
+    await one.follower.reload()
+    assert counted("unchanged") == before
+
+
+def test_a_stamp_sees_what_a_path_leads_to(tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "file").write_text("same")
+        os.utime(tmp_path / name / "file", (1, 1))
+    link = tmp_path / "link"
+    link.symlink_to("one")
+    path = str(link / "file")
+    before = stamp([path])
+    assert stamp([path]) == before
+    link.unlink()
+    link.symlink_to("two")
+    swapped = stamp([path])
+    assert swapped != before
+    (tmp_path / "two" / "file").write_text("longer")
+    os.utime(tmp_path / "two" / "file", (1, 1))
+    assert stamp([path]) != swapped
+    assert stamp([str(tmp_path / "absent")]) == {str(tmp_path / "absent"): None}
+
+
+def test_what_only_a_start_applies_is_named() -> None:
+    booted = compiled(TEXT)
+    server = replace(booted.server, listen=Address("127.0.0.1", 1), workers=9)
+    changed = replace(booted, server=server, admin=replace(booted.admin, listen=Address("127.0.0.1", 2)))
+    assert needs_restart(booted, changed) == ("server.listen", "server.workers", "admin.listen")
+    assert needs_restart(booted, compiled(TEXT + "# other\n")) == ()
+
+
+async def test_they_are_named_until_the_start(tmp_path: Path) -> None:
+    one = Following(tmp_path)
+    one.file.write_text(TEXT + "server: {workers: 3}\n")
+    assert (await one.follower.reload()).needs_restart == ("server.workers",)
+    assert (await one.follower.reload()).needs_restart == ("server.workers",)
+    one.file.write_text(TEXT)
+    assert (await one.follower.reload()).needs_restart == ()
