@@ -186,6 +186,12 @@ def test_a_limit_is_refused_before_the_form_ends() -> None:
     assert read(form(*[part()] * 4, end=b"--B\r\n")) is not None
 
 
+def test_an_epilogue_is_refused_as_soon_as_it_begins() -> None:
+    reader = MultipartReader(b"B", RULE)
+    assert reader.feed(form(part())) is None
+    assert reader.feed(b"x") is not None
+
+
 def test_files_have_no_bound_of_their_own_without_one() -> None:
     assert read(form(part(b"x" * 10_000, FILE)), rule=MultipartRule(1, 1)) is None
     assert read(form(part(b"x", FILE)), rule=MultipartRule(1, 0)) is not None
