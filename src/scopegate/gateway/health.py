@@ -89,6 +89,9 @@ class Question:
     def released(self, connection: UpstreamConnection) -> None:
         connection.abort()
 
+    def set_apart(self, connection: UpstreamConnection) -> None:
+        """A question has no stream for an answer."""
+
     def closed(self, connection: UpstreamConnection) -> None:
         """The pool does not count it."""
 

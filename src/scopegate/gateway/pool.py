@@ -40,6 +40,7 @@ class Server:
         self._loop = loop
         self._terms = EjectionTerms(upstream.ejection.failures, upstream.ejection.for_s)
         self._connections: set[UpstreamConnection] = set()
+        self._apart: set[UpstreamConnection] = set()
         self._idle: list[UpstreamConnection] = []
         self._waiting: dict[asyncio.Future[UpstreamConnection], asyncio.TimerHandle] = {}  # in order of arrival
         self._tasks: set[asyncio.Task[None]] = set()
@@ -81,9 +82,9 @@ class Server:
     def connect(self) -> asyncio.Future[UpstreamConnection]:
         """A connection of one's own, new or handed on. The future may raise UpstreamError (nothing sent)."""
         future: asyncio.Future[UpstreamConnection] = self._loop.create_future()
-        if len(self._connections) >= self._upstream.connections and self._idle:
+        if not self._has_room() and self._idle:
             self._drop(self._idle[0])  # a new one was asked for
-        if len(self._connections) < self._upstream.connections:
+        if self._has_room():
             self._start_connecting(future)
         elif len(self._waiting) < self._upstream.waiting:
             timer = self._loop.call_later(self._upstream.timeouts.queue_s, self._give_up, future)
@@ -92,6 +93,9 @@ class Server:
         else:
             future.set_exception(UpstreamError("busy", "too many requests wait for the app", sent=False))
         return future
+
+    def _has_room(self) -> bool:
+        return len(self._connections) - len(self._apart) < self._upstream.connections
 
     def _leave_queue(self, future: asyncio.Future[UpstreamConnection]) -> None:
         timer = self._waiting.pop(future, None)
@@ -167,9 +171,19 @@ class Server:
         if connection not in self._connections:
             return
         self._connections.remove(connection)
+        self._apart.discard(connection)
         if connection in self._idle:
             self._idle.remove(connection)
-        while len(self._connections) < self._upstream.connections:
+        self._fill()
+
+    def set_apart(self, connection: UpstreamConnection) -> None:
+        """Its place goes to who waits: streams are bounded by the connections of clients, not by this pool."""
+        if connection in self._connections:
+            self._apart.add(connection)
+            self._fill()
+
+    def _fill(self) -> None:
+        while self._has_room():
             future = self._next_waiting()
             if future is None:
                 return

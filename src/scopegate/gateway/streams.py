@@ -1,8 +1,9 @@
 """Streams: answers that live long, WebSocket connections (`websocket`) and server-sent events (`events`).
 
 What both have in common: a place among those of their client, which an exchange holds from its taking until it is
-finished; and that an open one counts neither as a request in flight nor into the time that requests take. An exchange
-tells its stream of what happens (`exchange`); the rules are `StreamRule`s of the policy.
+finished; and that an open one counts neither as a request in flight (a crowd of them is bounded by `connections` and
+must not keep requests out), nor into the time that requests take. An exchange tells its stream what happens; the rules
+are `StreamRule`s of the policy.
 """
 
 from __future__ import annotations
@@ -66,8 +67,10 @@ class Stream:
         return None
 
     def opened(self) -> None:
-        """From here on it is no request in flight any more."""
-        gate = self.x.gate
+        """From here on it is no request in flight any more, on either side."""
+        gate, app = self.x.gate, self.x.upstream
+        assert app is not None
+        app.set_apart()
         self.opened_s = gate.loop.time()
         gate.streams.open[self.kind] += 1
         gate.in_flight -= 1

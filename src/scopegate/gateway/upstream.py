@@ -71,6 +71,10 @@ class Home(Protocol):
         """The connection may serve another exchange."""
         ...
 
+    def set_apart(self, connection: UpstreamConnection) -> None:
+        """The connection serves a stream from now on: it takes no place of requests any more, and never comes back."""
+        ...
+
     def closed(self, connection: UpstreamConnection) -> None:
         """The connection has ended. May be told more than once."""
         ...
@@ -157,6 +161,11 @@ class UpstreamConnection(asyncio.Protocol):
     def blame(self) -> None:
         """The exchange waited in vain: the server is to blame."""
         self.home.failed()
+
+    def set_apart(self) -> None:
+        """The answer is a stream: others need not wait for this connection's place, and it serves nobody after it."""
+        self._persistent = False
+        self.home.set_apart(self)
 
     def become(self, tunnel: Tunnel) -> None:
         """After a switch of protocols: everything is told to `tunnel`, and no exchange will use this connection."""
