@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scopegate.jsontext import MAX_NUMBER_CHARS, BadJson, RepeatedKey, TooDeep, is_deeper, parse
+from scopegate.jsontext import MAX_NUMBER_CHARS, MAX_VALUES, BadJson, RepeatedKey, TooDeep, TooMany, is_deeper, parse
 from scopegate.types import Json
 
 MIB = 1024 * 1024
@@ -184,8 +184,17 @@ def test_every_value_is_read_back_unless_it_is_deeper(value: Json, plain: bool, 
         assert parse(text, max_depth=max_depth) == value
 
 
+def test_values_are_counted_outside_strings() -> None:
+    assert len(parse(b"[" + b",".join([b"0"] * (MAX_VALUES - 1)) + b"]", max_depth=1)) == MAX_VALUES - 1  # type: ignore[arg-type]
+    assert parse(b'["' + b"," * MAX_VALUES + b'[[{{"]', max_depth=1) == ["," * MAX_VALUES + "[[{{"]
+    with pytest.raises(TooMany):
+        parse(b"[" + b",".join([b"0"] * MAX_VALUES) + b"]", max_depth=1)
+
+
 BOMBS: dict[str, bytes] = {
     "brackets": b"[" * MIB,
+    "empty lists": b"[" + b"[]," * (MIB // 3) + b"[]]",
+    "empty objects": b"[" + b"{}," * (MIB // 3) + b"{}]",
     "objects": b'{"a":' * (MIB // 5),
     "closed": b"[" * (MIB // 2) + b"]" * (MIB // 2),
     "a forest": b"[" + b",".join([b"[" * 33 + b"]" * 33] * (MIB // 67)) + b"]",

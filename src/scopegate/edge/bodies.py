@@ -48,6 +48,8 @@ class JsonJudge:
             value = jsontext.parse(body, max_depth=self._max_depth)
         except jsontext.TooDeep:
             return _refused(400, "json_too_deep", f"The body is nested deeper than {self._max_depth} levels.")
+        except jsontext.TooMany:
+            return _refused(413, "json_too_large", f"The body holds more than {jsontext.MAX_VALUES} values.")
         except jsontext.BadJson as error:
             return _refused(400, "bad_json", f"The body is not strict JSON ({error}).")
         return None if self._validator is None else self._by_schema(self._validator, value)
