@@ -71,6 +71,8 @@ class Gateway:
         self._ending: set[asyncio.Task[None]] = set()
         self._retired: list[Ruleset] = []
         """Replaced, and still counted: requests that began with them go on."""
+        self._coming: frozenset[UpstreamPool] = frozenset()
+        """Of a policy that is being adopted: nobody uses them yet."""
         self._gauged: set[str] = set()
         self.rules = _build(policy, self._pools_of(policy))
         metrics.POLICY_LOADED.set(self.now_s())
@@ -94,19 +96,23 @@ class Gateway:
         their windows are found by tier, quota and key. What is heavy happens in a thread, the swap itself is one
         assignment. Raises what building raises, and nothing has changed then."""
         try:
-            rules = await asyncio.to_thread(_build, policy, self._pools_of(policy))
+            pools = self._pools_of(policy)
+            self._coming = frozenset(pools.values())
+            rules = await asyncio.to_thread(_build, policy, pools)
         except BaseException:
+            self._coming = frozenset()
             self._let_go()
             raise
         self._retired.append(self.rules)
         self.rules = rules
+        self._coming = frozenset()
         metrics.POLICY_LOADED.set(self.now_s())
 
     def _let_go(self) -> None:
         """Forget rules that no request needs any more, after they were counted, and the pools that nobody else uses."""
         in_use = {connection.rules_in_use() for connection in self.connections}
         self._retired = [rules for rules in self._retired if rules in in_use]
-        needed = self.rules.pools.union(*(rules.pools for rules in self._retired))
+        needed = self.rules.pools.union(self._coming, *(rules.pools for rules in self._retired))
         for key in [key for key, pool in self._pools.items() if pool not in needed]:
             task = self.loop.create_task(self._pools.pop(key).close())
             self._ending.add(task)
