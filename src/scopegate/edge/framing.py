@@ -13,6 +13,7 @@ from typing import Protocol
 _HEX = frozenset(b"0123456789abcdefABCDEF")
 _MAX_SIZE_DIGITS = 15
 _CRLF = b"\r\n"
+_SIZE = re.compile(rb"([0-9A-Fa-f]{1,15})\r\n")
 _TRAILER = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+:[\t\x20-\x7e\x80-\xff]*")
 TRAILER_BYTES = 4096
 """The most that all trailer fields of a body may take."""
@@ -101,6 +102,10 @@ class ChunkedBody:
         self._buffer = b""
         at = 0
         while at < len(data) and not self.done:
+            if self._state == "size":
+                at = self._take_whole_chunks(data, at, payload)
+                if at == len(data):
+                    break
             if self._state == "data":
                 at = self._take_data(data, at, payload)
             elif self._state == "size":
@@ -112,6 +117,18 @@ class ChunkedBody:
         if self.done:
             self.left_over = data[at:]
         return payload[0] if len(payload) == 1 else b"".join(payload)
+
+    def _take_whole_chunks(self, data: bytes, at: int, payload: list[bytes]) -> int:
+        """Past every chunk that is all there: a body of tiny ones must not cost more than one of large ones can."""
+        match = _SIZE.match
+        while (size := match(data, at)) is not None:
+            start = size.end()
+            end = start + int(size[1], 16)
+            if end == start or data[end : end + 2] != _CRLF:
+                break  # the last one, one that is not all there, or a bad one: read step by step
+            payload.append(data[start:end])
+            at = end + 2
+        return at
 
     def _take_data(self, data: bytes, at: int, payload: list[bytes]) -> int:
         part = data[at : at + self._missing]
