@@ -33,6 +33,31 @@ def test_a_socket_is_taken_over_by_its_number() -> None:
         assert taken.getblocking() is False
 
 
+def test_a_socket_is_taken_over_from_a_service_manager(monkeypatch: pytest.MonkeyPatch) -> None:
+    """sd_listen_fds(3): the variables are for the process they name, and not for its children."""
+    with ports.listen(Address("127.0.0.1", 0)) as sock:
+        monkeypatch.setattr(ports, "_FIRST_HANDED_FD", os.dup(sock.fileno()))
+        assert ports.activated() is None
+        monkeypatch.setenv("LISTEN_FDS", "1")
+        monkeypatch.setenv("LISTEN_PID", str(os.getppid()))
+        assert ports.activated() is None, "they were meant for somebody else"
+        monkeypatch.setenv("LISTEN_PID", str(os.getpid()))
+        taken = ports.activated()
+        assert taken is not None
+        with taken:
+            assert taken.getsockname() == sock.getsockname()
+            assert not os.get_inheritable(taken.fileno())
+        assert "LISTEN_FDS" not in os.environ
+        assert ports.activated() is None
+
+
+def test_one_socket_is_served_and_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LISTEN_FDS", "2")
+    monkeypatch.setenv("LISTEN_PID", str(os.getpid()))
+    with pytest.raises(ports.PortUnusable, match="handed over 2 sockets, and one is served"):
+        ports.activated()
+
+
 def test_what_is_no_listening_socket_is_said_clearly() -> None:
     with socket.socket() as idle, pytest.raises(ports.PortUnusable, match="does not listen"):
         ports.inherited(os.dup(idle.fileno()))

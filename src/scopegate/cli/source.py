@@ -59,7 +59,7 @@ def copied(config: Path, place: Path) -> Source:
         kept = json.loads(place.read_text("utf-8"))
         beside = {written: _unpacked(file) for written, file in kept["beside"].items()}
         return Source(config, base64.b64decode(kept["text"]), policies.reader_beside(config), beside)
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return on_disk(config)
 
 
