@@ -297,8 +297,10 @@ def test_up_brings_worker_and_admin_along(tmp_path: Path, app: str, valkey_url: 
         place.replace(BROKEN)
         assert wait_until(lambda: _says(place, "scopegate_policy_stale 1.0"))
         assert httpx.get(f"http://{place.admin}/readyz", trust_env=False).status_code == 200
-        place.replace(place.text())
-        assert wait_until(lambda: len(up.events("child.ready")) == 5)
+        place.replace(place.text().replace("drain: 5s", "drain: 4s"))
+        assert wait_until(lambda: len(up.events("child.ready")) == 6)
+        assert {entry["child"] for entry in up.events("child.renewed")} == {"admin", "worker"}
+        assert not up.events("child.restarts")
         assert wait_until(lambda: _says(place, "scopegate_policy_stale 0.0"))
         assert up.stop() == 0
 

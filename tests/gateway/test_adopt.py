@@ -133,6 +133,7 @@ async def test_a_new_upstream_is_not_let_go_before_it_is_used(gates: Rigs) -> No
         assert (len(rig.gateway._pools), adopting.done()) == (2, False)
         rig.gateway.flush()
         await adopting
+        assert rig.gateway.rules.pools <= set(rig.gateway._pools.values())
         assert (await fresh.ask(GET)).status == 200
         assert len(other.requests) == 1
         wait.set()
