@@ -284,7 +284,7 @@ UPSTREAM = Row(
         ),
         Panel(
             "Failed exchanges",
-            "Per second, by upstream and kind: connect, timeout, reset, protocol.",
+            "Per second, by upstream and kind: connect, tls, timeout, reset, protocol.",
             "reqps",
             [Query(rate(pick("scopegate_upstream_errors_total"), "upstream, kind"), "{{upstream}} {{kind}}")],
         ),
@@ -293,6 +293,14 @@ UPSTREAM = Row(
             "Open connections by state.",
             "short",
             [Query(f"sum by (upstream, state) ({pick('scopegate_upstream_connections')})", "{{upstream}} {{state}}")],
+        ),
+        Panel(
+            "Servers of the app",
+            "By state, added up over the gateway processes: up, ejected (its exchanges failed), unhealthy (it does not "
+            "answer the health question).",
+            "short",
+            [Query(f"sum by (upstream, state) ({pick('scopegate_upstream_servers')})", "{{upstream}} {{state}}")],
+            stacked=True,
         ),
     ],
 )

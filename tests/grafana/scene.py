@@ -28,6 +28,7 @@ def play_gateway() -> None:
     metrics.STREAMS.labels("websocket").set(1)
     metrics.STREAMS.labels("events").set(1)
     metrics.UPSTREAM_CONNECTIONS.labels("web", "idle").set(3)
+    metrics.UPSTREAM_SERVERS.labels("web", "up").set(1)
     for status in ("200", "429", "502"):
         metrics.REQUESTS.labels("submit-lead", status).inc()
     metrics.REQUEST_SECONDS.labels("submit-lead").observe(0.02)

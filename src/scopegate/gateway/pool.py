@@ -260,16 +260,15 @@ class Server:
         """Up, and for so long that it gets its full share."""
         return self.down_until <= now_s and self.state(now_s) is ServerState.UP and self._share(now_s) == 1.0
 
-    def takes_part(self, now_s: float) -> bool:
-        """Whether it may be chosen now. One that has come back may be in a growing part of all cases."""
+    def takes_part(self, now_s: float, servers: int) -> bool:
+        """Whether it may be chosen now, as one of so many. One that has come back saves up for its turn."""
         part = self._share(now_s)
-        if part == 1.0:
-            return True
-        self._credit += part
-        if self._credit < 1.0:
-            return False
-        self._credit -= 1.0
-        return True
+        self._credit = min(1.0, self._credit + part / servers)
+        return part == 1.0 or self._credit >= 0.999
+
+    def chosen(self) -> Server:
+        self._credit = 0.0
+        return self
 
     def _share(self, now_s: float) -> float:
         back_s = max(self._record.until_s, self._well_since_s)
@@ -314,8 +313,8 @@ class UpstreamPool:
         up = [server for server in left if server.state(now_s) is ServerState.UP]
         if not up:  # refusing everybody would be no better than asking the least bad one
             return min(left, key=lambda server: (server.failures, server.load))
-        ready = [server for server in up if server.takes_part(now_s)] or up
-        return min(ready, key=lambda server: (server.down_until > now_s, server.load))
+        ready = [server for server in up if server.takes_part(now_s, len(up))] or up
+        return min(ready, key=lambda server: (server.down_until > now_s, server.load)).chosen()
 
     def expire(self, now_s: float) -> None:
         """Called a few times a second."""
