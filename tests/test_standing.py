@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
@@ -61,7 +62,7 @@ def test_a_pid_that_was_given_away_is_not_taken_for_one_of_ours(tmp_path: Path) 
     (folder / f"{os.getppid()}.json").write_text("{}")
     assert living(tmp_path) == []
     (folder / f"{os.getpid()}.lock").touch()
-    (folder / f"{os.getpid()}.json").write_text('{"pid": 1}')
+    (folder / f"{os.getpid()}.json").write_text(json.dumps(asdict(replace(MINE, at_ms=1))))
     with Post(tmp_path) as post:
         assert living(tmp_path) == [], "what the older one said is not ours"
         post.say(MINE)

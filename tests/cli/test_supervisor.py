@@ -6,6 +6,7 @@ import asyncio
 import os
 import sys
 from collections.abc import Awaitable, Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -150,7 +151,7 @@ async def test_a_restart_on_request_is_no_crash(tmp_path: Path) -> None:
     async def body() -> None:
         for times in range(2, 9):  # more than may fail to start
             await supervisor.restart("a")
-            await asyncio.wait_for(until(lambda times=times: lines(tmp_path / "a").count("started") == times), 5)
+            await asyncio.wait_for(until(partial(_has_started, tmp_path / "a", times)), 5)
 
     code, _ = await running(supervisor, body)
     assert code == 0
@@ -166,6 +167,10 @@ async def test_one_that_refuses_to_leave_its_place_is_killed(tmp_path: Path) -> 
         assert not is_alive(before)
 
     await running(supervisor, body)
+
+
+def _has_started(notes: Path, times: int) -> bool:
+    return lines(notes).count("started") == times
 
 
 async def until(true: Callable[[], bool]) -> None:
