@@ -45,7 +45,10 @@ MAY_IMPORT: dict[str, set[str]] = {
     "admin": BASE | WATCHING | PURE | {"stores"},
     "wiring": BASE | WATCHING | PURE | {"settings", "stores", "serving", "reload", "gateway", "worker", "admin"},
     "demo": BASE | WATCHING | PURE | {"cli"},
-    "cli": BASE | WATCHING | PURE | {"settings", "stores", "wiring", "reload", "standing", "pinned", "admin", "demo", "worker"},
+    "cli": BASE
+    | WATCHING
+    | PURE
+    | {"settings", "stores", "wiring", "reload", "standing", "pinned", "admin", "demo", "worker"},
     "__main__": {"cli"},
 }
 """By room: a folder, or a module at the top. A room may always import itself."""

@@ -12,6 +12,7 @@ from scopegate.edge.headers import (
     UNTIL_EOF,
     BadAnswerError,
     Noted,
+    forwarded_lines,
     is_persistent,
     read_request,
     read_response,
@@ -40,7 +41,9 @@ def refused(*fields: tuple[bytes, bytes], version: str = "1.1") -> Refusal:
 def lines(notes: Noted, target: Target = TARGET, **more: bytes) -> list[bytes]:
     """The head that goes upstream, in lines."""
     values = {"address": b"192.0.2.7", "chain": b"192.0.2.7", "scheme": b"http", "request_id": b"r-1", **more}
-    head = request_head(target, notes, **values)
+    of_us = {name: values.pop(name) for name in ("address", "chain", "scheme")}
+    forwarded = forwarded_lines(notes, host=target.host, **of_us)
+    head = request_head(target, forwarded, notes.length, **values)
     assert head.endswith(b"\r\n\r\n")
     return head[:-4].split(b"\r\n")
 
@@ -151,13 +154,13 @@ def test_what_goes_upstream_is_said_by_us() -> None:
         b"User-Agent: x/1",
         b"ACCEPT: */*",
         b"accept: b",
-        b"x-scopegate-user: u",
         b"x-real-ip: 192.0.2.7",
         b"x-forwarded-for: 203.0.113.9, 192.0.2.7",
         b"x-forwarded-proto: https",
         b"x-forwarded-host: a.example",
-        b"x-request-id: r-1",
         b"via: 1.1 scopegate",
+        b"x-scopegate-user: u",
+        b"x-request-id: r-1",
     ]
 
 
@@ -182,7 +185,7 @@ def test_framing_upstream_is_ours(method: str, fields: Pairs, framing: list[byte
 
 def test_proxies_on_the_way_are_named_in_via() -> None:
     notes = request((b"Via", b"1.0 fred"), (b"Via", b"1.1 b, 1.1 c"))
-    assert lines(notes)[-1] == b"via: 1.0 fred, 1.1 b, 1.1 c, 1.1 scopegate"
+    assert lines(notes)[-2] == b"via: 1.0 fred, 1.1 b, 1.1 c, 1.1 scopegate"
 
 
 @pytest.mark.parametrize(
@@ -341,8 +344,7 @@ def test_every_status_has_a_line() -> None:
 
 def test_one_field_can_be_replaced() -> None:
     notes = request((b"Accept-Encoding", b"gzip"), (b"X", b"y"), (b"ACCEPT-ENCODING", b"br"))
-    notes.replace(b"accept-encoding", b"identity")
-    assert notes.passed == [b"X: y\r\n", b"accept-encoding: identity\r\n"]
+    assert notes.replacing(b"accept-encoding", b"identity").passed == [b"X: y\r\n", b"accept-encoding: identity\r\n"]
 
 
 TOKEN = st.text("abcXYZ019-_.!", min_size=1, max_size=20).map(str.encode)

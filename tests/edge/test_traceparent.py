@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import random
 import re
+from collections.abc import Callable
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from scopegate.edge.headers import Noted, read_request
-from scopegate.edge.traceparent import MAX_STATE_BYTES, MAX_STATE_MEMBERS, trace_lines
+from scopegate.edge.traceparent import MAX_STATE_BYTES, MAX_STATE_MEMBERS, given_trace, new_trace
 
 TRACE, SPAN = b"0af7651916cd43dd8448eb211c80319c", b"b7ad6b7169203331"
 PARENT = b"00-%b-%b-01" % (TRACE, SPAN)
@@ -22,7 +23,7 @@ def lines(*fields: tuple[bytes, bytes]) -> bytes:
     notes = read_request(list(fields), "1.1")
     assert isinstance(notes, Noted)
     assert notes.passed == []
-    return trace_lines(notes, draw)
+    return given_trace(notes) or new_trace(draw)
 
 
 @pytest.mark.parametrize(
@@ -133,11 +134,9 @@ def test_new_traces_differ_and_are_not_sampled() -> None:
     assert all(FRESH.fullmatch(each) for each in made)
 
 
-@pytest.mark.parametrize("bits", [0, (1 << 192) - 1])
-def test_no_draw_makes_an_empty_id(bits: int) -> None:
-    notes = read_request([], "1.1")
-    assert isinstance(notes, Noted)
-    assert FRESH.fullmatch(trace_lines(notes, lambda _: bits))
+@pytest.mark.parametrize("draw_bits", [lambda _: 0, lambda count: (1 << count) - 1])
+def test_no_draw_makes_an_empty_id(draw_bits: Callable[[int], int]) -> None:
+    assert FRESH.fullmatch(new_trace(draw_bits))
 
 
 @given(st.binary(max_size=80), st.binary(max_size=80))
@@ -145,4 +144,4 @@ def test_whatever_comes_one_well_formed_field_goes(parent: bytes, state: bytes) 
     notes = read_request([(b"traceparent", parent), (b"tracestate", state)], "1.1")
     assert isinstance(notes, Noted)
     wanted = rb"traceparent: [0-9a-f]{2}-[\x21-\x7e]{52,118}\r\n(tracestate: [\t\x20-\x7e]+\r\n)?"
-    assert re.fullmatch(wanted, trace_lines(notes, draw))
+    assert re.fullmatch(wanted, given_trace(notes) or new_trace(draw))

@@ -22,9 +22,7 @@ OK = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok"
 
 _REQUEST_LINE = re.compile(rb"[A-Z-]+ /[!\"$-~]* HTTP/1\.1")
 _FIELD = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+): ([\t\x20-\x7e\x80-\xff]*)")
-_ONCE = (
-    b"host x-forwarded-for x-forwarded-proto x-forwarded-host x-real-ip x-request-id via traceparent"
-).split()
+_ONCE = (b"host x-forwarded-for x-forwarded-proto x-forwarded-host x-real-ip x-request-id via traceparent").split()
 _NEVER = (
     b"connection keep-alive proxy-connection te trailer upgrade http2-settings proxy-authorization expect forwarded"
 ).split()

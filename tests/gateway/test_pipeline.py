@@ -180,7 +180,7 @@ async def test_fields_on_the_way_back(gates: Rigs) -> None:
     assert [name for name, _ in reply.fields] == [
         b"set-Cookie", b"set-Cookie", b"Via", b"X-CASE",
         b"x-content-type-options", b"x-frame-options", b"referrer-policy",
-        b"date", b"content-length", b"x-request-id", b"via",
+        b"content-length", b"date", b"x-request-id", b"via",
     ]  # fmt: skip
     assert reply.get(b"set-cookie") == [b"a=1", b"b=2"]
     assert reply.get(b"via") == [b"1.1 inner", b"1.1 scopegate"]

@@ -44,15 +44,14 @@ class SecurityLines:
         own = tuple(field for field in _OF_OUR_PAGES if field[0] not in self._names)
         self._refused = {False: _lines(always + own), True: _lines(always + hsts + own)}
 
-    def for_answer(self, notes: Noted, *, is_https: bool) -> bytes:
-        """The lines to add to the app's answer. A field that the app set stays and ours is left out; with `override`
-        the app's is taken out of `notes`."""
+    def for_answer(self, notes: Noted, *, is_https: bool) -> tuple[Noted, bytes]:
+        """What of the app's answer goes on, and the lines to add. A field that the app set stays and ours is left out;
+        with `override` it is the other way round."""
         if self._names.isdisjoint(notes.noted):
-            return self._secure if is_https else self._plain
+            return notes, self._secure if is_https else self._plain
         if self._override:
-            notes.cut(tuple(self._names))
-            return self._secure if is_https else self._plain
-        return _lines(field for field in self._fields[is_https] if field[0] not in notes.noted)
+            return notes.without(tuple(self._names)), self._secure if is_https else self._plain
+        return notes, _lines(field for field in self._fields[is_https] if field[0] not in notes.noted)
 
     def for_refusal(self, *, is_https: bool) -> bytes:
         """The lines of an answer that we make: the route's, and where it says nothing, what suits a page of ours."""

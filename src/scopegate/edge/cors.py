@@ -59,19 +59,20 @@ class CrossOrigin:
         methods = b"access-control-allow-methods: %b\r\n" % method.encode()
         return origin + methods + allowed + self._max_age + _PREFLIGHT_VARY
 
-    def for_answer(self, notes: Noted, origins: Sequence[bytes]) -> bytes:
-        """The lines to add to the app's answer; what it says itself is taken out of `notes`, and Vary completed."""
-        notes.cut(CORS_FIELDS)
+    def for_answer(self, notes: Noted, origins: Sequence[bytes]) -> tuple[Noted, bytes]:
+        """What of the app's answer goes on, its own CORS fields taken out and its Vary completed, and the lines to
+        add."""
+        notes = notes.without(CORS_FIELDS)
         if not self._vary:
-            return self._opened[b"*"]
+            return notes, self._opened[b"*"]
         opened = self._opened.get(_origin(origins), b"")
         said = notes.get(b"vary")
         if not said:
-            return _VARY + opened
+            return notes, _VARY + opened
         names = [name.strip(_SPACE).lower() for value in said for name in value.split(b",")]
         if b"origin" not in names and b"*" not in names:
-            notes.replace(b"vary", b", ".join([*said, b"origin"]))
-        return opened
+            notes = notes.replacing(b"vary", b", ".join([*said, b"origin"]))
+        return notes, opened
 
     def for_refusal(self, origins: Sequence[bytes]) -> bytes:
         """The lines of an answer that we make."""

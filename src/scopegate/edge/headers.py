@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from copy import copy
 from http import HTTPStatus
 
 from scopegate.edge.verdict import Refusal, Target
@@ -148,11 +149,14 @@ _USUAL_TOKENS = {
 class Noted:
     """One pass over a message's fields. `passed` are the lines that go on, spelt as received; `noted` holds the values
     that were asked after, by lower-case name; `length` is the body's length in bytes, or CHUNKED, or UNTIL_EOF;
-    `tokens` are Connection's, in lower case."""
+    `tokens` are Connection's, in lower case. Once read it never changes: it may be kept for the next message with the
+    same fields. `kept` is a place for what a reader made of it, with the reader's key."""
 
-    __slots__ = ("length", "noted", "passed", "tokens")
+    __slots__ = ("_lines", "kept", "length", "noted", "passed", "tokens")
 
     def __init__(self, fields: Fields, rules: Rules) -> None:
+        self._lines: bytes | None = None
+        self.kept: tuple[object, bytes] | None = None
         self.passed: list[bytes] = []
         self.noted: dict[bytes, list[bytes]] = {}
         self.length = 0
@@ -174,25 +178,40 @@ class Noted:
     def get(self, name: bytes) -> Sequence[bytes]:
         return self.noted.get(name, _NONE)
 
-    def replace(self, name: bytes, value: bytes) -> None:
-        """One field of this name goes on, with this value."""
-        prefix = name + b":"
-        self.passed = [line for line in self.passed if not line.lower().startswith(prefix)]
-        self.passed.append(b"%b: %b\r\n" % (name, value))
+    @property
+    def lines(self) -> bytes:
+        """What goes on, joined."""
+        lines = self._lines
+        if lines is None:
+            lines = self._lines = b"".join(self.passed)
+        return lines
 
-    def cut(self, names: Sequence[bytes]) -> None:
-        """Remove these fields, which must be among those noted."""
-        if not self.noted.keys().isdisjoint(names):
-            prefixes = tuple(name + b":" for name in names)
-            self.passed = [line for line in self.passed if not line.lower().startswith(prefixes)]
+    def passing(self, passed: list[bytes]) -> Noted:
+        """The same, but these lines go on."""
+        other = copy(self)
+        other.passed, other._lines, other.kept = passed, None, None
+        return other
+
+    def replacing(self, name: bytes, value: bytes) -> Noted:
+        """The same, but one field of this name goes on, with this value."""
+        return self.passing([*_lines_without(self.passed, (name + b":",)), b"%b: %b\r\n" % (name, value)])
+
+    def without(self, names: Sequence[bytes]) -> Noted:
+        """The same without these fields, which must be among those noted."""
+        if self.noted.keys().isdisjoint(names):
+            return self
+        return self.passing(_lines_without(self.passed, tuple(name + b":" for name in names)))
 
     def cut_nominated(self) -> bool:
         """Remove the fields that Connection names as its own. Whether there may have been any."""
         if not self.tokens or _TOKENS_THAT_NEED_NO_CUT.issuperset(self.tokens):
             return False
-        prefixes = tuple(token + b":" for token in self.tokens if token)
-        self.passed = [line for line in self.passed if not line.lower().startswith(prefixes)]
+        self.passed = _lines_without(self.passed, tuple(token + b":" for token in self.tokens if token))
         return True
+
+
+def _lines_without(lines: Sequence[bytes], prefixes: tuple[bytes, ...]) -> list[bytes]:
+    return [line for line in lines if not line.lower().startswith(prefixes)]
 
 
 def _tokens(values: Sequence[bytes]) -> tuple[bytes, ...]:
@@ -255,47 +274,43 @@ def request_id(notes: Noted, fresh: bytes) -> bytes:
     return value if _REQUEST_ID.fullmatch(value) else fresh
 
 
-def request_head(
-    target: Target,
-    notes: Noted,
-    *,
-    address: bytes,
-    chain: bytes,
-    scheme: bytes,
-    request_id: bytes,
-    identity: bytes = b"",
-    trace: bytes = b"",
-) -> bytes:
-    """The head that goes upstream, framing included. `address` is the client's, `chain` the X-Forwarded-For to send
-    (ending in the peer that we saw), `identity` and `trace` ready-made field lines."""
-    length = notes.length
-    method = target.method
-    if length == CHUNKED:
-        framing = b"transfer-encoding: chunked\r\n"
-    elif length or method in ("POST", "PUT", "PATCH"):
-        framing = b"content-length: %d\r\n" % length
-    else:
-        framing = b""
-    host = target.host.encode()
+def forwarded_lines(notes: Noted, *, host: str, address: bytes, chain: bytes, scheme: bytes) -> bytes:
+    """What a request's fields become upstream, as far as they are the same for every request with the same fields.
+    `address` is the client's, `chain` the X-Forwarded-For to send (ending in the peer that we saw)."""
     via = b", ".join([*notes.noted[b"via"], VIA]) if b"via" in notes.noted else VIA
+    authority = host.encode()
     return (
-        b"%b %b HTTP/1.1\r\nhost: %b\r\n%b%b%b%bx-real-ip: %b\r\nx-forwarded-for: %b\r\n"
-        b"x-forwarded-proto: %b\r\nx-forwarded-host: %b\r\nx-request-id: %b\r\nvia: %b\r\n\r\n"
-    ) % (
-        method.encode(),
+        b"host: %b\r\n%bx-real-ip: %b\r\nx-forwarded-for: %b\r\nx-forwarded-proto: %b\r\nx-forwarded-host: %b\r\n"
+        b"via: %b\r\n"
+    ) % (authority, notes.lines, address, chain, scheme, authority, via)
+
+
+def request_head(
+    target: Target, lines: bytes, length: int, *, request_id: bytes, identity: bytes = b"", trace: bytes = b""
+) -> bytes:
+    """The head that goes upstream, framing included. `lines` are those of `forwarded_lines`, `length` is the body's,
+    `identity` and `trace` are ready-made field lines."""
+    return b"%b %b HTTP/1.1\r\n%b%b%b%bx-request-id: %b\r\n\r\n" % (
+        target.method.encode(),
         target.raw,
-        host,
-        b"".join(notes.passed),
-        framing,
+        lines,
+        _framing(length, target.method),
         identity,
         trace,
-        address,
-        chain,
-        scheme,
-        host,
         request_id,
-        via,
     )
+
+
+def _framing(length: int, method: str) -> bytes:
+    if length == CHUNKED:
+        return b"transfer-encoding: chunked\r\n"
+    if length or method in _HAS_CONTENT:
+        return b"content-length: %d\r\n" % length
+    return b""
+
+
+_HAS_CONTENT = frozenset(["POST", "PUT", "PATCH"])
+"""A request with one of these says how long its body is, even when it has none (RFC 9110 8.6)."""
 
 
 class BadAnswerError(ValueError):

@@ -25,14 +25,20 @@ _KEY = rb"(?:[a-z0-9][a-z0-9_*/-]{0,255}|[a-z0-9][a-z0-9_*/-]{0,240}@[a-z][a-z0-
 _MEMBER = re.compile(rb"(%b)=[\x20-\x2b\x2d-\x3c\x3e-\x7e]{0,255}[\x21-\x2b\x2d-\x3c\x3e-\x7e]" % _KEY)
 
 
-def trace_lines(notes: Noted, draw: Callable[[int], int]) -> bytes:
-    """The traceparent line to send, and the tracestate line where there is one. A new trace is not sampled (flags 00):
-    whether to record is not ours to decide."""
+def given_trace(notes: Noted) -> bytes:
+    """The visitor's traceparent line to send on, with the tracestate line where there is one; empty when none came that
+    can be believed."""
     parents = notes.noted.get(b"traceparent")
     if parents is not None and len(parents) == 1 and b"traceparent" not in notes.tokens:
         parent = parents[0].strip(_SPACE)
         if _PARENT.fullmatch(parent):
             return b"traceparent: %b\r\n%b" % (parent, _state_line(notes))
+    return b""
+
+
+def new_trace(draw: Callable[[int], int]) -> bytes:
+    """A traceparent line of a trace that begins here, not sampled (flags 00): whether to record is not ours to
+    decide."""
     digits = (draw(192) | _NEITHER_ZERO).to_bytes(24, "big").hex()
     return f"traceparent: 00-{digits[:32]}-{digits[32:]}-00\r\n".encode()
 

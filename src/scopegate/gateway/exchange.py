@@ -17,11 +17,12 @@ from scopegate import logs
 from scopegate.edge import answer_fields, headers
 from scopegate.edge.framing import LAST_CHUNK, as_chunk
 from scopegate.edge.headers import CHUNKED, RATE_LIMIT_FIELDS, STATUS_LINES, UNTIL_EOF, Noted
-from scopegate.edge.verdict import Caller, Refusal, Reply, RequestHead, Target
+from scopegate.edge.verdict import Refusal, Reply, RequestHead, Target
 from scopegate.errors import UpstreamError
 from scopegate.gateway import responses
 from scopegate.gateway.events import begin_events
 from scopegate.gateway.ruleset import RoutePlan, Ruleset
+from scopegate.gateway.section import NOBODY, HeaderSection
 from scopegate.gateway.upstream import Home, UpstreamConnection
 from scopegate.limits import breaker
 from scopegate.limits.window import Spent
@@ -69,6 +70,9 @@ class Client(Protocol):
         """The answer is written. `linger`: the client may still be sending what nobody will read."""
         ...
 
+    section: HeaderSection | None
+    """What the fields of the request mean, once it is known; not None before for a request that repeats them."""
+
     def become(self, tunnel: Tunnel) -> None:
         """After a switch of protocols: what the client sends, and has sent already, goes to `tunnel`."""
         ...
@@ -92,17 +96,13 @@ Outcome = Refusal | Reply | Pending | None
 Step = Callable[["Exchange"], Outcome]
 
 
-_NOBODY = Caller("", "")
-
-
 class Exchange:
     """One request and its answer. The record that every step reads and completes."""
 
     head: RequestHead
+    section: HeaderSection
     notes: Noted
     target: Target
-    chain: bytes
-    """The X-Forwarded-For that goes upstream."""
     again: Step
     """The step that repeats a request which is safe to repeat."""
     upstream_started_s: float
@@ -111,7 +111,7 @@ class Exchange:
     method = ""
     path = ""
     plan: RoutePlan | None = None
-    caller = _NOBODY
+    caller = NOBODY
     scheme = b"http"
     trace = b""
     identity = b""
@@ -126,6 +126,8 @@ class Exchange:
     idle_s: float | None = None
     """The longest silence inside the answer, where the upstream's does not hold."""
     keep_alive = False
+    body_length = 0
+    """Of the request: bytes, or CHUNKED. A chunked body that is all here goes on with its length."""
     body_done = True
     bytes_in = 0
     bytes_out = 0
@@ -292,7 +294,7 @@ class Exchange:
         return held
 
     def _framed(self, payload: bytes, done: bool) -> bytes:
-        if self.notes.length != CHUNKED:
+        if self.body_length != CHUNKED:
             return payload
         framed = as_chunk(payload) if payload else b""
         return framed + LAST_CHUNK if done else framed
@@ -301,28 +303,26 @@ class Exchange:
 
     def use(self, connection: UpstreamConnection) -> None:
         """Send the request on this connection."""
-        plan, notes = self.plan, self.notes
+        plan = self.plan
         assert plan is not None
-        if notes.length and not self.body_done and not self._held:
+        if not self.body_done and not self._held:
             self.client.read_body()  # what has come with the head goes out with it
             if self.finished:
                 connection.give_back()
                 return
-        if notes.length == CHUNKED and self.body_done:
-            notes.length = self._held_bytes
+        if self.body_length == CHUNKED and self.body_done:
+            self.body_length = self._held_bytes
         head = headers.request_head(
             self.target,
-            notes,
-            address=self.caller.address.encode(),
-            chain=self.chain,
-            scheme=self.scheme,
+            self._forwarded_lines(),
+            self.body_length,
             request_id=self.request_id,
             identity=self.identity,
             trace=self.trace,
         )
         may_repeat = connection.reused or len(plan.pool.servers) > 1
         retryable = may_repeat and self.method in _SAFE and self.order is None and not self._held and self.body_done
-        data = head + self._framed(self.drop_held(), self.body_done) if notes.length else head
+        data = head + self._framed(self.drop_held(), self.body_done) if self.body_length else head
         self.upstream = connection
         self.retried = self.retried or not retryable
         self.upstream_started_s = self.gate.loop.time()
@@ -330,6 +330,22 @@ class Exchange:
         self._wait_for_what_is_next()
         if not self.body_done:
             self.client.pause_body(self._app_paused)
+
+    def _forwarded_lines(self) -> bytes:
+        section, notes = self.section, self.notes
+        is_own = notes is section.notes  # else a step has changed what goes on
+        if is_own and section.lines:
+            return section.lines
+        lines = headers.forwarded_lines(
+            notes,
+            host=self.target.host,
+            address=self.caller.address.encode(),
+            chain=section.chain,
+            scheme=self.scheme,
+        )
+        if is_own:
+            section.lines = lines
+        return lines
 
     def _wait_for_what_is_next(self) -> None:
         plan = self.plan
@@ -427,8 +443,8 @@ class Exchange:
         """To a client that knows of such (RFC 9110 15.2), before an answer that is not held back."""
         if self.head.version == "1.1" and self.order is None and not self.answer_begun:
             if self.spent is not None:
-                notes.cut(RATE_LIMIT_FIELDS)
-            self.client.write(b"%b%b\r\n" % (STATUS_LINES[status], b"".join(notes.passed)))
+                notes = notes.without(RATE_LIMIT_FIELDS)
+            self.client.write(b"%b%b\r\n" % (STATUS_LINES[status], notes.lines))
 
     def unreached(self, error: UpstreamError) -> Refusal:
         """The app was sent nothing: what the client is told."""
@@ -483,26 +499,39 @@ class Exchange:
             self._wait_for_what_is_next()
 
     def _answer_head(self, status: int, notes: Noted, length: int) -> bytes:
-        if self.spent is not None:
-            notes.cut(RATE_LIMIT_FIELDS)
+        spent, gate = self.spent, self.gate
+        key = (self.plan, status, length, self.scheme, spent is None)
+        if notes.kept is not None and notes.kept[0] == key:
+            lines = notes.kept[1]
+        else:
+            lines = self._answer_lines(status, notes, length)
+            if self.plan is not None and self.plan.cors is None:  # else they depend on who asks, too
+                notes.kept = (key, lines)
+        return b"%b%b%b%bx-request-id: %b\r\nvia: 1.1 scopegate\r\n\r\n" % (
+            lines,
+            b"" if b"date" in notes.noted else b"date: %b\r\n" % gate.http_date(),
+            b"" if spent is None else responses.limit_fields(spent, gate.now_s()),
+            b"" if self.keep_alive else b"connection: close\r\n",
+            self.request_id,
+        )
+
+    def _answer_lines(self, status: int, notes: Noted, length: int) -> bytes:
+        """What is the same for every answer with these fields on this route."""
         plan = self.plan
         assert plan is not None
-        ours = plan.security.for_answer(notes, is_https=self.scheme == b"https")
-        if plan.cors is not None:
-            ours += plan.cors.for_answer(notes, self.notes.get(b"origin"))
-        lines = [STATUS_LINES[status], *notes.passed, ours]
-        if b"date" not in notes.noted:
-            lines.append(b"date: %b\r\n" % self.gate.http_date())
-        if length == CHUNKED:
-            lines.append(b"transfer-encoding: chunked\r\n")
-        elif length > 0 or (length == 0 and self.method != "HEAD" and status not in (204, 304)):
-            lines.append(b"content-length: %d\r\n" % length)
         if self.spent is not None:
-            lines.append(responses.limit_fields(self.spent, self.gate.now_s()))
-        if not self.keep_alive:
-            lines.append(b"connection: close\r\n")
-        lines.append(b"x-request-id: %b\r\nvia: 1.1 scopegate\r\n\r\n" % self.request_id)
-        return b"".join(lines)
+            notes = notes.without(RATE_LIMIT_FIELDS)
+        notes, ours = plan.security.for_answer(notes, is_https=self.scheme == b"https")
+        if plan.cors is not None:
+            notes, more = plan.cors.for_answer(notes, self.notes.get(b"origin"))
+            ours += more
+        if length == CHUNKED:
+            framing = b"transfer-encoding: chunked\r\n"
+        elif length > 0 or (length == 0 and self.method != "HEAD" and status not in (204, 304)):
+            framing = b"content-length: %d\r\n" % length
+        else:
+            framing = b""
+        return b"%b%b%b%b" % (STATUS_LINES[status], notes.lines, ours, framing)
 
     def _framed_answer(self, payload: bytes, done: bool) -> bytes:
         if self._answer_length != CHUNKED:

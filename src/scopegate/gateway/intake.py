@@ -165,7 +165,7 @@ class OrderInHand:
     def record(self) -> Pending:
         """The body is complete: write the order."""
         x = self._x
-        x.notes.replace(b"accept-encoding", b"identity")  # the answer has to be read here
+        x.notes = x.notes.replacing(b"accept-encoding", b"identity")  # the answer has to be read here
         self._order = LeadOrder(
             order_id=f"ord_{x.gate.next_request_id().decode()}",
             offload=self._offload.name,

@@ -11,9 +11,10 @@ import asyncio
 from scopegate.edge import headers
 from scopegate.edge.caller import client_address, forwarded_client, is_https, is_trusted, limit_group
 from scopegate.edge.cors import asked_method
+from scopegate.edge.headers import Noted
 from scopegate.edge.routes import NoRoute
 from scopegate.edge.target import judge_target
-from scopegate.edge.traceparent import trace_lines
+from scopegate.edge.traceparent import new_trace
 from scopegate.edge.verdict import Caller, Refusal, Reply
 from scopegate.errors import UpstreamError
 from scopegate.gateway import responses
@@ -21,7 +22,8 @@ from scopegate.gateway.bodies import hold_unknown, judge_body
 from scopegate.gateway.exchange import Exchange, Outcome, Pending, Step, too_large
 from scopegate.gateway.limiter import key_of
 from scopegate.gateway.pool import Connecting
-from scopegate.gateway.ruleset import RoutePlan
+from scopegate.gateway.ruleset import RoutePlan, Ruleset
+from scopegate.gateway.section import NOBODY, HeaderSection
 from scopegate.gateway.upstream import UpstreamConnection
 from scopegate.gateway.websocket import open_websocket
 from scopegate.limits.breaker import Denied
@@ -38,18 +40,23 @@ def admit(x: Exchange) -> Outcome:
 
 
 def read_fields(x: Exchange) -> Outcome:
-    """What the fields say: framing, connection, id."""
-    head = x.head
-    notes = headers.read_request(head.fields, head.version)
-    if isinstance(notes, Refusal):
-        return notes
-    x.notes = notes
-    x.keep_alive = headers.is_persistent(notes, head.version)
-    if notes.length != 0:
+    """What the fields say: framing, connection, ids."""
+    section = x.client.section
+    if section is None:
+        head = x.head
+        notes = headers.read_request(head.fields, head.version)
+        if isinstance(notes, Refusal):
+            return notes
+        section = x.client.section = HeaderSection(x.rules, notes, head.version)
+    x.section = section
+    x.notes = section.notes
+    x.keep_alive = section.keep_alive
+    if x.notes.length != 0:
+        x.body_length = x.notes.length
         x.body_done = False
-        x.client.open_body(notes.length, expects_continue=b"expect" in notes.noted and head.version == "1.1")
-    x.request_id = headers.request_id(notes, x.request_id)
-    x.trace = trace_lines(notes, x.gate.draw_bits)
+        x.client.open_body(x.body_length, expects_continue=section.expects_continue)
+    x.request_id = section.request_id or x.request_id
+    x.trace = section.trace or new_trace(x.gate.draw_bits)
     return None
 
 
@@ -94,19 +101,28 @@ def _preflight(x: Exchange) -> Reply | None:
 
 def find_caller(x: Exchange) -> Outcome:
     """Whose request it is, and how they came: told by trusted proxies only, in the one way that the policy names."""
-    peer, trusted = x.client.peer, x.rules.trusted
-    if not trusted or x.rules.address_from is AddressSource.PROXY_PROTOCOL:  # which the connection told already
-        address = client_address(peer, (), ())
-    elif x.rules.address_from is AddressSource.FORWARDED:
-        address, https = forwarded_client(peer, x.notes.get(b"forwarded"), trusted)
-        x.scheme = b"https" if https else b"http"
-    else:
-        address = client_address(peer, x.notes.get(b"x-forwarded-for"), trusted)
-        if b"x-forwarded-proto" in x.notes.noted and is_trusted(peer, trusted):
-            x.scheme = b"https" if is_https(x.notes.get(b"x-forwarded-proto")) else b"http"
-    x.caller = Caller(address, limit_group(address))
-    x.chain = address.encode() if address == peer else b"%b, %b" % (address.encode(), peer.encode())
+    section = x.section
+    if section.caller is NOBODY:
+        peer = x.client.peer
+        address, https = _who_asks(peer, section.notes, x.rules)
+        section.caller = Caller(address, limit_group(address))
+        section.scheme = b"https" if https else b"http"
+        section.chain = address.encode() if address == peer else b"%b, %b" % (address.encode(), peer.encode())
+    x.caller = section.caller
+    x.scheme = section.scheme
     return None
+
+
+def _who_asks(peer: str, notes: Noted, rules: Ruleset) -> tuple[str, bool]:
+    """The client's address, and whether they came by https."""
+    trusted = rules.trusted
+    if not trusted or rules.address_from is AddressSource.PROXY_PROTOCOL:  # which the connection told already
+        return client_address(peer, (), ()), False
+    if rules.address_from is AddressSource.FORWARDED:
+        return forwarded_client(peer, notes.get(b"forwarded"), trusted)
+    said = notes.get(b"x-forwarded-proto")
+    https = bool(said) and is_trusted(peer, trusted) and is_https(said)
+    return client_address(peer, notes.get(b"x-forwarded-for"), trusted), https
 
 
 def sign_in(x: Exchange) -> Outcome:
@@ -126,7 +142,13 @@ def spend(x: Exchange) -> Outcome:
     if plan.windows is None:
         return None
     assert plan.tier is not None
-    windows = plan.windows(key_of(plan.tier, x.caller))
+    section = x.section
+    if section.windows_of is plan.windows and x.caller is section.caller:
+        windows = section.windows
+    else:
+        windows = plan.windows(key_of(plan.tier, x.caller))
+        if x.caller is section.caller:
+            section.windows, section.windows_of = windows, plan.windows
     spent = x.gate.limiter.spend(windows)
     if isinstance(spent, Spent):
         return _spent(x, spent, "")
@@ -179,10 +201,10 @@ def open_stream(x: Exchange) -> Outcome:
 
 def check_body(x: Exchange) -> Outcome:
     """Size and type, as far as the head tells. In watch mode only the server's own bound holds."""
+    if x.body_length == 0:
+        return None
     plan, notes = x.plan, x.notes
     assert plan is not None
-    if notes.length == 0:
-        return None
     if notes.length > plan.max_body_bytes:
         return too_large(plan)
     if plan.types and plan.enforced:
@@ -195,7 +217,7 @@ def check_body(x: Exchange) -> Outcome:
 
 def gather_body(x: Exchange) -> Outcome:
     """What is judged of a body is judged before the app hears of it, as far as it may be held."""
-    if x.notes.length == 0:
+    if x.body_length == 0:
         return None
     plan = x.plan
     assert plan is not None

@@ -23,6 +23,7 @@ from scopegate.edge.proxy_protocol import Told, Unread, read_header
 from scopegate.edge.verdict import Refusal, RequestHead
 from scopegate.gateway.exchange import Exchange
 from scopegate.gateway.pipeline import PIPELINE
+from scopegate.gateway.section import MAX_KEPT_BYTES, HeaderSection
 from scopegate.policy.policy import AddressSource
 from scopegate.types import Fields
 
@@ -53,6 +54,7 @@ _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 _VERSIONS = frozenset(["1.0", "1.1"])
 _LINE_EXTRA_BYTES = 40  # the method, the version and the spaces around the target
 _AT_ONCE = struct.pack("ii", 1, 0)
+_PLAIN_LINE = re.compile(rb"(GET|HEAD|POST|PUT|PATCH|DELETE|OPTIONS) (/[!\"$-~]*) HTTP/1\.1")
 NEVER = float("inf")
 
 
@@ -75,6 +77,7 @@ class ClientConnection(asyncio.Protocol):
         "_lingering",
         "_parser",
         "_reading_paused",
+        "_section_bytes",
         "_stopping",
         "_transport",
         "_tunnel",
@@ -84,6 +87,7 @@ class ClientConnection(asyncio.Protocol):
         "_writing_paused",
         "deadline_s",
         "peer",
+        "section",
     )
 
     def __init__(
@@ -115,6 +119,8 @@ class ClientConnection(asyncio.Protocol):
         self._unintroduced = False
         self._tunnel: Tunnel | None = None
         self._group: str | None = None
+        self._section_bytes = b""
+        self.section: HeaderSection | None = None
         self.deadline_s = NEVER
         self.peer = ""
 
@@ -253,15 +259,29 @@ class ClientConnection(asyncio.Protocol):
         if end < 4 or end > self._gate.rules.limits.head_bytes:
             self._unfinished_head(data, checked)
             return
-        head = data[:end]
         if end < len(data):
             self._buffer = data[end:]
+            data = data[:end]
         exchange = self._new_exchange()
-        parsed = self._parse(head)
+        parsed = self._repeated(data) or self._parse(data)
         if isinstance(parsed, Refusal):
             exchange.refuse(parsed)
         else:
             exchange.begin(parsed, PIPELINE)
+
+    def _repeated(self, head: bytes) -> RequestHead | None:
+        """A request with the same fields as the last one, byte for byte, and a plain request line: the parser could
+        find nothing new in it. From here on `section` is what is known of this request's fields."""
+        line_end = head.find(b"\r\n")
+        fields = head[line_end:]
+        section = self.section
+        if section is not None and fields == self._section_bytes and section.rules is self._gate.rules:
+            line = _PLAIN_LINE.fullmatch(head, 0, line_end)
+            if line is not None and line_end <= section.rules.limits.target_bytes:
+                return RequestHead(line[1], line[2], "1.1", self._fields)
+        self.section = None
+        self._section_bytes = fields if len(fields) <= MAX_KEPT_BYTES else b""
+        return None
 
     def _unfinished_head(self, data: bytes, checked: int) -> None:
         """Wait for the rest, unless it is already clear that it cannot become a request. The first `checked` bytes

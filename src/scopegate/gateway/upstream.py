@@ -19,6 +19,9 @@ from scopegate.types import Fields
 
 MAX_ANSWER_HEAD_BYTES = 64 * 1024
 MAX_INTERIM_ANSWERS = 32
+MAX_KEPT_BYTES = 2048
+"""The head of a connection's last answer is kept up to this size, with what it means: an app that answers the same way
+is not read anew."""
 _HEAD_END = b"\r\n\r\n"
 _VERSIONS = (b"HTTP/1.1 ", b"HTTP/1.0 ")
 
@@ -95,8 +98,11 @@ class UpstreamConnection(asyncio.Protocol):
         "_buffer",
         "_fields",
         "_interim",
+        "_last_answer",
+        "_last_head",
         "_method",
         "_parser",
+        "_parser_is_fresh",
         "_persistent",
         "_reader",
         "_request_sent",
@@ -115,6 +121,9 @@ class UpstreamConnection(asyncio.Protocol):
         self.transport: asyncio.Transport | None = None
         self.exchange: Exchanging | None = None
         self._parser = httptools.HttpResponseParser(self)
+        self._parser_is_fresh = True
+        self._last_head = b""
+        self._last_answer: tuple[int, Noted, bool]
         self._fields: Fields = []
         self._buffer = b""
         self._reader: BodyReader | None = None
@@ -250,6 +259,9 @@ class UpstreamConnection(asyncio.Protocol):
         if self._buffer:
             data = self._buffer + data
             self._buffer = b""
+        if self._last_head and self._method != "HEAD" and data.startswith(self._last_head):
+            self._go_on(*self._last_answer, data[len(self._last_head) :])  # the parser could find nothing new in it
+            return
         while data:
             end = data.find(_HEAD_END) + 4
             if end < 4 or end > MAX_ANSWER_HEAD_BYTES:
@@ -257,10 +269,10 @@ class UpstreamConnection(asyncio.Protocol):
                 if len(data) > MAX_ANSWER_HEAD_BYTES:
                     self._fail("protocol", "answer head too large")
                 return
-            status = self._parse(data[:end])
-            data = data[end:]
+            head, data = data[:end], data[end:]
+            status = self._parse(head)
             if status >= 200:
-                self._begin_answer(status, data)
+                self._begin_answer(status, head, data)
                 return
             if status == 101 and self._is_switch():
                 self._switch(data)
@@ -272,6 +284,7 @@ class UpstreamConnection(asyncio.Protocol):
     def _parse(self, head: bytes) -> int:
         """The status, 0 for what is no head of an answer."""
         self._fields = []
+        self._parser_is_fresh = False
         try:
             self._parser.feed_data(head)
         except httptools.HttpParserUpgrade:
@@ -311,18 +324,27 @@ class UpstreamConnection(asyncio.Protocol):
             self.exchange.on_interim(status, read_interim(self._fields))
         return True
 
-    def _begin_answer(self, status: int, rest: bytes) -> None:
+    def _begin_answer(self, status: int, head: bytes, rest: bytes) -> None:
         try:
             notes = read_response(self._fields, status, self._method)
         except BadAnswerError as error:
             self._fail("protocol", str(error))
             return
+        persistent = (
+            self._parser.get_http_version() == "1.1" and b"close" not in notes.tokens and notes.length != UNTIL_EOF
+        )
+        self._last_head = b""
+        if self._method != "HEAD" and persistent and len(head) <= MAX_KEPT_BYTES:
+            self._last_head = head
+            self._last_answer = (status, notes, persistent)
+        self._go_on(status, notes, persistent, rest)
+
+    def _go_on(self, status: int, notes: Noted, persistent: bool, rest: bytes) -> None:
+        """The answer's head is read, and `rest` came with it."""
         if self.home.failing:
             self.home.succeeded()
+        self._persistent = persistent
         length = notes.length
-        self._persistent = (
-            self._parser.get_http_version() == "1.1" and b"close" not in notes.tokens and length != UNTIL_EOF
-        )
         if length == 0:
             self._finish(notes, status, rest)
             return
@@ -368,7 +390,9 @@ class UpstreamConnection(asyncio.Protocol):
         self.exchange = None
         self._reader = None
         if self._persistent and self._request_sent and not left_over and self.is_usable():
-            self._parser = httptools.HttpResponseParser(self)
+            if not self._parser_is_fresh:
+                self._parser = httptools.HttpResponseParser(self)
+                self._parser_is_fresh = True
             self.reused = True
             self.home.released(self)
         elif self.transport is not None:

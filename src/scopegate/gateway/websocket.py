@@ -59,7 +59,7 @@ def open_websocket(x: Exchange) -> Outcome:
         plan.tally.refuse(f"would_{refusal.code}")
     if x.gate.draining:
         return Refusal(503, "stopping", "Try again in a moment.", ((b"retry-after", b"1"),), close=True)
-    notes.passed = [*without_handshake(notes.passed), *opening.lines()]
+    x.notes = notes.passing([*without_handshake(notes.passed), *opening.lines()])
     return Tunnel(x, plan.websocket, opening).take_place()
 
 
@@ -97,8 +97,7 @@ class Tunnel(Stream):
         app.become(self)
         self.opened()
         self._moved_s = x.gate.loop.time()
-        notes.passed.append(b"connection: upgrade\r\nupgrade: websocket\r\n")
-        x.send_switch(notes)
+        x.send_switch(notes.passing([*notes.passed, b"connection: upgrade\r\nupgrade: websocket\r\n"]))
         x.client.wait_until(self.rule.idle_s)
         self.upstream_data(rest)
         x.client.become(self)

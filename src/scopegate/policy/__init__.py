@@ -34,9 +34,7 @@ def examine(
 ) -> Review:
     """Problems and warnings of a file, and the files it names. `lenient`: secrets the environment lacks are warnings
     and empty in the policy: ask it questions, never serve it. ConfigError only when there is no file to read."""
-    return compile_policy(
-        text_of(path), str(path), environ, prices=prices, lenient=lenient, read=reader_beside(path)
-    )
+    return compile_policy(text_of(path), str(path), environ, prices=prices, lenient=lenient, read=reader_beside(path))
 
 
 def reader_beside(path: str | Path) -> Read:

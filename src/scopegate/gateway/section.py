@@ -1,0 +1,56 @@
+"""What the header section of a client's requests means (RFC 9110 6.3), kept while its connection repeats it.
+
+Most clients send the same fields with every request of a connection; judging them again would come to the same end.
+The section belongs to one connection and one ruleset, holds nothing that depends on target, route or time, and is
+dropped with the first request whose fields differ by a byte. Made and completed by the pipeline, kept by `protocol`.
+"""
+
+from __future__ import annotations
+
+from scopegate.edge import headers
+from scopegate.edge.headers import Noted
+from scopegate.edge.traceparent import given_trace
+from scopegate.edge.verdict import Caller
+from scopegate.gateway.limiter import WindowsOf
+from scopegate.gateway.ruleset import Ruleset
+from scopegate.limits.window import Window
+
+MAX_KEPT_BYTES = 2048
+"""Longer sections are judged every time: what thousands of idle connections may hold stays bounded."""
+
+NOBODY = Caller("", "")
+
+
+class HeaderSection:
+    """`request_id` and `trace` are empty where the client gave none that counts. `caller`, `chain` (the X-Forwarded-For
+    to send) and `scheme` hold once `caller` is somebody; `lines` are those of `headers.forwarded_lines`, empty until
+    they were needed; `windows` are those that `windows_of` gave for `caller`."""
+
+    __slots__ = (
+        "caller",
+        "chain",
+        "expects_continue",
+        "keep_alive",
+        "lines",
+        "notes",
+        "request_id",
+        "rules",
+        "scheme",
+        "trace",
+        "windows",
+        "windows_of",
+    )
+
+    def __init__(self, rules: Ruleset, notes: Noted, version: str) -> None:
+        self.rules = rules
+        self.notes = notes
+        self.keep_alive = headers.is_persistent(notes, version)
+        self.expects_continue = b"expect" in notes.noted and version == "1.1"
+        self.request_id = headers.request_id(notes, b"")
+        self.trace = given_trace(notes)
+        self.caller = NOBODY
+        self.chain = b""
+        self.scheme = b"http"
+        self.lines = b""
+        self.windows_of: WindowsOf | None = None
+        self.windows: tuple[Window, ...] = ()
