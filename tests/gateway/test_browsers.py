@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from typing import Any
 
@@ -140,6 +141,15 @@ async def test_a_preflight_meets_the_route_of_the_method_it_asks_about(gates: Ri
     bearer = f"Authorization: Bearer {jwt.encode({'sub': 'u', 'exp': 4_000_000_000}, JWT_SECRET)}"
     lead = await client.ask(ask("POST /api/leads", f"Origin: {SHOP}", bearer, "Content-Length: 0"))
     assert lead.status == 200
+
+
+async def test_the_log_names_the_visitor_of_a_preflight(gates: Rigs, capsys: pytest.CaptureFixture[str]) -> None:
+    trusted = {"trusted_proxies": ["127.0.0.0/8"]}
+    rig = await gates.start(server=trusted, cors=CORS, routes=[route("leads", "POST /**", cors="shop")])
+    await (await rig.connect()).ask(preflight("/api/leads", SHOP, "POST", "X-Forwarded-For: 203.0.113.9"))
+    rig.gateway.access.flush()
+    (line,) = [json.loads(each) for each in capsys.readouterr().err.splitlines() if '"event":"request"' in each]
+    assert (line["client"], line["route"], line["status"], line["note"]) == ("203.0.113.9", "leads", 204, "")
 
 
 @pytest.mark.parametrize(

@@ -143,6 +143,16 @@ async def test_a_trusted_proxy_may_tell_the_address(
     assert request.get(b"x-forwarded-proto") == [scheme]
 
 
+@pytest.mark.parametrize("told", ["x-forwarded-for", "forwarded", "proxy-protocol"])
+async def test_who_is_not_trusted_tells_nothing(gates: Rigs, told: str) -> None:
+    rig = await gates.start(server={"trusted_proxies": ["10.0.0.0/8"], "client_address": told})
+    forged = ["X-Forwarded-For: 6.6.6.6", "X-Forwarded-Proto: https", "Forwarded: for=6.6.6.6;proto=https"]
+    await (await rig.connect()).ask(raw("GET /x", *forged))
+    (request,) = rig.app.requests
+    assert (request.get(b"x-real-ip"), request.get(b"x-forwarded-for")) == ([b"127.0.0.1"], [b"127.0.0.1"])
+    assert request.get(b"x-forwarded-proto") == [b"http"]
+
+
 @pytest.mark.parametrize(
     ("sent", "address", "scheme"),
     [

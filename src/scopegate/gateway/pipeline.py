@@ -96,6 +96,7 @@ def _preflight(x: Exchange) -> Reply | None:
     if method is None or not isinstance(found, RoutePlan) or found.cors is None:
         return None
     x.plan = found
+    find_caller(x)  # for the log
     return Reply(204, found.cors.preflight(origins, method, x.notes.get(b"access-control-request-headers")))
 
 
