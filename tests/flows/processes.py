@@ -46,14 +46,16 @@ def left_running(pids: Sequence[int], timeout_s: float = 10.0) -> list[int]:
 
 
 class Scopegate:
-    """One `scopegate` command, its standard error in a file."""
+    """One `scopegate` command, its standard error in a file. `prefix` is a command that becomes it: `ip netns exec`."""
 
-    def __init__(self, words: Sequence[str], folder: Path, environ: Mapping[str, str]) -> None:
+    def __init__(
+        self, words: Sequence[str], folder: Path, environ: Mapping[str, str], prefix: Sequence[str] = ()
+    ) -> None:
         self.errors = folder / f"{words[0]}-{time.monotonic_ns()}.log"
         env = clean(os.environ) | {"HOME": str(folder), "SCOPEGATE_LOG_FORMAT": "json"} | dict(environ)
         with self.errors.open("wb") as errors:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "scopegate", *words],
+                [*prefix, sys.executable, "-m", "scopegate", *words],
                 cwd=folder,
                 env=env,
                 stdout=subprocess.PIPE,
@@ -81,9 +83,11 @@ class Scopegate:
 
 
 @contextmanager
-def scopegate(words: Sequence[str], folder: Path, environ: Mapping[str, str]) -> Iterator[Scopegate]:
+def scopegate(
+    words: Sequence[str], folder: Path, environ: Mapping[str, str], prefix: Sequence[str] = ()
+) -> Iterator[Scopegate]:
     """A running command, ended with all its children when the test is over."""
-    running = Scopegate(words, folder, environ)
+    running = Scopegate(words, folder, environ, prefix)
     try:
         yield running
     finally:

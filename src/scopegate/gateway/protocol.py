@@ -44,6 +44,9 @@ LINGER_BYTES = 16 * 1024 * 1024
 STOP_GRACE_S = 1.0
 """How long a kept-alive connection stays after the wish to stop: a request that is on its way already is answered,
 with `Connection: close`."""
+COSTLY_BYTES = 16 * 1024
+BREATH_S = 0.01
+"""How long a client rests whose last read was more than COSTLY_BYTES, and most of them sizes of chunks."""
 MIN_READ_BYTES_PER_S = 240
 """A client that takes its answer more slowly than this, in the long run, is gone or an attack."""
 
@@ -64,6 +67,7 @@ class ClientConnection(asyncio.Protocol):
     __slots__ = (
         "_body",
         "_body_paused",
+        "_breathing",
         "_buffer",
         "_connections",
         "_delivering",
@@ -109,6 +113,7 @@ class ClientConnection(asyncio.Protocol):
         self._delivering = False
         self._expects_continue = False
         self._body_paused = False
+        self._breathing = False
         self._reading_paused = False
         self._stopping = False
         self._lingering = False
@@ -348,9 +353,20 @@ class ClientConnection(asyncio.Protocol):
             self._body = None
             self._delivering = False
             self._parser = httptools.HttpRequestParser(self)  # the old one still waits for the body
-        elif not payload:
-            return
-        exchange.on_body(payload, reader.done)
+        elif len(data) > COSTLY_BYTES and len(payload) * 2 < len(data):
+            self._breathe()
+        if payload or reader.done:
+            exchange.on_body(payload, reader.done)
+
+    def _breathe(self) -> None:
+        """A read that was mostly framing, of tiny chunks, took time: others first. The transport would read on."""
+        self._breathing = True
+        self._update_reading()
+        self._gate.loop.call_later(BREATH_S, self._breathed)
+
+    def _breathed(self) -> None:
+        self._breathing = False
+        self._update_reading()
 
     def _discard(self, data: bytes) -> None:
         self._discarded += len(data)
@@ -392,7 +408,7 @@ class ClientConnection(asyncio.Protocol):
         if transport is None or transport.is_closing():
             return
         pause = (self._body_paused and (self._body is not None or self._tunnel is not None)) or (
-            not self._delivering and len(self._buffer) > READ_AHEAD_BYTES
+            self._breathing or (not self._delivering and len(self._buffer) > READ_AHEAD_BYTES)
         )
         if pause != self._reading_paused:
             self._reading_paused = pause
