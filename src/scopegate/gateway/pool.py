@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
+from functools import partial
 
 from scopegate import logs
 from scopegate.errors import UpstreamError
@@ -118,22 +119,29 @@ class Server:
     def _start_connecting(self, future: asyncio.Future[UpstreamConnection]) -> None:
         connection = UpstreamConnection(self)
         self._connections.add(connection)
-        task = self._loop.create_task(self._connect(connection, future))
+        task = self._loop.create_task(self.dialler.open(lambda: connection))
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(partial(self._dialled, connection, future))
 
-    async def _connect(self, connection: UpstreamConnection, future: asyncio.Future[UpstreamConnection]) -> None:
-        try:
-            await self.dialler.open(lambda: connection)
-            if not connection.is_usable():
-                raise UpstreamError("connect", "closed at once", sent=False)
-        except UpstreamError as error:
-            self._unreachable(connection, future, error)
-            return
-        except BaseException:
+    def _dialled(
+        self, connection: UpstreamConnection, future: asyncio.Future[UpstreamConnection], task: asyncio.Task[None]
+    ) -> None:
+        """However it ended, also when it was given up before it began."""
+        self._tasks.discard(task)
+        if task.cancelled():
             self._unreachable(connection, future, UpstreamError("connect", "given up", sent=False), blame=False)
-            raise
-        self.down_until = _LONG_AGO_S
+            return
+        error = task.exception()
+        if error is None and connection.is_usable():
+            self.down_until = _LONG_AGO_S
+            self._hand_over(connection, future)
+            return
+        if not isinstance(error, UpstreamError):
+            reason = "closed at once" if error is None else type(error).__name__
+            error = UpstreamError("connect", reason, sent=False)
+        self._unreachable(connection, future, error)
+
+    def _hand_over(self, connection: UpstreamConnection, future: asyncio.Future[UpstreamConnection]) -> None:
         if future.done():
             self.released(connection)
         else:
