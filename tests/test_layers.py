@@ -39,7 +39,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "serving": BASE,
     "standing": BASE,
     "pinned": BASE,
-    "reload": BASE | {"logs", "metrics", "exposition", "policy"},
+    "stamps": BASE,
+    "reload": BASE | {"stamps", "logs", "metrics", "exposition", "policy"},
     "gateway": BASE | WATCHING | PURE | {"stores", "serving"},
     "worker": BASE | WATCHING | PURE | {"stores"},
     "admin": BASE | WATCHING | PURE | {"stores"},
@@ -48,7 +49,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "cli": BASE
     | WATCHING
     | PURE
-    | {"settings", "stores", "wiring", "reload", "standing", "pinned", "admin", "demo", "worker"},
+    | {"settings", "stores", "wiring", "reload", "standing", "pinned", "stamps", "admin", "demo", "worker"},
     "__main__": {"cli"},
 }
 """By room: a folder, or a module at the top. A room may always import itself."""

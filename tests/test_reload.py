@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from pathlib import Path
@@ -15,7 +14,8 @@ from prometheus_client import REGISTRY
 from scopegate.errors import ConfigError, Problem
 from scopegate.policy import Policy, Review, compile_policy, text_of
 from scopegate.policy.policy import Address
-from scopegate.reload import Follower, Outcome, Result, needs_restart, stamp
+from scopegate.reload import Follower, Outcome, Result, needs_restart
+from scopegate.stamps import stamp
 
 TEXT = """\
 version: 1
@@ -41,7 +41,7 @@ class Following:
         self.told: list[tuple[Result, int]] = []
         self.fault: Exception | None = None
         self.beside: tuple[str, ...] = ()
-        self.follower = Follower(compiled(TEXT), (str(self.file),), self.load, self.apply, self.tell, **options)
+        self.follower = Follower(compiled(TEXT), stamp([str(self.file)]), self.load, self.apply, self.tell, **options)
 
     def load(self) -> Review:
         review = compile_policy(text_of(self.file), "gateway.yaml", {})
@@ -190,26 +190,6 @@ async def test_one_that_does_not_speak_for_all_counts_nothing(tmp_path: Path) ->
     before = counted("unchanged")
     await one.follower.reload()
     assert counted("unchanged") == before
-
-
-def test_a_stamp_sees_what_a_path_leads_to(tmp_path: Path) -> None:
-    for name in ("one", "two"):
-        (tmp_path / name).mkdir()
-        (tmp_path / name / "file").write_text("same")
-        os.utime(tmp_path / name / "file", (1, 1))
-    link = tmp_path / "link"
-    link.symlink_to("one")
-    path = str(link / "file")
-    before = stamp([path])
-    assert stamp([path]) == before
-    link.unlink()
-    link.symlink_to("two")
-    swapped = stamp([path])
-    assert swapped != before
-    (tmp_path / "two" / "file").write_text("longer")
-    os.utime(tmp_path / "two" / "file", (1, 1))
-    assert stamp([path]) != swapped
-    assert stamp([str(tmp_path / "absent")]) == {str(tmp_path / "absent"): None}
 
 
 def test_what_only_a_start_applies_is_named() -> None:

@@ -8,8 +8,7 @@ policy with any problem never replaces one without.
 from __future__ import annotations
 
 import asyncio
-import os
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from enum import StrEnum
@@ -18,6 +17,7 @@ from typing import Protocol
 from scopegate import logs, metrics
 from scopegate.errors import Problem
 from scopegate.policy import Policy, Review
+from scopegate.stamps import Stamp, stamp
 
 LOOK_EVERY_S = 0.5
 """A change is loaded once two looks in a row find the same file: a write in place may not be over at the first."""
@@ -47,23 +47,6 @@ class Applying(Protocol):
         ...
 
 
-Stamp = Mapping[str, tuple[int, int, int, int] | None]
-
-
-def stamp(files: Iterable[str]) -> Stamp:
-    """What changes when a file does: (device, inode, mtime in ns, size) of what each path leads to; None for one that
-    cannot be looked at. Sees writes in place, renames over it, and mounted folders whose link is swapped."""
-    return {file: _stamp(file) for file in files}
-
-
-def _stamp(file: str) -> tuple[int, int, int, int] | None:
-    try:
-        found = os.stat(file)
-    except OSError:
-        return None
-    return (found.st_dev, found.st_ino, found.st_mtime_ns, found.st_size)
-
-
 def needs_restart(booted: Policy, policy: Policy) -> tuple[str, ...]:
     """The settings that only a new start applies, and that are not what this process was started with."""
     pairs = (
@@ -75,8 +58,8 @@ def needs_restart(booted: Policy, policy: Policy) -> tuple[str, ...]:
 
 
 class Follower:
-    """`serving` is in force, read from `files`. `load` reads and judges, in a thread: problems are values, and
-    the `files` it gives begin with the policy file.
+    """`serving` is in force, read from the files of `read`, which looked so before. `load` reads and judges, in a
+    thread: problems are values, and the `files` it gives begin with the policy file.
 
     `tell` hears every result, and how many requests to reload had been made when that reload began. With `watch` the
     files are looked at twice a second; without it only `ask` causes a reload. `count`: whether this process speaks for
@@ -86,7 +69,7 @@ class Follower:
     def __init__(
         self,
         serving: Policy,
-        files: tuple[str, ...],
+        read: Stamp,
         load: Callable[[], Review],
         apply: Applying,
         tell: Callable[[Result, int], None],
@@ -96,7 +79,7 @@ class Follower:
     ) -> None:
         self.serving = serving
         self._booted = serving
-        self._files = files
+        self._files = tuple(read)
         self._load = load
         self._apply = apply
         self._tell = tell
@@ -104,7 +87,7 @@ class Follower:
         self._count = count
         self._heard = 0
         self._asked = asyncio.Event()
-        self._settled = self._seen = stamp(files)
+        self._settled = self._seen = read
 
     def ask(self) -> None:
         """Reload soon, whether or not the file looks changed. For a signal handler of the loop."""

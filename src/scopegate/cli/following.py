@@ -26,6 +26,11 @@ if TYPE_CHECKING:
 _log = logs.get("gateway")
 
 
+def _say_alone() -> None:
+    """The signal would end the process otherwise."""
+    _log.warning("gateway.not_replaced", reason="one process without a supervisor: restart it on a handed-over socket")
+
+
 class Following:
     """A place in the state directory from `with` on; `run` goes on as long as the gateway serves."""
 
@@ -57,9 +62,10 @@ class Following:
 
         loaded = self._loaded
         follower = Follower(
-            loaded.policy, loaded.files, self._look, adopt, self._say, watch=self._alone, count=self._alone
+            loaded.policy, loaded.read, self._look, adopt, self._say, watch=self._alone, count=self._alone
         )
         asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, follower.ask)
+        asyncio.get_running_loop().add_signal_handler(signal.SIGUSR2, _say_alone)
         self._tell(Standing(*self._who(), loaded.policy.digest, self._clock.now_ms()))
         await follower.run()
 

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 COPY = "policy-copy.json"
 AGREE_WITHIN_S = 10.0
 _LOOK_EVERY_S = 0.02
-_TELL_AGAIN_S = 5.0
+_TELL_AGAIN_S = 1.0
 _log = logs.get("leader")
 
 Uses = Callable[[Policy], object]
@@ -62,7 +62,7 @@ class Leader:
         self._led = led
         self._supervisor = supervisor
         self._policy = loaded.policy
-        self._files = loaded.files
+        self._read = loaded.read
         self._directory = role.state_dir(loaded.settings)
         self._copy = copy_of(self._directory)
         self._source: Source | None = None
@@ -79,7 +79,7 @@ class Leader:
         from scopegate.reload import Follower
 
         loop = asyncio.get_running_loop()
-        follower = Follower(self._policy, self._files, self._look, self._apply, self._say)
+        follower = Follower(self._policy, self._read, self._look, self._apply, self._say)
         loop.add_signal_handler(signal.SIGHUP, follower.ask)
         loop.add_signal_handler(signal.SIGUSR2, self._rolling.set)
         self._post.say(self._standing())

@@ -32,6 +32,7 @@ examples:
   scopegate check gateway.yaml       every problem of a policy file, with line and column
   scopegate up -c gateway.yaml       gateway, worker and admin on this machine
   scopegate gateway -c gateway.yaml  one role alone; likewise worker and admin
+  scopegate reload                   have the running gateway read its policy file again
   scopegate jobs list                the leads' jobs; then jobs show ID, jobs replay ID
   scopegate usage                    what the model calls cost
 

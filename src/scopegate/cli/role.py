@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from scopegate.errors import ConfigError, Problem, ScopegateError
+from scopegate.stamps import stamp
 
 if TYPE_CHECKING:
     import asyncio
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from scopegate.policy import Review
     from scopegate.policy.policy import Policy
     from scopegate.settings import Settings
+    from scopegate.stamps import Stamp
 
     Serve = Callable[[asyncio.Event, Callable[[], None]], Awaitable[None]]
     """Runs a role until the event is set; calls the callback once, when it serves."""
@@ -52,12 +54,12 @@ def add_socket_option(parser: argparse.ArgumentParser) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """`files` are what the policy was read from, itself first; `source` has their contents."""
+    """`read`: the files that the policy was read from, itself first, as they looked before. `source`: their contents."""
 
     settings: Settings
     policy: Policy
     source: Source
-    files: tuple[str, ...]
+    read: Stamp
 
 
 def load(
@@ -88,6 +90,7 @@ def load_all(config: Path, roles: Sequence[str], *, join_as: str | None = None, 
     except StateDirUnusable as exc:
         full = exc
     bad = {problem.where for problem in problems}
+    before = stamp([str(config.absolute())])
     usable = {name: text for name, text in os.environ.items() if name not in bad}
     review, source = _look(config, copy, usable, settings, roles)
     problems += [one for one in review.problems if one.where not in bad]
@@ -98,7 +101,7 @@ def load_all(config: Path, roles: Sequence[str], *, join_as: str | None = None, 
     assert review.policy is not None, "a policy without problems is there"
     assert source is not None, "and was read from somewhere"
     logs.configure(settings.log_level, settings.log_format)
-    return Loaded(settings, review.policy, source, review.files)
+    return Loaded(settings, review.policy, source, before | stamp(review.files[1:]))
 
 
 def look(
