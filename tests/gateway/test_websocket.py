@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
+from scopegate.edge.frames import CloseCode
 from scopegate.gateway.streams import StreamKind
 from tests.edge.test_frames import BAD, MASK, close, frame
 from tests.gateway.client import BrokenTransferError, Client, Reply
@@ -63,8 +64,10 @@ def logged(capsys: pytest.CaptureFixture[str]) -> list[dict[str, Any]]:
 
 
 async def left(rig: Rig) -> None:
-    """Nothing is open any more, on either side."""
+    """Nothing is open any more, on either side, once the visitors have gone."""
     gate = rig.gateway
+    for client in rig.clients:
+        await client.close()
     await eventually(lambda: count(rig) == (0, 0) and not len(gate.streams.places), lambda: count(rig))
     await eventually(lambda: not gate.connections and all(server.open == 0 for server in rig.servers))
 
@@ -295,6 +298,10 @@ async def test_messages_pass_both_ways(gates: Rigs, app: SocketApp, capsys: pyte
     assert (line["bytes_in"], line["bytes_out"]) == (len(up) + 8, len(down) + 4)
 
 
+WRONG_MASK: tuple[list[tuple[int, bytes, bytes | None]], CloseCode] = (
+    [(0x81, b"x", None)],
+    CloseCode.PROTOCOL_ERROR,
+)
 BAD_NAMES = [name for name in BAD if name != "far too large"]
 
 
@@ -302,10 +309,7 @@ BAD_NAMES = [name for name in BAD if name != "far too large"]
 async def test_hostile_frames_of_a_client(steady: tuple[Rig, SocketApp], name: str) -> None:
     """The client is told what was wrong, the app that it is over; nothing wrong reaches it."""
     rig, app = steady
-    if name == "no mask":
-        frames, code = [(0x81, b"x", None)], 1002
-    else:
-        frames, code = BAD[name]
+    frames, code = WRONG_MASK if name == "no mask" else BAD[name]
     mask = None if name == "no mask" else MASK
     made = [frame(first, payload, mask=mask, length=length) for first, payload, length in frames]
     if name.startswith("one byte more"):
@@ -316,7 +320,7 @@ async def test_hostile_frames_of_a_client(steady: tuple[Rig, SocketApp], name: s
 @pytest.mark.parametrize("name", [*BAD_NAMES, "a mask"])
 async def test_hostile_frames_of_an_app(steady: tuple[Rig, SocketApp], name: str) -> None:
     rig, app = steady
-    frames, code = ([(0x81, b"x", None)], 1002) if name == "a mask" else BAD[name]
+    frames, code = WRONG_MASK if name == "a mask" else BAD[name]
     mask = MASK if name == "a mask" else None
     made = [frame(first, payload, mask=mask, length=length) for first, payload, length in frames]
     if name.startswith("one byte more"):
