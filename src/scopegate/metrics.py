@@ -278,6 +278,8 @@ def _declare_route(route: Route) -> None:
         reasons.append("upstream_open")
     if route.auth is not None:
         reasons.append("unauthenticated")
+    if route.websocket is not None or route.events is not None:
+        reasons += ["too_many_streams", "stream_idle"]
     if route.tier is not None:
         reasons.append("rate_limited")
         decisions = ("admitted", "limited", "would_limit")

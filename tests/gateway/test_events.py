@@ -174,6 +174,21 @@ async def test_a_stop_ends_streams_properly_and_at_once(gates: Rigs, head: bytes
     await asyncio.wait_for(asyncio.shield(rig._serving), 4)
 
 
+async def test_a_stream_that_begins_during_a_stop_ends_at_once(gates: Rigs) -> None:
+    rig = await started(gates, timeouts={"drain": "20s"})
+    client = await rig.connect()
+    go_on = asyncio.Event()
+    rig.app.answers.append(Answer([go_on, HEAD + as_chunk(ONE), End.HANG]))
+    client.send(GET)
+    await rig.app.until(lambda: rig.app.began == 1)
+    rig.stop.set()
+    await eventually(lambda: rig.gateway.draining)
+    go_on.set()
+    reply = await client.answer()
+    assert (reply.status, reply.body, reply.get(b"connection")) == (200, ONE, [b"close"])
+    await eventually(lambda: streams(rig) == (0, 0))
+
+
 async def test_an_app_that_breaks_off_breaks_the_stream(gates: Rigs) -> None:
     rig = await started(gates)
     client = await rig.connect()

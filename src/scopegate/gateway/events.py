@@ -32,6 +32,8 @@ def begin_events(x: Exchange, rule: StreamRule, notes: Noted) -> Refusal | None:
     if refusal is None:
         stream.opened()
         x.idle_s = rule.idle_s
+        if x.gate.draining:
+            x.gate.loop.call_soon(stream.on_drain)  # once its head is written
     return refusal
 
 
@@ -70,4 +72,5 @@ class EventStream(Stream):
         return True
 
     def on_drain(self) -> None:
-        self.x.end_early("drained")
+        if self.x.stream is self:
+            self.x.end_early("drained")
