@@ -18,19 +18,20 @@ RANGES = {"httptools": ((0, 9), (1, 0)), "uvicorn": ((0, 54), (1, 0))}
 
 def check() -> None:
     """Raises ConfigError: trying again does not help."""
-    problems = [Problem(name, "", fault) for name in RANGES if (fault := _fault(name)) is not None]
+    faults = {name: fault(name, *allowed) for name, allowed in RANGES.items()}
+    problems = [Problem(name, "", found) for name, found in faults.items() if found is not None]
     if problems:
         raise ConfigError(problems)
 
 
-def _fault(name: str) -> str | None:
+def fault(name: str, first: tuple[int, int], beyond: tuple[int, int]) -> str | None:
+    """Why the installed library cannot be used, or None when it can."""
     try:
         found = version(name) if find_spec(name) is not None else None
     except (PackageNotFoundError, ImportError, ValueError):
         found = None
     if found is None:
         return "not installed: the gateway serves with this library and with no other in its place"
-    first, beyond = RANGES[name]
     numbers = tuple(int(number) for number in re.findall(r"\d+", found)[:2])
     if first <= numbers < beyond:
         return None
