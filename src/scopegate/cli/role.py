@@ -54,7 +54,7 @@ def add_socket_option(parser: argparse.ArgumentParser) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """`read`: the files that the policy was read from, itself first, as they looked before. `source` has the contents."""
+    """`read`: the files the policy was read from, itself first, as they looked before; `source` has their contents."""
 
     settings: Settings
     policy: Policy
