@@ -173,7 +173,7 @@ def clock() -> ManualClock:
 @pytest.fixture
 async def identities(clock: ManualClock) -> AsyncIterator[Identities]:
     async with httpx.AsyncClient(trust_env=False, timeout=None) as http:  # the bound under test is our own
-        checker = Identities(http, clock, timeout_s=0.3)
+        checker = Identities(http, clock, timeout_s=0.8)
         yield checker
         await checker.close()
 
