@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
+from tests.gateway.app import OK, Answer
 from tests.gateway.raw.case import NEXT, chunked, get, post
 from tests.gateway.raw.wire import Wire
 from tests.gateway.rig import ON_ONE_LOOP, Rigs, eventually
@@ -29,3 +30,16 @@ async def test_a_client_that_leaves_between_two_requests_leaves_nothing_behind(g
         await asyncio.sleep(0)
         assert rig.gateway.in_flight == 0, second
     assert {request.target for request in rig.app.requests} == {b"/next"}
+
+
+async def test_a_client_that_half_closes_has_left(gates: Rigs) -> None:
+    """It can hardly be told from one that is gone; docs/security.md says why it is taken for that."""
+    rig = await gates.start()
+    rig.app.answers.append(Answer([asyncio.Event(), OK]))
+    client = await rig.connect()
+    client.send(NEXT)
+    await rig.app.until(lambda: len(rig.app.requests) == 1)
+    client.writer.write_eof()
+    assert await client.ends() == b""
+    await rig.app.until(lambda: not rig.app.open)
+    assert rig.gateway.in_flight == 0
