@@ -143,6 +143,18 @@ async def test_a_trusted_proxy_may_tell_the_address(
     assert request.get(b"x-forwarded-proto") == [scheme]
 
 
+@pytest.mark.parametrize("line", ["GET /nowhere", "GET /%2f", "PUT /api/x"])
+async def test_the_log_names_the_visitor_of_what_met_no_route(
+    gates: Rigs, capsys: pytest.CaptureFixture[str], line: str
+) -> None:
+    rig = await gates.start(server={"trusted_proxies": ["127.0.0.0/8"]}, routes=[route("read", "GET /api/**")])
+    reply = await (await rig.connect()).ask(raw(line, "X-Forwarded-For: 203.0.113.9"))
+    assert reply.status in (400, 404, 405)
+    rig.gateway.access.flush()
+    (logged,) = [json.loads(each) for each in capsys.readouterr().err.splitlines() if '"event":"request"' in each]
+    assert logged["client"] == "203.0.113.9"
+
+
 @pytest.mark.parametrize("told", ["x-forwarded-for", "forwarded", "proxy-protocol"])
 async def test_who_is_not_trusted_tells_nothing(gates: Rigs, told: str) -> None:
     rig = await gates.start(server={"trusted_proxies": ["10.0.0.0/8"], "client_address": told})

@@ -60,6 +60,32 @@ def read_fields(x: Exchange) -> Outcome:
     return None
 
 
+def find_caller(x: Exchange) -> Outcome:
+    """Whose request it is, and how they came: told by trusted proxies only, in the one way that the policy names."""
+    section = x.section
+    if section.caller is NOBODY:
+        peer = x.client.peer
+        address, https = _who_asks(peer, section.notes, x.rules)
+        section.caller = Caller(address, limit_group(address))
+        section.scheme = b"https" if https else b"http"
+        section.chain = address.encode() if address == peer else b"%b, %b" % (address.encode(), peer.encode())
+    x.caller = section.caller
+    x.scheme = section.scheme
+    return None
+
+
+def _who_asks(peer: str, notes: Noted, rules: Ruleset) -> tuple[str, bool]:
+    """The client's address, and whether they came by https."""
+    trusted = rules.trusted
+    if not trusted or rules.address_from is AddressSource.PROXY_PROTOCOL:  # which the connection told already
+        return client_address(peer, (), ()), False
+    if rules.address_from is AddressSource.FORWARDED:
+        return forwarded_client(peer, notes.get(b"forwarded"), trusted)
+    said = notes.get(b"x-forwarded-proto")
+    https = bool(said) and is_trusted(peer, trusted) and is_https(said)
+    return client_address(peer, notes.get(b"x-forwarded-for"), trusted), https
+
+
 def find_target(x: Exchange) -> Outcome:
     """What is asked for, in the one spelling that is judged and forwarded."""
     target = judge_target(x.head.method, x.head.target, x.notes.get(b"host"), x.rules.hosts)
@@ -96,34 +122,7 @@ def _preflight(x: Exchange) -> Reply | None:
     if method is None or not isinstance(found, RoutePlan) or found.cors is None:
         return None
     x.plan = found
-    find_caller(x)  # for the log
     return Reply(204, found.cors.preflight(origins, method, x.notes.get(b"access-control-request-headers")))
-
-
-def find_caller(x: Exchange) -> Outcome:
-    """Whose request it is, and how they came: told by trusted proxies only, in the one way that the policy names."""
-    section = x.section
-    if section.caller is NOBODY:
-        peer = x.client.peer
-        address, https = _who_asks(peer, section.notes, x.rules)
-        section.caller = Caller(address, limit_group(address))
-        section.scheme = b"https" if https else b"http"
-        section.chain = address.encode() if address == peer else b"%b, %b" % (address.encode(), peer.encode())
-    x.caller = section.caller
-    x.scheme = section.scheme
-    return None
-
-
-def _who_asks(peer: str, notes: Noted, rules: Ruleset) -> tuple[str, bool]:
-    """The client's address, and whether they came by https."""
-    trusted = rules.trusted
-    if not trusted or rules.address_from is AddressSource.PROXY_PROTOCOL:  # which the connection told already
-        return client_address(peer, (), ()), False
-    if rules.address_from is AddressSource.FORWARDED:
-        return forwarded_client(peer, notes.get(b"forwarded"), trusted)
-    said = notes.get(b"x-forwarded-proto")
-    https = bool(said) and is_trusted(peer, trusted) and is_https(said)
-    return client_address(peer, notes.get(b"x-forwarded-for"), trusted), https
 
 
 def sign_in(x: Exchange) -> Outcome:
@@ -277,9 +276,9 @@ def _connected(x: Exchange, future: asyncio.Future[UpstreamConnection]) -> Outco
 PIPELINE: tuple[Step, ...] = (
     admit,
     read_fields,
+    find_caller,
     find_target,
     find_route,
-    find_caller,
     sign_in,
     spend,
     open_stream,
