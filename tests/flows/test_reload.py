@@ -202,15 +202,17 @@ def test_a_mounted_folder_is_followed_when_its_link_is_swapped(tmp_path: Path, a
 
 def test_the_command_says_who_serves_what(tmp_path: Path, app: str, valkey_url: str) -> None:
     place = Place(tmp_path, app, workers=2)
+    place.replace(place.text(limit=12))
     nothing = place.command()
     assert (nothing.returncode, nothing.stdout) == (1, "")
     assert "no gateway that follows gateway.yaml runs" in nothing.stderr
     with place.run(environ={"REDIS_URL": valkey_url}) as gateway:
         first = place.up()
+        assert [place.status("/few") for _ in range(13)] == [200] * 12 + [429]
         done = place.command()
         assert (done.returncode, done.stderr) == (0, "")
         assert done.stdout == f"unchanged: 2 of 2 processes serve policy {first.digest}\n"
-        place.replace(place.text(limit=6).replace("workers: 2", "workers: 3"))
+        place.replace(place.text(limit=12).replace("workers: 2", "workers: 3"))
         done = place.command()
         assert (done.returncode, done.stderr) == (0, "")
         assert re.fullmatch(
@@ -218,9 +220,10 @@ def test_the_command_says_who_serves_what(tmp_path: Path, app: str, valkey_url: 
             r"needs a restart to apply: server.workers\n",
             done.stdout,
         )
+        assert place.status("/few") == 429, "windows in Redis go on counting"
         assert gateway.events("reload.needs_restart")[0]["settings"] == ["server.workers"]
         [digest] = place.serving()
-        place.replace(place.text(limit=6) + "tierz: {}\nroutez: []\n")
+        place.replace(place.text(limit=12) + "tierz: {}\nroutez: []\n")
         done = place.command()
         assert (done.returncode, done.stdout) == (78, "")
         assert [line.partition(": ")[2] for line in done.stderr.splitlines()] == [
