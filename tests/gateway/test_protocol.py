@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import resource
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -276,7 +277,8 @@ async def _empty_lines_for_ever(rig: Rig) -> None:
             await asyncio.sleep(0.05)
 
     sending = asyncio.create_task(send())
-    assert await client.ends() == b""
+    with suppress(BrokenTransferError):  # a line that crosses the close is answered with a reset
+        assert await client.ends() == b""
     sending.cancel()
 
 
