@@ -425,15 +425,20 @@ async def test_a_slow_app_holds_its_client_back(gates: Rigs, app: SocketApp) -> 
     message = frame(0x82, bytes(65_000), mask=MASK)
     for _ in range(400):
         client.send(message)
-    transport: Any = client.writer.transport
-    await eventually(lambda: rig.gateway.streams.open[StreamKind.WEBSOCKET] == 1 and stuck(transport))
+    assert await unsent_at_rest(client) > 4 << 20
     peer.writer.transport.resume_reading()  # type: ignore[attr-defined]
     async with asyncio.timeout(8):
         assert await peer.reader.readexactly(len(message) * 400) == message * 400
 
 
-def stuck(transport: Any) -> bool:
-    return bool(transport.get_write_buffer_size() > 4 << 20)
+async def unsent_at_rest(client: Client) -> int:
+    """Bytes that the gateway does not take, once it takes no more."""
+    transport: Any = client.writer.transport
+    before, now = -1, transport.get_write_buffer_size()
+    while before != now:
+        await asyncio.sleep(0.1)
+        before, now = now, transport.get_write_buffer_size()
+    return int(now)
 
 
 # ── the end ─────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -446,6 +451,20 @@ async def test_a_client_that_leaves_takes_the_apps_end_along(gates: Rigs, app: S
     client.send(frame(0x81, b"last words", mask=MASK))
     client.writer.close()
     assert await peer.rest() == frame(0x81, b"last words", mask=MASK)
+    await left(rig)
+
+
+async def test_what_a_client_sent_before_it_left_reaches_a_slow_app(gates: Rigs, app: SocketApp) -> None:
+    rig = await started(gates, app)
+    client = await rig.connect()
+    peer = await opened(client, app)
+    peer.stop_reading()
+    sent = (frame(0x82, bytes(65_000), mask=MASK) * 150) + frame(0x88, close(1000), mask=MASK)
+    client.send(sent)
+    client.writer.close()
+    await unsent_at_rest(client)
+    peer.writer.transport.resume_reading()  # type: ignore[attr-defined]
+    assert await peer.rest() == sent
     await left(rig)
 
 
