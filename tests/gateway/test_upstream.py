@@ -644,3 +644,34 @@ async def test_a_large_body_streams_both_ways(gates: Rigs) -> None:
     client.send(b"POST /x HTTP/1.1\r\n" + HOST + b"Transfer-Encoding: chunked\r\n\r\n" + chunks + b"0\r\n\r\n")
     assert (await client.answer()).body == payload
     assert [request.framing for request in rig.app.requests] == ["length", "chunked"]
+
+
+# ── interim answers ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+HINTS = head(b"Link: </a.css>; rel=preload", b"Server: x", b"Keep-Alive: 5", status=b"103 Early Hints")
+
+
+async def test_early_hints_go_on_without_what_is_not_for_the_client(rig: Rig) -> None:
+    rig.app.answers.append(Answer([head(status=b"100 Continue"), HINTS, head(status=b"102 Processing"), OK]))
+    client = await rig.connect()
+    client.send(GET)
+    hints, processing = await client.interim(), await client.interim()
+    assert (hints.status, hints.fields) == (103, ((b"Link", b"</a.css>; rel=preload"),))
+    assert (processing.status, processing.fields) == (102, ())
+    assert (await client.answer()).body == b"ok"
+    assert (await client.ask(GET)).body == b"ok"
+
+
+async def test_http_1_0_knows_no_interim_answer(rig: Rig) -> None:
+    rig.app.answers.append(Answer([HINTS, OK]))
+    client = await rig.connect()
+    client.send(b"GET / HTTP/1.0\r\n" + HOST + b"\r\n")
+    assert (await client.ends()).startswith(b"HTTP/1.1 200 OK\r\n")
+
+
+async def test_after_an_interim_answer_nothing_is_sent_again(rig: Rig) -> None:
+    client = await rig.connect()
+    await client.ask(GET)
+    rig.app.answers.append(Answer([HINTS, CLOSE]))
+    assert (await client.ask(GET)).code == "upstream_reset"
+    assert len(rig.app.requests) == 2
