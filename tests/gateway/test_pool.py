@@ -289,6 +289,19 @@ async def test_a_safe_request_that_got_no_answer_tries_another_server(gates: Rig
     assert counts(apps)[1] == 6
 
 
+async def test_a_repeat_goes_elsewhere_also_when_there_is_more_to_do(gates: Rigs) -> None:
+    go_on = asyncio.Event()
+    rig, apps = await started(gates, CLOSE, OK, pool={"eject": {"failures": 1000}})
+    apps[1].answers.extend([Answer([go_on, OK])] * 3)
+    held = [await rig.connect() for _ in range(3)]
+    for busy, client in enumerate(held, 1):
+        client.send(GET)
+        await eventually(lambda busy=busy: apps[1].began == busy)
+    assert (await (await rig.connect()).ask(GET)).status == 200
+    go_on.set()
+    assert [(await client.answer()).status for client in held] == [200] * 3
+
+
 async def test_a_safe_request_is_sent_twice_at_most(gates: Rigs) -> None:
     rig, apps = await started(gates, CLOSE, CLOSE, CLOSE)
     assert (await (await rig.connect()).ask(GET)).code == "upstream_reset"
