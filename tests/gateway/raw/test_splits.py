@@ -37,19 +37,18 @@ async def rig(house: Rig) -> AsyncIterator[Rig]:
     await house.settled()
 
 
-def cuts(case: Case, *, full: bool) -> Iterable[int]:
-    """Where `case.raw` is cut in two. Refusals are cheap and get every cut in every run; what is forwarded gets every
-    third in the daily one."""
+def cuts(case: Case) -> Iterable[int]:
+    """Where `case.raw` is cut in two."""
     size = len(case.raw)
     if size > LONG_BYTES:
         return sorted({*range(1, 64), *range(64, size, 61), *range(size - 32, size)})
-    return range(1, size, 3 if case.forwarded and not full else 1)
+    return range(1, size)
 
 
-def packets(case: Case, *, full: bool) -> Iterable[Sequence[bytes]]:
+def packets(case: Case) -> Iterable[Sequence[bytes]]:
     raw, rest = case.raw, case.whole[len(case.raw) :]
     yield [raw[at : at + 1] for at in range(len(raw))] + [rest]
-    for cut in cuts(case, full=full):
+    for cut in cuts(case):
         yield raw[:cut], raw[cut:], rest
 
 
@@ -88,8 +87,8 @@ async def carried(rig: Rig, case: Case, parts: Sequence[bytes]) -> None:
     assert wire.ended == (not case.goes_on), parts
 
 
-async def all_splits(rig: Rig, case: Case, *, full: bool) -> None:
-    runs = list(packets(case, full=full))
+async def all_splits(rig: Rig, case: Case) -> None:
+    runs = list(packets(case))
     rig.app.requests.clear()
     for at in range(0, len(runs), AT_ONCE):
         await asyncio.gather(*[carried(rig, case, parts) for parts in runs[at : at + AT_ONCE]])
@@ -100,11 +99,11 @@ async def all_splits(rig: Rig, case: Case, *, full: bool) -> None:
 
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("topic", TOPICS)
-async def test_the_verdict_is_the_same_at_every_split(rig: Rig, topic: str, full: bool) -> None:
+async def test_the_verdict_is_the_same_at_every_split(rig: Rig, topic: str) -> None:
     for name, case in CASES.items():
         if name.startswith(topic + ":"):
-            await all_splits(rig, case, full=full)
+            await all_splits(rig, case)
 
 
 async def test_there_are_as_many_splits_as_promised() -> None:
-    assert sum(len(list(packets(case, full=False))) for case in CASES.values()) >= 2000
+    assert sum(len(list(packets(case))) for case in CASES.values()) >= 2000
