@@ -11,15 +11,16 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from scopegate import logs
-from scopegate.edge import answer_fields, headers
+from scopegate.edge import headers
 from scopegate.edge.framing import LAST_CHUNK, as_chunk
 from scopegate.edge.headers import CHUNKED, RATE_LIMIT_FIELDS, STATUS_LINES, UNTIL_EOF, Noted
 from scopegate.edge.verdict import Refusal, Reply, RequestHead, Target
 from scopegate.errors import UpstreamError
-from scopegate.gateway import responses
+from scopegate.gateway import answering
+from scopegate.gateway.client import Client
 from scopegate.gateway.events import begin_events
 from scopegate.gateway.ruleset import RoutePlan, Ruleset
 from scopegate.gateway.section import NOBODY, HeaderSection
@@ -34,7 +35,6 @@ if TYPE_CHECKING:
     from scopegate.gateway.bodies import FormJudge, WatchedForm
     from scopegate.gateway.intake import OrderInHand
     from scopegate.gateway.streams import Stream
-    from scopegate.gateway.websocket import Tunnel
 
 HOLD_BYTES = 1024 * 1024
 """A chunked body is held back up to this size, so that one over its limit never reaches the app."""
@@ -43,43 +43,6 @@ MIN_BODY_BYTES_PER_S = 240
 """Slower than this in the long run is an attack or a dead line (Kestrel's figure)."""
 
 _log = logs.get("pipeline")
-
-
-class Client(Protocol):
-    """What an exchange asks of the connection it came in on."""
-
-    peer: str
-
-    def write(self, data: bytes) -> None: ...
-
-    def open_body(self, length: int, *, expects_continue: bool) -> None:
-        """A body is announced: `length` bytes, or CHUNKED."""
-        ...
-
-    def read_body(self) -> None:
-        """Begin (or go on) to hand the request's body to `Exchange.on_body`."""
-        ...
-
-    def pause_body(self, paused: bool) -> None: ...
-
-    def wait_until(self, seconds: float | None) -> None:
-        """`Exchange.on_deadline` is called that many seconds from now unless something else is set before."""
-        ...
-
-    def exchange_done(self, *, reusable: bool, linger: bool) -> None:
-        """The answer is written. `linger`: the client may still be sending what nobody will read."""
-        ...
-
-    section: HeaderSection | None
-    """What the fields of the request mean, once it is known; not None before for a request that repeats them."""
-
-    def become(self, tunnel: Tunnel) -> None:
-        """After a switch of protocols: what the client sends, and has sent already, goes to `tunnel`."""
-        ...
-
-    def abort(self) -> None:
-        """Break the connection: the client must not take what it got for a complete answer."""
-        ...
 
 
 class Pending:
@@ -418,7 +381,7 @@ class Exchange:
         self.settle(breaker.Outcome.SUCCESS)
         self.status = 101
         self.answer_begun = self.keep_alive = True
-        self.client.write(self._answer_head(101, notes, UNTIL_EOF))
+        self.client.write(answering.app_head(self, 101, notes, UNTIL_EOF))
         self.keep_alive = False
 
     def on_upstream_error(self, error: UpstreamError) -> None:
@@ -490,48 +453,13 @@ class Exchange:
         elif length < 0:
             length = CHUNKED
         self._answer_length = length
-        head = self._answer_head(status, notes, length)
+        head = answering.app_head(self, status, notes, length)
         self.bytes_out += len(payload)
         self.client.write(head + self._framed_answer(payload, done) if payload else head)
         if done:
             self.finish()
         elif self.stream is None or self.stream.on_body(payload):
             self._wait_for_what_is_next()
-
-    def _answer_head(self, status: int, notes: Noted, length: int) -> bytes:
-        spent, gate = self.spent, self.gate
-        key = (self.plan, status, length, self.scheme, spent is None)
-        if notes.kept is not None and notes.kept[0] == key:
-            lines = notes.kept[1]
-        else:
-            lines = self._answer_lines(status, notes, length)
-            if self.plan is not None and self.plan.cors is None:  # else they depend on who asks, too
-                notes.kept = (key, lines)
-        return b"%b%b%b%bx-request-id: %b\r\nvia: 1.1 scopegate\r\n\r\n" % (
-            lines,
-            b"" if b"date" in notes.noted else b"date: %b\r\n" % gate.http_date(),
-            b"" if spent is None else responses.limit_fields(spent, gate.now_s()),
-            b"" if self.keep_alive else b"connection: close\r\n",
-            self.request_id,
-        )
-
-    def _answer_lines(self, status: int, notes: Noted, length: int) -> bytes:
-        """What is the same for every answer with these fields on this route."""
-        plan = self.plan
-        assert plan is not None
-        if self.spent is not None:
-            notes = notes.without(RATE_LIMIT_FIELDS)
-        notes, ours = plan.security.for_answer(notes, is_https=self.scheme == b"https")
-        if plan.cors is not None:
-            notes, more = plan.cors.for_answer(notes, self.notes.get(b"origin"))
-            ours += more
-        if length == CHUNKED:
-            framing = b"transfer-encoding: chunked\r\n"
-        elif length > 0 or (length == 0 and self.method != "HEAD" and status not in (204, 304)):
-            framing = b"content-length: %d\r\n" % length
-        else:
-            framing = b""
-        return b"%b%b%b%b" % (STATUS_LINES[status], notes.lines, ours, framing)
 
     def _framed_answer(self, payload: bytes, done: bool) -> bytes:
         if self._answer_length != CHUNKED:
@@ -564,22 +492,7 @@ class Exchange:
         if not self.keep_alive and not refusal.close:
             refusal = Refusal(refusal.status, refusal.code, refusal.detail, refusal.fields, close=True)
         self.status = refusal.status
-        notes = getattr(self, "notes", None)
-        now_s = self.gate.now_s()
-        extra = responses.limit_fields(self.spent, now_s) if self.spent is not None else b""
-        security = plan.security if plan is not None else answer_fields.NO_ROUTE
-        if plan is not None and plan.cors is not None:
-            extra += plan.cors.for_refusal(self.notes.get(b"origin"))
-        data = responses.answer(
-            refusal,
-            self.request_id,
-            page=notes is not None and responses.wants_page(notes.get(b"accept")),
-            now_s=now_s,
-            security=security.for_refusal(is_https=self.scheme == b"https"),
-            extra=extra,
-            bodiless=self._is_head(),
-        )
-        self.client.write(data)
+        self.client.write(answering.refused(self, refusal))
         self.finish(refusal.code)
 
     def reply(self, reply: Reply) -> None:
@@ -587,17 +500,8 @@ class Exchange:
         if not self.body_done or self.gate.draining:
             self.keep_alive = False
         self.status = reply.status
-        close = b"" if self.keep_alive else b"connection: close\r\n"
-        self.client.write(
-            b"%bdate: %b\r\n%bx-request-id: %b\r\n%b\r\n"
-            % (STATUS_LINES[reply.status], self.gate.http_date(), reply.lines, self.request_id, close)
-        )
+        self.client.write(answering.replied(self, reply))
         self.finish()
-
-    def _is_head(self) -> bool:
-        """Also before the target was judged: a body after HEAD would be read as the next answer."""
-        head = getattr(self, "head", None)
-        return head is not None and head.method == b"HEAD"
 
     # ── the ways out ────────────────────────────────────────────────────────────────────────────────────────────────
 

@@ -74,7 +74,7 @@ def _next_out_s(record: Record, terms: EjectionTerms, now_s: float) -> float:
     """Twice the last time, unless the server has been back for longer than it was out."""
     if now_s - record.until_s >= record.out_s:
         return terms.for_s
-    return min(2 * record.out_s, terms.for_s * 2**MAX_DOUBLINGS)
+    return min(2 * record.out_s, terms.for_s * (1 << MAX_DOUBLINGS))
 
 
 @dataclass(frozen=True, slots=True)
