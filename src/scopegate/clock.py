@@ -9,6 +9,10 @@ import asyncio
 import time
 from typing import Protocol
 
+monotonic_s = time.monotonic
+"""Seconds on the time line of the event loops, as of now: a loop's own `time()` is that of its last turn, in whole
+milliseconds. For measuring what has passed; a `Clock` is for what decides."""
+
 
 class Clock(Protocol):
     """What time it is, and how to wait."""

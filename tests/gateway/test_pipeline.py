@@ -153,6 +153,7 @@ async def test_the_log_names_the_visitor_of_what_met_no_route(
     rig.gateway.access.flush()
     (logged,) = [json.loads(each) for each in capsys.readouterr().err.splitlines() if '"event":"request"' in each]
     assert logged["client"] == "203.0.113.9"
+    assert 0 < logged["seconds"] < 1  # finer than the loop's milliseconds
 
 
 @pytest.mark.parametrize("told", ["x-forwarded-for", "forwarded", "proxy-protocol"])

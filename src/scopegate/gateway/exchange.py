@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 from scopegate import logs
+from scopegate.clock import monotonic_s
 from scopegate.edge import headers
 from scopegate.edge.framing import LAST_CHUNK, as_chunk
 from scopegate.edge.headers import CHUNKED, RATE_LIMIT_FIELDS, STATUS_LINES, UNTIL_EOF, Noted
@@ -112,11 +113,11 @@ class Exchange:
     _waits_for_body: asyncio.Future[None] | None = None
     _pending: Pending | None = None
 
-    def __init__(self, gate: Gateway, client: Client, started_s: float) -> None:
+    def __init__(self, gate: Gateway, client: Client) -> None:
         self.gate = gate
         self.rules: Ruleset = gate.rules
         self.client = client
-        self.started_s = started_s
+        self.started_s = monotonic_s()
         self.request_id = gate.next_request_id()
         gate.in_flight += 1
 
@@ -288,7 +289,7 @@ class Exchange:
         data = head + self._framed(self.drop_held(), self.body_done) if self.body_length else head
         self.upstream = connection
         self.retried = self.retried or not retryable
-        self.upstream_started_s = self.gate.loop.time()
+        self.upstream_started_s = monotonic_s()
         connection.start(self, self.method, data, self.body_done, self.stream is not None)
         self._wait_for_what_is_next()
         if not self.body_done:
@@ -345,7 +346,7 @@ class Exchange:
         """The app's answer has begun, and with `done` it is all there."""
         plan = self.plan
         assert plan is not None
-        plan.upstream_latencies.observe(self.gate.loop.time() - self.upstream_started_s)
+        plan.upstream_latencies.observe(monotonic_s() - self.upstream_started_s)
         if done:
             self.upstream = None
         if self.permit is not None:
@@ -377,7 +378,7 @@ class Exchange:
         """The app's 101, to the client. Neither connection will serve another request."""
         plan = self.plan
         assert plan is not None
-        plan.upstream_latencies.observe(self.gate.loop.time() - self.upstream_started_s)
+        plan.upstream_latencies.observe(monotonic_s() - self.upstream_started_s)
         self.settle(breaker.Outcome.SUCCESS)
         self.status = 101
         self.answer_begun = self.keep_alive = True
@@ -516,7 +517,7 @@ class Exchange:
             self.drop_held()
         if self.permit is not None:
             self.settle(breaker.Outcome.IGNORED)
-        seconds = gate.loop.time() - self.started_s
+        seconds = monotonic_s() - self.started_s
         waited_s = seconds if self.stream is None else self.stream.leave()
         tally = plan.tally if plan is not None else self.rules.stray
         tally.count(self.status, waited_s, self.bytes_in, self.bytes_out)

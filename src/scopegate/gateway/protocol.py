@@ -376,7 +376,7 @@ class ClientConnection(asyncio.Protocol):
             self.deadline_s = min(self._gate.loop.time() + LINGER_S, self._linger_until_s)
 
     def _new_exchange(self) -> Exchange:
-        self._exchange = exchange = Exchange(self._gate, self, self._gate.loop.time())
+        self._exchange = exchange = Exchange(self._gate, self)
         self.deadline_s = NEVER
         return exchange
 

@@ -12,6 +12,7 @@ import sys
 from enum import StrEnum
 from typing import TYPE_CHECKING, ClassVar
 
+from scopegate.clock import monotonic_s
 from scopegate.edge.verdict import Refusal
 from scopegate.gateway.crowd import Crowd
 from scopegate.policy.policy import StreamRule
@@ -71,7 +72,7 @@ class Stream:
         gate, app = self.x.gate, self.x.upstream
         assert app is not None
         app.set_apart()
-        self.opened_s = gate.loop.time()
+        self.opened_s = monotonic_s()
         gate.streams.open[self.kind] += 1
         gate.in_flight -= 1
 
@@ -81,7 +82,7 @@ class Stream:
         gate.streams.places.leave(self._key)
         x.stream = None
         if self.opened_s is None:
-            return gate.loop.time() - x.started_s
+            return monotonic_s() - x.started_s
         gate.streams.open[self.kind] -= 1
         gate.in_flight += 1  # the exchange takes itself out
         return self.opened_s - x.started_s
