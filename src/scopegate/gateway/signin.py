@@ -11,7 +11,6 @@ from __future__ import annotations
 import asyncio
 import hmac
 import json
-from dataclasses import replace
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
@@ -54,7 +53,7 @@ def _take(x: Exchange, answer: Identity | Refusal) -> Outcome:
             return answer
         plan.tally.refuse(f"would_{answer.code}")
         return None
-    x.caller = replace(x.caller, user=answer.user, claims=answer.claims)
+    x.caller = x.caller._replace(user=answer.user, claims=answer.claims)
     user, claims = identity_values(answer)
     x.identity = b"x-scopegate-user: %b\r\nx-scopegate-claims: %b\r\n" % (user, claims)
     assert plan.auth is not None
