@@ -54,7 +54,7 @@ _HEAD_END = b"\r\n\r\n"
 _CONTROLS = bytes(set(range(32)) - set(b"\t\r\n")) + b"\x7f"
 _BARE_LF = re.compile(rb"(?<!\r)\n")
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
-_VERSIONS = frozenset(["1.0", "1.1"])
+_VERSIONS = {b"HTTP/1.1": "1.1", b"HTTP/1.0": "1.0"}
 _LINE_EXTRA_BYTES = 40  # the method, the version and the spaces around the target
 _AT_ONCE = struct.pack("ii", 1, 0)
 _PLAIN_LINE = re.compile(rb"(GET|HEAD|POST|PUT|PATCH|DELETE|OPTIONS) (/[!\"$-~]*) HTTP/1\.1")
@@ -316,11 +316,10 @@ class ClientConnection(asyncio.Protocol):
             parser = self._feed(head)
             if parser is None:
                 return _bad_syntax()
-        version = parser.get_http_version()
-        if version not in _VERSIONS:
-            return Refusal(505, "version_not_supported", "Speak HTTP/1.1.", close=True)
-        if not head.startswith(b"HTTP/", head.find(b"\r\n") - 8):  # llhttp also reads RTSP and ICE
-            return _bad_syntax()
+        line_end = head.find(b"\r\n")
+        version = _VERSIONS.get(head[line_end - 8 : line_end])
+        if version is None:  # llhttp also reads RTSP and ICE
+            return _bad_syntax() if parser.get_http_version() in _VERSIONS.values() else _bad_version()
         limits = self._gate.rules.limits
         if len(self._fields) > limits.fields:
             return Refusal(431, "too_many_fields", "The request has too many fields.", close=True)
@@ -520,3 +519,7 @@ class ClientConnection(asyncio.Protocol):
 
 def _bad_syntax() -> Refusal:
     return Refusal(400, "bad_syntax", "This is not a valid HTTP/1.1 request.", close=True)
+
+
+def _bad_version() -> Refusal:
+    return Refusal(505, "version_not_supported", "Speak HTTP/1.1.", close=True)
