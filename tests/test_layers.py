@@ -25,6 +25,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "types": set(),
     "jsontext": {"types"},
     "clock": set(),
+    "heap": set(),
     "__init__": set(),
     "limits": BASE,
     "policy": BASE | {"limits"},
@@ -49,7 +50,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "cli": BASE
     | WATCHING
     | PURE
-    | {"settings", "stores", "wiring", "reload", "standing", "pinned", "stamps", "admin", "demo", "worker"},
+    | {"settings", "stores", "wiring", "reload", "standing", "pinned", "heap", "stamps", "admin", "demo", "worker"},
     "__main__": {"cli"},
 }
 """By room: a folder, or a module at the top. A room may always import itself."""

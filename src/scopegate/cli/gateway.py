@@ -114,10 +114,11 @@ def _supervise(args: argparse.Namespace, loaded: Loaded, sock: socket.socket, wo
 
 def _serve(args: argparse.Namespace, loaded: Loaded, sock: socket.socket) -> int:
     role.join(loaded.settings, role.GATEWAY)
-    from scopegate import wiring
+    from scopegate import heap, wiring
     from scopegate.cli.following import Following
 
     settings, policy = loaded.settings, loaded.policy
+    heap.keep_freed_memory()
     with Following(loaded, args.config, args.copy) as following:
 
         async def serve(stop: asyncio.Event, ready: Callable[[], None]) -> None:

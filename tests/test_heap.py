@@ -1,0 +1,36 @@
+"""Freed memory is kept, so that the next buffer costs no page faults."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+_SCRIPT = """
+import resource, sys
+from scopegate import heap
+kept = heap.keep_freed_memory() if sys.argv[1] == "kept" else False
+def churn(times):
+    for _ in range(times):
+        first, second = bytes(200_000), bytes(200_000)
+        del first, second
+churn(50)
+before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+churn(500)
+print(int(kept), resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+
+
+def faults(kept: str) -> tuple[int, int]:
+    done = subprocess.run([sys.executable, "-c", _SCRIPT, kept], capture_output=True, text=True, check=True)
+    told, count = done.stdout.split()
+    return int(told), int(count)
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="glibc alone keeps and gives back")
+def test_buffers_that_come_and_go_cost_no_page_faults() -> None:
+    (told, with_it), (_, without) = faults("kept"), faults("not")
+    assert told == 1
+    assert without > 5_000
+    assert with_it < 100
