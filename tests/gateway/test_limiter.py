@@ -26,9 +26,10 @@ def tier(key: TierKey = TierKey.CLIENT_IP, choice: OnStoreError = OnStoreError.L
     [
         (TierKey.CLIENT_IP, Caller("192.0.2.1", "192.0.2.1", "u"), "ip:192.0.2.1"),
         (TierKey.CLIENT_IP, Caller("2001:db8::1", "2001:db8::/64"), "ip:2001:db8::/64"),
-        (TierKey.USER, Caller("192.0.2.1", "192.0.2.1", "u"), "user:u"),
+        (TierKey.USER, Caller("192.0.2.1", "192.0.2.1", "u", auth="a"), "user:a:u"),
+        (TierKey.USER, Caller("192.0.2.1", "192.0.2.1", "u", auth="b"), "user:b:u"),
         (TierKey.USER, Caller("192.0.2.1", "192.0.2.1"), "ip:192.0.2.1"),
-        (TierKey.USER, Caller("192.0.2.1", "192.0.2.1", "ip:192.0.2.1"), "user:ip:192.0.2.1"),
+        (TierKey.USER, Caller("192.0.2.1", "192.0.2.1", "ip:192.0.2.1", auth="a"), "user:a:ip:192.0.2.1"),
         (TierKey.GLOBAL, Caller("192.0.2.1", "192.0.2.1", "u"), "all"),
     ],
 )

@@ -7,6 +7,7 @@ import json
 import logging
 import re
 from collections.abc import Sequence
+from copy import deepcopy
 from typing import Any
 
 import jwt
@@ -538,6 +539,32 @@ async def test_a_user_tier_counts_users_and_strangers_by_address(gates: Rigs) ->
     asked = [raw("GET /area", f"Authorization: Bearer {each}") for each in (mine, theirs, mine, theirs)]
     assert [(await client.ask(each)).status for each in asked] == [200, 200, 429, 429]
     assert [(await client.ask(raw("GET /"))).status for _ in range(2)] == [200, 429]
+
+
+@pytest.mark.parametrize("key", ["user", "client_ip"])
+async def test_whoever_tries_tokens_is_counted_by_address(gates: Rigs, key: str) -> None:
+    rig = await gates.start(
+        auth=AUTH,
+        tiers={"two": {"limit": "2 per 1h", "key": key}},
+        routes=[route("area", "ANY /**", "two", auth="who")],
+    )
+    client = await rig.connect()
+    tried = [raw("GET /"), raw("GET /", "Authorization: Bearer a.b.c"), raw("GET /", "Cookie: session=a.b.c")]
+    assert [(await client.ask(each)).status for each in tried] == [401, 401, 429]
+    signed_in = await client.ask(raw("GET /", f"Authorization: Bearer {token()}"))
+    assert signed_in.status == (200 if key == "user" else 429)
+    assert len(rig.app.requests) == (1 if key == "user" else 0)
+
+
+async def test_two_issuers_may_know_two_people_by_one_name(gates: Rigs) -> None:
+    rig = await gates.start(
+        auth={"one": AUTH["who"], "two": deepcopy(AUTH["who"])},
+        tiers={"once": {"limit": "1 per 1h", "key": "user"}},
+        routes=[route("one", "ANY /one", "once", auth="one"), route("two", "ANY /two", "once", auth="two")],
+    )
+    client = await rig.connect()
+    asked = [raw(f"GET {path}", f"Authorization: Bearer {token()}") for path in ("/one", "/two", "/one", "/two")]
+    assert [(await client.ask(each)).status for each in asked] == [200, 200, 429, 429]
 
 
 async def test_an_identity_that_takes_a_while_is_waited_for(gates: Rigs) -> None:

@@ -52,9 +52,11 @@ class Target(NamedTuple):
 
 class Caller(NamedTuple):
     """Who is asking. `address` is the client's canonical IP text (IPv4-mapped IPv6 unwrapped); `group` is what limits
-    count (the address, or its /64 for IPv6); `user` is the verified subject or None; `claims` are the verified ones."""
+    count (the address, or its /64 for IPv6); `user` is the verified subject or None; `claims` are the verified ones;
+    `auth` is the policy's word for the rule that verified them: two issuers may know different people by one name."""
 
     address: str
     group: str
     user: str | None = None
     claims: tuple[tuple[str, str], ...] = ()
+    auth: str = ""

@@ -78,6 +78,8 @@ class Exchange:
     caller = NOBODY
     scheme = b"http"
     trace = b""
+    stranger: Refusal | None = None
+    """Why sign-in turns the visitor away, told once the request has been counted."""
     identity = b""
     spent: Spent | None = None
     form: FormJudge | WatchedForm | None = None

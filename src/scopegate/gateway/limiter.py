@@ -43,7 +43,7 @@ def key_of(tier: Tier, caller: Caller) -> str:
     if tier.key is TierKey.GLOBAL:
         return "all"
     if tier.key is TierKey.USER and caller.user is not None:
-        return f"user:{caller.user}"
+        return f"user:{caller.auth}:{caller.user}"
     return f"ip:{caller.group}"
 
 

@@ -126,7 +126,8 @@ def _preflight(x: Exchange) -> Reply | None:
 
 
 def sign_in(x: Exchange) -> Outcome:
-    """Routes with `auth` are for verified identities only."""
+    """Routes with `auth` are for verified identities only. Strangers are turned away after `spend`: whoever tries
+    tokens is counted by address, as everybody is."""
     plan = x.plan
     assert plan is not None
     if plan.auth is None:
@@ -190,6 +191,11 @@ def _spent(x: Exchange, spent: Spent, prefix: str) -> Outcome:
     plan.tally.decide(prefix + "limited")
     x.spent = spent
     return responses.rate_limited(spent)
+
+
+def turn_away(x: Exchange) -> Outcome:
+    """Whoever did not sign in where that is asked for."""
+    return x.stranger
 
 
 def open_stream(x: Exchange) -> Outcome:
@@ -281,6 +287,7 @@ PIPELINE: tuple[Step, ...] = (
     find_route,
     sign_in,
     spend,
+    turn_away,
     open_stream,
     check_body,
     gather_body,

@@ -48,15 +48,16 @@ def _checked(x: Exchange, future: asyncio.Future[Identity | Refusal]) -> Outcome
 def _take(x: Exchange, answer: Identity | Refusal) -> Outcome:
     plan = x.plan
     assert plan is not None
+    assert plan.auth is not None
     if isinstance(answer, Refusal):
         if plan.enforced:
-            return answer
+            x.stranger = answer
+            return None
         plan.tally.refuse(f"would_{answer.code}")
         return None
-    x.caller = x.caller._replace(user=answer.user, claims=answer.claims)
+    x.caller = x.caller._replace(user=answer.user, claims=answer.claims, auth=plan.auth.name)
     user, claims = identity_values(answer)
     x.identity = b"x-scopegate-user: %b\r\nx-scopegate-claims: %b\r\n" % (user, claims)
-    assert plan.auth is not None
     if plan.auth.sign_with is not None:
         key = plan.auth.sign_with.get_secret_value().encode()
         signed = signature(key, int(x.gate.now_s()), x.request_id, x.method, x.target.raw, user, claims)
