@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from scopegate.policy import source
@@ -126,3 +128,33 @@ def test_paths_and_quotes_stay_on_one_line() -> None:
     assert path_of(("tiers", "a\nb", "limit")) == "tiers['a\\nb'].limit"
     assert quoted("x" * 80) == "'" + "x" * 59 + "…'"
     assert quoted("http://user:word@host/") == "'http://...@host/'"
+
+
+EXAMPLE = (Path(__file__).parent / "example.yaml").read_bytes()
+TAILS = [
+    b"",
+    b"\n",
+    b"[\n",
+    b"{\n",
+    b'"\n',
+    b"'",
+    b"|\n",
+    b"&\n",
+    b"*\n",
+    b"\xe2\x80\xa8[\n",
+    b"\r\n[\r\n",
+    b": [a,\n\n",
+]
+
+
+@pytest.mark.parametrize("tail", TAILS)
+def test_a_file_that_breaks_off_anywhere_is_a_fault_with_a_place(tail: bytes) -> None:
+    for cut in range(0, len(EXAMPLE), 23):
+        found = source.read(EXAMPLE[:cut] + tail, "gateway.yaml", {})
+        assert found.root is not None or found.faults
+        assert all(fault.place.line >= 1 and fault.place.column >= 1 for fault in found.faults)
+
+
+def test_an_unclosed_bracket_is_said_on_its_line() -> None:
+    (fault,) = source.read(b"version: 1\nserver: [\n", "gateway.yaml", {}).faults
+    assert (fault.place.line, fault.what.partition(":")[0]) == (3, "YAML")

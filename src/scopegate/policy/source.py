@@ -77,7 +77,8 @@ def _syntax_fault(error: yaml.YAMLError, text: str) -> Fault:
     context = getattr(error, "context", None)
     if mark is None:
         return Fault(Place(1, 1), (), str(said))
-    line = text.splitlines()[mark.line] if mark.line < text.count("\n") + 1 and text else ""
+    lines = text.splitlines()
+    line = lines[mark.line] if mark.line < len(lines) else ""  # it may stand behind the last one
     what = f"YAML: {said}" + (f" ({context})" if context else "")
     return Fault(Place(mark.line + 1, mark.column + 1), (), what + _syntax_advice(line, mark.column, context))
 
