@@ -52,6 +52,8 @@ MIN_READ_BYTES_PER_S = 240
 
 _HEAD_END = b"\r\n\r\n"
 _CONTROLS = bytes(set(range(32)) - set(b"\t\r\n")) + b"\x7f"
+_EMPTY_LINES = re.compile(rb"\A(?:\r\n)+")
+"""Ignored before a request line (RFC 9112 2.2), each a whole CRLF."""
 _BARE_LF = re.compile(rb"(?<!\r)\n")
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 _VERSIONS = {b"HTTP/1.1": "1.1", b"HTTP/1.0": "1.0"}
@@ -255,10 +257,14 @@ class ClientConnection(asyncio.Protocol):
         if checked:
             data = self._buffer + data
             self._buffer = b""
-        if data[0] in b"\r\n":  # RFC 9112 2.2: empty lines before the request line are ignored
-            data = data.lstrip(b"\r\n")
+        if data[0] in b"\r\n":
+            data = _EMPTY_LINES.sub(b"", data, 1)
             checked = 0
-            if not data:
+            if data in (b"", b"\r"):  # half an empty line is no head that has begun: the time goes on
+                self._buffer = data
+                return
+            if data[0] in b"\r\n":
+                self._new_exchange().refuse(_bad_syntax())
                 return
         end = data.find(_HEAD_END) + 4
         if end < 4 or end > self._gate.rules.limits.head_bytes:
@@ -320,12 +326,15 @@ class ClientConnection(asyncio.Protocol):
         version = _VERSIONS.get(head[line_end - 8 : line_end])
         if version is None:  # llhttp also reads RTSP and ICE
             return _bad_syntax() if parser.get_http_version() in _VERSIONS.values() else _bad_version()
+        method = parser.get_method()
+        if line_end != len(method) + len(self._url) + len(" " + " HTTP/1.1"):  # the parser takes any number of spaces
+            return _bad_syntax()
         limits = self._gate.rules.limits
         if len(self._fields) > limits.fields:
             return Refusal(431, "too_many_fields", "The request has too many fields.", close=True)
         if len(self._url) > limits.target_bytes:
             return Refusal(414, "target_too_long", "The request target is too long.", close=True)
-        return RequestHead(parser.get_method(), self._url, version, self._fields)
+        return RequestHead(method, self._url, version, self._fields)
 
     def _feed(self, head: bytes) -> Any:
         """The parser that has read this head; None when it cannot."""
