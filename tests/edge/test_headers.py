@@ -14,6 +14,7 @@ from scopegate.edge.headers import (
     Noted,
     forwarded_lines,
     is_persistent,
+    read_interim,
     read_request,
     read_response,
     request_head,
@@ -96,6 +97,26 @@ def test_a_field_that_is_judged_cannot_be_named_as_hop_by_hop(name: bytes) -> No
     assert refused((b"Connection", b"keep-alive, " + name), (name, b"x")).code == "bad_connection"
 
 
+NO_TOKENS = [
+    (b"content-type: application/json;", b"Content-Type", b"application/json;:"),
+    (b"cookie: a=b", b"Cookie", b"a=b:c"),
+    (b"set-cookie: a=b", b"Set-Cookie", b"a=b:c"),
+    (b"x-a:", b"X-A", b"1"), (b"x-a: ", b"X-A", b": 1"), (b'"x-a"', b"X-A", b"1"), (b"x-a;q=1", b"X-A", b"1"),
+    (b"x a", b"X-A", b"1"), (b"close, @", b"X-A", b"1"), (b"keep-alive, x-\xe9", b"X-A", b"1"),
+    (b"(x-a)", b"X-A", b"1"),
+]  # fmt: skip
+"""Options of Connection that are no names of fields, and what they were meant to remove."""
+
+
+@pytest.mark.parametrize(("option", "name", "value"), NO_TOKENS)
+def test_an_option_of_connection_that_is_no_name_is_refused(option: bytes, name: bytes, value: bytes) -> None:
+    assert refused((b"Connection", option), (name, value)).code == "bad_connection"
+    assert refused((b"Connection", b"upgrade"), (b"Connection", option), (name, value)).code == "bad_connection"
+    for read in (lambda fields: read_response(fields, 200, "GET"), read_interim):
+        with pytest.raises(BadAnswerError):
+            read([(name, value), (b"Connection", option)])
+
+
 FORGED = [
     b"CF-Connecting-IP", b"Fastly-Client-IP", b"Fly-Client-IP", b"X-Envoy-External-Address", b"X-Azure-ClientIP",
     b"X-AppEngine-User-IP", b"X-Forwarded-Client-Cert",
@@ -107,6 +128,14 @@ FORGED = [
     b"X-Scopegate-User", b"X-Scopegate-Claims", b"X-Scopegate-Anything", b"X-Middleware-Subrequest",
     b"x-middleware-rewrite", b"X-Middleware-Next", b"X-Nextjs-Data", b"X-NextJS-Redirect", b"X-Invoke-Path",
     b"X-Matched-Path", b"X-Now-Route-Matches", b"X-Prerender-Revalidate", b"X-Isr-Anything", b"X-Vercel-Id",
+    b"X-Next-Resume-State-Length", b"Next-Resume", b"X-Action-Forwarded", b"X-Action-Redirect", b"X-Action-Revalidated",
+    b"X-Next-Revalidated-Tags", b"X-Next-Revalidate-Tag-Token", b"X-Next-Cache-Tags", b"X-Next-Cache-Soft-Tags",
+    b"X-Nextjs-Rewritten-Path", b"X-Invocation-Id",
+    b"Client-IP", b"Proxy-Client-IP", b"WL-Proxy-Client-IP", b"WL-Proxy-SSL", b"X-True-Client-IP", b"Incap-Client-IP",
+    b"X-ProxyUser-Ip", b"X-Host", b"X-HTTP-Host-Override", b"X-Override-URL", b"X-Original-URI", b"X-Original-Method",
+    b"X-Scheme", b"X-Url-Scheme", b"Front-End-Https", b"X-ARR-SSL", b"X-Client-Cert", b"Client-Cert",
+    b"Client-Cert-Chain", b"SSL-Client-S-DN", b"SSL-Client-Verify", b"X-SSL-Client-S-DN", b"X-SSL-Client-Verify",
+    b"Remote-User", b"X-Remote-User",
 ]  # fmt: skip
 
 
@@ -127,10 +156,31 @@ def test_names_that_only_look_alike_are_kept() -> None:
         b"Viable",
         b"X_Custom",
         b"X-Requested-With",
-        b"Content_Type",
+        b"Content_Language",
         b"Te-x",
+        b"X-Hostess",
+        b"X-Clients",
+        b"X-Actions",
+        b"Next",
+        b"SSL-Clients",
     ]
     assert request(*[(name, b"1") for name in names]).passed == [name + b": 1\r\n" for name in names]
+
+
+def test_what_next_js_has_browsers_send_is_kept() -> None:
+    names = b"Next-Action RSC Next-Router-State-Tree Next-Router-Prefetch Next-Router-Segment-Prefetch Next-Url".split()
+    assert request(*[(name, b"1") for name in names]).passed == [name + b": 1\r\n" for name in names]
+
+
+@pytest.mark.parametrize(
+    "name", [b"Content_Type", b"CONTENT_TYPE", b"content.type", b"Content_Encoding", b"Content!Type"]
+)
+def test_what_is_judged_goes_on_in_its_own_spelling_alone(name: bytes) -> None:
+    for fields in ([(name, b"text/html")], [(b"Content-Type", b"text/plain"), (name, b"text/html")]):
+        notes = request(*fields)
+        assert notes.passed == [b"%b: %b\r\n" % field for field in fields[:-1]]
+        assert list(notes.get(b"content-type")) == [value for _, value in fields[:-1]]
+    assert read_response([(name, b"x")], 200, "GET").passed == [name + b": x\r\n"]
 
 
 @pytest.mark.parametrize("name", [b"Content_Length", b"Transfer_Encoding", b"content.length", b"Host_", b"X.Real.IP"])

@@ -100,6 +100,14 @@ NO_ANSWER: dict[str, tuple[list[bytes | float | asyncio.Event | End], str]] = {
     "no colon": ([head(b"X")], "upstream_protocol"),
     "huge head": ([b"HTTP/1.1 200 OK\r\nX: " + b"a" * 70_000 + b"\r\n\r\n"], "upstream_protocol"),
     "endless head": ([b"HTTP/1.1 200 OK\r\n", *[b"X: " + b"a" * 1000 + b"\r\n"] * 80], "upstream_protocol"),
+    "Connection that names a whole line": (
+        [head(b"Set-Cookie: a=b:c", b"Connection: set-cookie: a=b", b"Content-Length: 0")],
+        "upstream_protocol",
+    ),
+    "the same in an interim answer": (
+        [head(b"Link: </a>", b"Connection: link: <", status=b"103 Early Hints") + OK],
+        "upstream_protocol",
+    ),
     "flood of interim answers": ([head(status=b"100 Continue") * 3000 + OK], "upstream_protocol"),
     "flood of early hints": (
         [head(b"Link: </a>", status=b"103 Early Hints") * (MAX_INTERIM_ANSWERS + 1) + OK],

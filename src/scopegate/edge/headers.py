@@ -27,18 +27,30 @@ _HOP_BY_HOP = (
     b"proxy-authenticate proxy-authorization proxy-authentication-info"
 ).split()
 _OURS_IN_REQUESTS = (
-    b"content-length host expect x-request-id forwarded x-forwarded-for x-forwarded-proto x-forwarded-host "
-    b"x-forwarded forwarded-for x-original-forwarded-for x-original-host x-original-url x-rewrite-url "
-    b"x-real-ip x-client-ip x-cluster-client-ip true-client-ip via "
-    b"cf-connecting-ip cf-connecting-ipv6 cf-pseudo-ipv4 fastly-client-ip fly-client-ip x-appengine-user-ip "
-    b"x-azure-clientip x-azure-socketip x-envoy-external-address x-forwarded-client-cert "
-    b"x-http-method-override x-http-method x-method-override"
+    b"content-length host expect x-request-id via forwarded x-forwarded-for x-forwarded-proto x-forwarded-host "
+    b"x-forwarded forwarded-for x-original-forwarded-for "
+    # the address
+    b"x-real-ip x-client-ip client-ip proxy-client-ip x-cluster-client-ip true-client-ip x-true-client-ip "
+    b"cf-connecting-ip cf-connecting-ipv6 cf-pseudo-ipv4 fastly-client-ip fly-client-ip incap-client-ip "
+    b"x-proxyuser-ip x-appengine-user-ip x-azure-clientip x-azure-socketip x-envoy-external-address "
+    # host, target and method
+    b"x-host x-original-host x-http-host-override x-original-url x-original-uri x-rewrite-url x-override-url "
+    b"x-http-method-override x-http-method x-method-override x-original-method "
+    # how they came, and who a proxy says they are
+    b"x-scheme x-url-scheme front-end-https x-arr-ssl client-cert client-cert-chain x-client-cert remote-user "
+    b"x-remote-user x-invocation-id"
 ).split()
 _INNER_PREFIXES = (
     b"x-scopegate-",
     b"x-forwarded-",
+    b"ssl-client-",
+    b"x-ssl-client-",
+    b"wl-proxy-",
     b"x-middleware-",
     b"x-nextjs-",
+    b"x-next-",
+    b"next-resume",
+    b"x-action-",
     b"x-invoke-",
     b"x-matched-path",
     b"x-now-route-matches",
@@ -47,10 +59,12 @@ _INNER_PREFIXES = (
     b"x-vercel-",
 )
 """Names by which this gateway, proxies, Next.js and its hosts talk to themselves (CVE-2025-29927:
-`x-middleware-subrequest`). Such a field is taken out on the way in, whoever sent it."""
+`x-middleware-subrequest`). Such a field is taken out on the way in, whoever sent it. What Next.js has browsers send
+(`next-action`, `rsc`, `next-router-*`, `next-url`) is not among them."""
 
 _ALIKE = bytes(byte if chr(byte).isalnum() and byte < 128 else ord("-") for byte in range(256))
-"""CGI and WSGI apps read `X_Real_IP` and `X.Real.IP` as `X-Real-IP`: what is cut is cut in every such spelling."""
+"""CGI and WSGI apps read `X_Real_IP` and `X.Real.IP` as `X-Real-IP`: what is cut is cut in every such spelling, and
+what is judged passes in its own spelling only."""
 
 _PASS, _NOTE, _CUT, _NOTE_AND_CUT = 0, 1, 2, 3
 Rule = tuple[int, bytes]
@@ -66,14 +80,22 @@ _COMMON = (
 
 class Rules:
     """From a field's name, in any case, to its rule. The usual spellings are known beforehand: nothing is remembered
-    of what clients send."""
+    of what clients send. `inner` are beginnings of names that are cut; of those in `judged` every odd spelling is."""
 
-    __slots__ = ("_by_name", "_inner", "get")
+    __slots__ = ("_by_name", "_inner", "_judged", "get")
 
-    def __init__(self, noted: Sequence[bytes], cut: Sequence[bytes], both: Sequence[bytes], inner: tuple[bytes, ...]):
+    def __init__(
+        self,
+        noted: Sequence[bytes],
+        cut: Sequence[bytes],
+        both: Sequence[bytes],
+        inner: tuple[bytes, ...],
+        judged: frozenset[bytes] = frozenset(),
+    ) -> None:
         self._by_name: dict[bytes, Rule] = {name: (_NOTE, name) for name in noted}
         self._by_name |= {name: (_CUT, name) for name in cut} | {name: (_NOTE_AND_CUT, name) for name in both}
         self._inner = inner
+        self._judged = judged
         known = dict.fromkeys(_COMMON, _PASSED) | self._by_name
         self.get = {spelt: rule for name, rule in known.items() for spelt in (name, name.title())}.get
 
@@ -84,7 +106,7 @@ class Rules:
         if rule is not None:
             return rule
         alike = lower.translate(_ALIKE)
-        is_cut = self._by_name.get(alike, _PASSED)[0] >= _CUT or alike.startswith(self._inner)
+        is_cut = self._by_name.get(alike, _PASSED)[0] >= _CUT or alike in self._judged or alike.startswith(self._inner)
         return (_CUT, lower) if is_cut else _PASSED
 
 
@@ -126,6 +148,7 @@ _REQUEST_RULES = Rules(
     cut=[],
     both=[*_HOP_BY_HOP, *_OURS_IN_REQUESTS, b"traceparent", b"tracestate"],
     inner=_INNER_PREFIXES,
+    judged=_JUDGED,
 )
 _RESPONSE_RULES = Rules(
     noted=[b"date", b"via", b"vary", b"content-encoding", *RATE_LIMIT_FIELDS, *SECURITY_FIELDS, *CORS_FIELDS],
@@ -137,6 +160,7 @@ _NONE: tuple[bytes, ...] = ()
 _SPACE = b" \t"
 """What may stand around a value (OWS, RFC 9110 5.6.3); the parser leaves it at the end."""
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,128}")
+_TOKEN = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _TOKENS_THAT_NEED_NO_CUT = frozenset([b"close", b"keep-alive", b"upgrade", b"te", b"http2-settings", b""])
 _USUAL_TOKENS = {
     b"keep-alive": (b"keep-alive",),
@@ -194,24 +218,28 @@ class Noted:
 
     def replacing(self, name: bytes, value: bytes) -> Noted:
         """The same, but one field of this name goes on, with this value."""
-        return self.passing([*_lines_without(self.passed, (name + b":",)), b"%b: %b\r\n" % (name, value)])
+        return self.passing([*_lines_without(self.passed, (name,)), b"%b: %b\r\n" % (name, value)])
 
     def without(self, names: Sequence[bytes]) -> Noted:
         """The same without these fields, which must be among those noted."""
         if self.noted.keys().isdisjoint(names):
             return self
-        return self.passing(_lines_without(self.passed, tuple(name + b":" for name in names)))
+        return self.passing(_lines_without(self.passed, names))
 
-    def cut_nominated(self) -> bool:
-        """Remove the fields that Connection names as its own. Whether there may have been any."""
+    def cut_nominated(self) -> Sequence[bytes] | None:
+        """Remove the fields that Connection names as its own, and tell the names. None, and nothing is removed, when
+        an option is no token (RFC 9110 5.6.2, 7.6.1)."""
         if not self.tokens or _TOKENS_THAT_NEED_NO_CUT.issuperset(self.tokens):
-            return False
-        self.passed = _lines_without(self.passed, tuple(token + b":" for token in self.tokens if token))
-        return True
+            return _NONE
+        nominated = [token for token in self.tokens if token]
+        if not all(map(_TOKEN.fullmatch, nominated)):
+            return None
+        self.passed = _lines_without(self.passed, nominated)
+        return nominated
 
 
-def _lines_without(lines: Sequence[bytes], prefixes: tuple[bytes, ...]) -> list[bytes]:
-    return [line for line in lines if not line.lower().startswith(prefixes)]
+def _lines_without(lines: Sequence[bytes], names: Sequence[bytes]) -> list[bytes]:
+    return [line for line in lines if line[: line.index(b":")].lower() not in names]
 
 
 def _tokens(values: Sequence[bytes]) -> tuple[bytes, ...]:
@@ -230,9 +258,11 @@ def read_request(fields: Fields, version: str) -> Noted | Refusal:
         notes.length = length
     if b"expect" in noted and [value.strip(_SPACE).lower() for value in noted[b"expect"]] != [b"100-continue"]:
         return Refusal(417, "expectation_failed", "The only expectation understood is 100-continue.", close=True)
-    if not _JUDGED.isdisjoint(notes.tokens):
+    nominated = notes.cut_nominated()
+    if nominated is None:
+        return Refusal(400, "bad_connection", "Connection is a list of names.", close=True)
+    if not _JUDGED.isdisjoint(nominated):
         return Refusal(400, "bad_connection", "Connection names a field that is needed.", close=True)
-    notes.cut_nominated()
     return notes
 
 
@@ -318,7 +348,8 @@ class BadAnswerError(ValueError):
 
 
 def read_response(fields: Fields, status: int, method: str) -> Noted:
-    """What an answer's fields say. Raises BadAnswerError when its framing is ambiguous (RFC 9112 section 6.3)."""
+    """What an answer's fields say. Raises BadAnswerError when its framing is ambiguous (RFC 9112 section 6.3) or
+    its Connection is no list of names."""
     notes = Noted(fields, _RESPONSE_RULES)
     noted = notes.noted
     declared = _response_length(noted)
@@ -328,17 +359,24 @@ def read_response(fields: Fields, status: int, method: str) -> Noted:
             notes.passed.append(b"content-length: %d\r\n" % declared)
     else:
         notes.length = declared
-    if notes.cut_nominated():
-        for token in notes.tokens:
-            noted.pop(token, None)  # the client will not see it: nothing may rest on it
+    for name in _cut_nominated(notes):
+        noted.pop(name, None)  # the client will not see it: nothing may rest on it
     return notes
 
 
 def read_interim(fields: Fields) -> Noted:
-    """What an interim answer (1xx) may carry on; it has no body, so nothing of framing is believed."""
+    """What an interim answer (1xx) may carry on; it has no body, so nothing of framing is believed. Raises
+    BadAnswerError when its Connection is no list of names."""
     notes = Noted(fields, _RESPONSE_RULES)
-    notes.cut_nominated()
+    _cut_nominated(notes)
     return notes
+
+
+def _cut_nominated(notes: Noted) -> Sequence[bytes]:
+    nominated = notes.cut_nominated()
+    if nominated is None:
+        raise BadAnswerError("bad connection")
+    return nominated
 
 
 def _response_length(noted: Mapping[bytes, list[bytes]]) -> int:

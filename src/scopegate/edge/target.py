@@ -2,6 +2,7 @@
 
 No I/O, no policy beyond the set of hosts served. Called by the gateway on every request, before routing.
 Every refusal here closes the connection, except 421. The length of a target is the protocol's business (414).
+From the wire, authority-form and most illegal bytes do not come so far: the parser takes no such head (`bad_syntax`).
 
 | spelling                                                         | what happens                                    |
 | ---------------------------------------------------------------- | ----------------------------------------------- |

@@ -321,7 +321,11 @@ class UpstreamConnection(asyncio.Protocol):
             return False
         self._parser = httptools.HttpResponseParser(self)
         if status > 101 and self.exchange is not None:
-            self.exchange.on_interim(status, read_interim(self._fields))
+            try:
+                notes = read_interim(self._fields)
+            except BadAnswerError:
+                return False
+            self.exchange.on_interim(status, notes)
         return True
 
     def _begin_answer(self, status: int, head: bytes, rest: bytes) -> None:
