@@ -8,7 +8,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scopegate.edge.caller import MAX_HOPS, UNKNOWN, client_address, forwarded_client, is_https, limit_group
+from scopegate.edge.caller import (
+    MAX_HOPS,
+    UNKNOWN,
+    canonical_peer,
+    client_address,
+    forwarded_client,
+    is_https,
+    is_introduced_by_https,
+    limit_group,
+)
+from scopegate.edge.proxy_protocol import Told
 from scopegate.policy.policy import Network
 
 NOBODY: tuple[Network, ...] = ()
@@ -296,3 +306,33 @@ def test_a_chain_in_forwarded_is_read_to_its_bound_only() -> None:
 )
 def test_every_proxy_on_the_way_has_to_say_https(values: list[bytes], https: bool) -> None:
     assert is_https(values) is https
+
+
+@pytest.mark.parametrize(
+    ("peer", "canonical"),
+    [
+        ("::ffff:127.0.0.1", "127.0.0.1"),
+        ("::FFFF:7f00:1", "127.0.0.1"),
+        ("fe80::1%eth0", "fe80::1"),
+        ("2001:DB8::0:7", "2001:db8::7"),
+        ("192.0.2.7", "192.0.2.7"),
+        ("", ""),
+        ("/run/app.sock", "/run/app.sock"),
+    ],
+)
+def test_a_peer_has_one_spelling(peer: str, canonical: str) -> None:
+    assert canonical_peer(peer) == canonical
+
+
+@pytest.mark.parametrize(
+    ("told", "said", "came_by_https"),
+    [
+        (None, [b"https"], False),
+        (Told(None, 16), [b"https"], True),
+        (Told(None, 16), [], False),
+        (Told(None, 16, True), [b"http"], True),
+        (Told(None, 16, False), [b"https"], False),
+    ],
+)
+def test_an_introduction_says_how_the_visitor_came(told: Told | None, said: list[bytes], came_by_https: bool) -> None:
+    assert is_introduced_by_https(told, said) is came_by_https

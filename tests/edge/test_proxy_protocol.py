@@ -15,7 +15,15 @@ V6_TEXT = "2001:db8::7"
 V6 = socket.inet_pton(socket.AF_INET6, V6_TEXT) + socket.inet_pton(socket.AF_INET6, "2001:db8::1") + b"\x9c\x40\x01\xbb"
 MAPPED = socket.inet_pton(socket.AF_INET6, "::ffff:203.0.113.7") * 2 + b"\x9c\x40\x01\xbb"
 UNIX = b"/run/a.sock".ljust(108, b"\0") + b"/run/b.sock".ljust(108, b"\0")
-TLVS = b"\x04\x00\x03abc" + b"\x20\x00\x08\x01\x00\x00\x00\x00xyz"
+ALPN, NOTHING = b"\x01\x00\x08http/1.1", b"\x04\x00\x03abc"
+
+
+def ssl_of(client: int, rest: bytes = b"\x21\x00\x07TLSv1.3") -> bytes:
+    """The extension that says how the visitor came: bits of `client`, a verdict, extensions inside."""
+    return struct.pack("!BHBI", 0x20, 5 + len(rest), client, 0) + rest
+
+
+TLVS = NOTHING + ssl_of(1)
 
 
 def v2(rest: bytes = V4, *, command: int = 0x21, family: int = 0x11, length: int | None = None) -> bytes:
@@ -43,6 +51,15 @@ GOOD: dict[str, tuple[bytes, str | None]] = {
     "v2 TCP6, IPv4-mapped": (v2(MAPPED, family=0x21), "203.0.113.7"),
     "v2 TCP6 with TLVs": (v2(V6 + TLVS, family=0x21), V6_TEXT),
     "v2 UNIX": (v2(UNIX, family=0x31), None),
+    "v2 UNIX with TLVs": (v2(UNIX + TLVS, family=0x31), None),
+    "v2 TCP4 by SSL alone": (v2(V4 + ssl_of(1, b"")), "203.0.113.7"),
+    "v2 TCP4 not by SSL": (v2(V4 + ALPN + ssl_of(0)), "203.0.113.7"),
+    "v2 TCP4 with a certificate, not by SSL": (v2(V4 + ssl_of(6)), "203.0.113.7"),
+    "v2 TCP4 of two minds": (v2(V4 + ssl_of(1) + ssl_of(0)), "203.0.113.7"),
+    "v2 TCP4 of two minds, the other way": (v2(V4 + ssl_of(0) + ssl_of(1)), "203.0.113.7"),
+    "v2 TCP4 of other extensions": (v2(V4 + ALPN + NOTHING + b"\x04\x00\x00"), "203.0.113.7"),
+    "v2 LOCAL with an SSL extension": (v2(V4 + ssl_of(1), command=0x20), None),
+    "v2 UNSPEC with an SSL extension": (v2(ssl_of(1), family=0), None),
     "v2 UNSPEC": (v2(b"", family=0), None),
     "v2 UNSPEC with bytes": (v2(b"\x01\x02\x03", family=0), None),
     "v2 LOCAL": (v2(b"", command=0x20, family=0), None),
@@ -50,6 +67,18 @@ GOOD: dict[str, tuple[bytes, str | None]] = {
     "v2 LOCAL of an odd family": (v2(b"xyz", command=0x20, family=0x77), None),
     "v2, the longest": (v2(V4 + b"\x04\x07\xe1" + b"x" * (MAX_V2_BYTES - 16 - 12 - 3)), "203.0.113.7"),
 }
+
+BY_TLS: dict[str, bool] = {
+    "v2 TCP4 with TLVs": True,
+    "v2 TCP6 with TLVs": True,
+    "v2 UNIX with TLVs": True,
+    "v2 TCP4 by SSL alone": True,
+    "v2 TCP4 not by SSL": False,
+    "v2 TCP4 with a certificate, not by SSL": False,
+    "v2 TCP4 of two minds": False,
+    "v2 TCP4 of two minds, the other way": False,
+}
+"""Whether the header says that the visitor came by TLS; those that are not here say nothing of it."""
 
 BAD: dict[str, bytes] = {
     "a request": b"GET / HTTP/1.1\r\n",
@@ -99,6 +128,12 @@ BAD: dict[str, bytes] = {
     "v2 too long": v2(V4 + b"x" * 3000),
     "v2 LOCAL too long": v2(b"x" * 3000, command=0x20),
     "v2 that claims 65535": v2(b"", length=65535),
+    "v2, an extension without a length": v2(V4 + b"\x04\x00"),
+    "v2, an extension cut short": v2(V4 + b"\x04\x00\x04abc"),
+    "v2, bytes behind the last extension": v2(V4 + ssl_of(1) + b"\x00"),
+    "v2, an SSL extension without its verdict": v2(V4 + b"\x20\x00\x04\x01\x00\x00\x00"),
+    "v2, an empty SSL extension": v2(V4 + b"\x20\x00\x00"),
+    "v2 TCP6, an extension cut short": v2(V6 + b"\x20\x00\x05\x01", family=0x21),
     "another signature": b"\r\n\r\n\x00\r\nQUIT\r" + v2()[12:],
 }
 
@@ -107,7 +142,7 @@ BAD: dict[str, bytes] = {
 @pytest.mark.parametrize("after", [b"", b"GET / HTTP/1.1\r\n\r\n", b"\r\n", b"\x00" * 200])
 def test_a_header_tells_an_address_and_needs_all_of_itself(name: str, after: bytes) -> None:
     header, address = GOOD[name]
-    assert read_header(header + after) == Told(address, len(header))
+    assert read_header(header + after) == Told(address, len(header), BY_TLS.get(name))
     for cut in range(len(header)):
         assert read_header(header[:cut]) is Unread.MORE, header[:cut]
 

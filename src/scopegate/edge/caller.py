@@ -12,6 +12,7 @@ from functools import lru_cache
 from ipaddress import AddressValueError, IPv4Address, IPv6Address, IPv6Network
 from typing import NamedTuple
 
+from scopegate.edge.proxy_protocol import Told
 from scopegate.policy.policy import Network
 
 MAX_HOPS = 32
@@ -36,6 +37,13 @@ class _Hop(NamedTuple):
 
     address: IPv4Address | IPv6Address
     text: str
+
+
+def canonical_peer(peer: str) -> str:
+    """A connection's other end as canonical IP text: IPv4-mapped IPv6 (a client of a socket for both) is its IPv4
+    address, a zone dropped. What is no address stays as it is."""
+    hop = _hop(peer)
+    return peer if hop is None else hop.text
 
 
 def client_address(peer: str, forwarded: Sequence[bytes], trusted: Sequence[Network]) -> str:
@@ -73,6 +81,14 @@ def is_https(values: Sequence[bytes]) -> bool:
     """Whether X-Forwarded-Proto, as trusted proxies sent it, says https: every value of every line does. Of proxies
     that append, one that was reached without TLS is enough to say no."""
     return bool(values) and all(each.strip(b" \t").lower() == b"https" for line in values for each in line.split(b","))
+
+
+def is_introduced_by_https(told: Told | None, said: Sequence[bytes]) -> bool:
+    """Whether the visitor whom a trusted proxy introduced by the PROXY protocol came by https: as its header says, and
+    where that says nothing, as X-Forwarded-Proto (`said`). None: nobody trusted introduced this connection."""
+    if told is None:
+        return False
+    return is_https(said) if told.is_tls is None else told.is_tls
 
 
 class Element(NamedTuple):

@@ -24,6 +24,11 @@ _ADDRESS_BYTES = {0x11: 12, 0x21: 36, 0x31: 216}
 """By family and transport (TCP over IPv4, IPv6, a Unix stream): what the addresses take, ports included."""
 _LOCAL, _PROXY = 0x20, 0x21
 _UNSPECIFIED = 0x00
+_TLV = struct.Struct("!BH")  # type, length of the value
+_SSL_TYPE = 0x20
+_SSL_MIN_BYTES = 5
+"""What an SSL extension begins with: one byte of flags and four of the certificate's verdict."""
+_CAME_BY_SSL = 0x01
 _PORT = r"(?:0|[1-9][0-9]{0,4})"
 _V1 = re.compile(rf"PROXY (TCP4|TCP6) ([0-9a-fA-F.:]+) ([0-9a-fA-F.:]+) ({_PORT}) ({_PORT})")
 
@@ -38,10 +43,12 @@ class Unread(Enum):
 @dataclass(frozen=True, slots=True)
 class Told:
     """A header. `address` is the visitor's canonical IP text, IPv4-mapped IPv6 unwrapped, or None where the header
-    names nobody (LOCAL, UNKNOWN, a Unix socket): the connection is the proxy's own. `size` is its length in bytes."""
+    names nobody (LOCAL, UNKNOWN, a Unix socket): the connection is the proxy's own. `size` is its length in bytes.
+    `is_tls` is whether the visitor came by TLS, None where the header does not say."""
 
     address: str | None
     size: int
+    is_tls: bool | None = None
 
 
 def read_header(data: bytes) -> Told | Unread:
@@ -88,7 +95,25 @@ def _read_v2(data: bytes) -> Told | Unread:
         return Unread.MORE
     if command == _LOCAL:  # the rest is skipped, whatever it says
         return Told(None, size)
-    return Told(_source(family, data[_FIXED.size : size]), size)
+    if family == _UNSPECIFIED:
+        return Told(None, size)
+    is_tls = _read_extensions(data[_FIXED.size + _ADDRESS_BYTES[family] : size])
+    return is_tls if isinstance(is_tls, Unread) else Told(_source(family, data[_FIXED.size :]), size, is_tls)
+
+
+def _read_extensions(data: bytes) -> bool | Unread | None:
+    """What the SSL extensions say of the visitor, None without one; BAD when the extensions are not whole."""
+    is_tls: bool | None = None
+    while data:
+        if len(data) < _TLV.size:
+            return Unread.BAD
+        kind, length = _TLV.unpack_from(data)
+        value, data = data[_TLV.size : _TLV.size + length], data[_TLV.size + length :]
+        if len(value) < length or (kind == _SSL_TYPE and length < _SSL_MIN_BYTES):
+            return Unread.BAD
+        if kind == _SSL_TYPE:
+            is_tls = is_tls is not False and bool(value[0] & _CAME_BY_SSL)
+    return is_tls
 
 
 def _source(family: int, addresses: bytes) -> str | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
+    from scopegate.edge.proxy_protocol import Told
     from scopegate.gateway.section import HeaderSection
     from scopegate.gateway.websocket import Tunnel
 
@@ -13,6 +14,8 @@ class Client(Protocol):
     """What an exchange asks of the connection it came in on."""
 
     peer: str
+    introduction: Told | None
+    """The PROXY protocol header with which a trusted peer opened the connection."""
 
     def write(self, data: bytes) -> None: ...
 

@@ -9,9 +9,17 @@ from __future__ import annotations
 import asyncio
 
 from scopegate.edge import headers
-from scopegate.edge.caller import client_address, forwarded_client, is_https, is_trusted, limit_group
+from scopegate.edge.caller import (
+    client_address,
+    forwarded_client,
+    is_https,
+    is_introduced_by_https,
+    is_trusted,
+    limit_group,
+)
 from scopegate.edge.cors import asked_method
 from scopegate.edge.headers import Noted
+from scopegate.edge.proxy_protocol import Told
 from scopegate.edge.routes import NoRoute
 from scopegate.edge.target import judge_target
 from scopegate.edge.traceparent import new_trace
@@ -65,7 +73,7 @@ def find_caller(x: Exchange) -> Outcome:
     section = x.section
     if section.caller is NOBODY:
         peer = x.client.peer
-        address, https = _who_asks(peer, section.notes, x.rules)
+        address, https = _who_asks(peer, x.client.introduction, section.notes, x.rules)
         section.caller = Caller(address, limit_group(address))
         section.scheme = b"https" if https else b"http"
         section.chain = address.encode() if address == peer else b"%b, %b" % (address.encode(), peer.encode())
@@ -74,10 +82,12 @@ def find_caller(x: Exchange) -> Outcome:
     return None
 
 
-def _who_asks(peer: str, notes: Noted, rules: Ruleset) -> tuple[str, bool]:
-    """The client's address, and whether they came by https."""
+def _who_asks(peer: str, told: Told | None, notes: Noted, rules: Ruleset) -> tuple[str, bool]:
+    """The client's address, and whether they came by https. `told` is how the connection was introduced."""
     trusted = rules.trusted
-    if not trusted or rules.address_from is AddressSource.PROXY_PROTOCOL:  # which the connection told already
+    if rules.address_from is AddressSource.PROXY_PROTOCOL:  # `peer` is whom it named
+        return client_address(peer, (), ()), is_introduced_by_https(told, notes.get(b"x-forwarded-proto"))
+    if not trusted:
         return client_address(peer, (), ()), False
     if rules.address_from is AddressSource.FORWARDED:
         return forwarded_client(peer, notes.get(b"forwarded"), trusted)

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import httptools
 
-from scopegate.edge.caller import is_trusted, limit_group
+from scopegate.edge.caller import canonical_peer, is_trusted, limit_group
 from scopegate.edge.framing import BodyReader, ChunkedBody, FramingError, LengthBody
 from scopegate.edge.headers import CHUNKED
 from scopegate.edge.proxy_protocol import Told, Unread, read_header
@@ -92,6 +92,7 @@ class ClientConnection(asyncio.Protocol):
         "_url",
         "_writing_paused",
         "deadline_s",
+        "introduction",
         "peer",
         "section",
     )
@@ -129,6 +130,7 @@ class ClientConnection(asyncio.Protocol):
         self._section_bytes = b""
         self.section: HeaderSection | None = None
         self.deadline_s = NEVER
+        self.introduction: Told | None = None
         self.peer = ""
 
     # ── the connection ──────────────────────────────────────────────────────────────────────────────────────────────
@@ -139,7 +141,7 @@ class ClientConnection(asyncio.Protocol):
         self._gate.connections.add(self)
         self._stopping = self._gate.draining  # then it waited in the backlog when the process was asked to stop
         address = transport.get_extra_info("peername")
-        self.peer = address[0] if isinstance(address, tuple) else "127.0.0.1"
+        self.peer = canonical_peer(address[0]) if isinstance(address, tuple) else "127.0.0.1"
         self.wait_until(self._gate.rules.timeouts.head_s)
         rules = self._gate.rules
         if len(self._gate.connections) > rules.limits.connections:
@@ -239,6 +241,7 @@ class ClientConnection(asyncio.Protocol):
             refusal = Refusal(400, "bad_proxy_header", "A PROXY protocol header was expected.", close=True)
             self._new_exchange().refuse(refusal)
             return
+        self.introduction = told
         if told.address is not None:
             self.peer = told.address
             if not self._count_in():
