@@ -47,7 +47,10 @@ def scopegate(
         f'  - {{name: route-{number}, match: "ANY {pattern}", tier: wide}}' for number, pattern in enumerate(patterns)
     )
     return f"""version: 1
-server: {{listen: "127.0.0.1:{port}", workers: {workers}, limits: {{body: 16MiB, connections_per_client: 4096}}}}
+server:
+  listen: "127.0.0.1:{port}"
+  workers: {workers}
+  limits: {{body: 16MiB, connections_per_client: 4096, in_flight_per_client: 512}}
 upstreams: {{web: {{servers: ["http://{app}"]}}}}
 tiers: {{wide: {{limit: {quota}, key: client_ip}}}}
 routes:

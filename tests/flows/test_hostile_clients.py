@@ -37,7 +37,7 @@ POLICY = f"""\
 version: 1
 server:
   listen: "{EDGE}:8080"
-  limits: {{body: 1MiB, connections: 8192, connections_per_client: 400}}
+  limits: {{body: 1MiB, connections: 8192, connections_per_client: 400, in_flight_per_client: 400}}
   timeouts: {{head: 2s, body_idle: 2s, body: 4s, keep_alive: 4s, drain: 1s}}
 upstreams: {{web: {{servers: ["http://127.0.0.1:%s"]}}}}
 routes:

@@ -64,7 +64,11 @@ def policy_of(
     document: dict[str, Any] = {
         "version": 1,
         "server": {
-            "limits": {"connections_per_client": one_address, **bounds},
+            "limits": {
+                "connections_per_client": one_address,
+                "in_flight_per_client": bounds.get("in_flight", 512),
+                **bounds,
+            },
             "timeouts": {"drain": "1s", **(timeouts or {})},
             **(server or {}),
         },
@@ -123,7 +127,11 @@ class Rig:
         def left() -> dict[str, int]:
             in_use = sum(server.in_use for server in self.servers)
             counts = {"in_flight": gate.in_flight, "held_bytes": gate.held_bytes, "in_use": in_use}
-            return counts | {"connections": len(gate.connections), "clients": len(gate.crowd)}
+            return counts | {
+                "connections": len(gate.connections),
+                "clients": len(gate.crowd),
+                "askers": len(gate.askers),
+            }
 
         await eventually(lambda: not any(left().values()), left)
         assert self.app.faults == []

@@ -12,7 +12,7 @@ import pytest
 
 from scopegate.gateway.crowd import Crowd
 from tests.engines import running_haproxy
-from tests.gateway.app import Answer
+from tests.gateway.app import Answer, End
 from tests.gateway.client import Client
 from tests.gateway.rig import HOST, ON_ONE_LOOP, Rig, Rigs, eventually
 
@@ -103,6 +103,64 @@ async def test_a_trusted_proxy_carries_many(gates: Rigs) -> None:
     clients = [await rig.connect() for _ in range(5)]
     assert [(await client.ask(GET)).status for client in clients] == [200] * 5
     assert len(rig.gateway.crowd) == 0
+
+
+# ── requests in flight, by client ───────────────────────────────────────────────────────────────────────────────────
+
+
+def named(address: str, raw: bytes = GET) -> bytes:
+    """As a trusted proxy sends it on for a visitor."""
+    line, _, rest = raw.partition(b"\r\n")
+    return line + b"\r\nX-Forwarded-For: %b\r\n" % address.encode() + rest
+
+
+TRICKLED = b"POST /x HTTP/1.1\r\n" + HOST + b"Content-Length: 900000\r\n\r\na"
+
+
+async def test_one_client_has_so_many_requests_at_once_and_others_have_theirs(gates: Rigs) -> None:
+    """Bodies that trickle in, from one address: its own requests are turned away, nobody else's."""
+    rig = await gates.start(limits={"in_flight_per_client": 2}, server=LOOPBACK)
+    slow = [await rig.connect() for _ in range(2)]
+    for client in slow:
+        client.send(named("2001:db8:0:1::7", TRICKLED))
+    await eventually(lambda: rig.app.began == 2)
+    third, other = await rig.connect(), await rig.connect()
+    reply = await third.ask(named("2001:db8:0:1::8"))
+    assert (reply.status, reply.code, reply.get(b"retry-after")) == (429, "too_many_at_once", [b"1"])
+    assert reply.get(b"proxy-status") == [
+        b'scopegate; error=connection_limit_reached; details="too_many_at_once"',
+    ]
+    assert (await other.ask(named("2001:db8:0:2::7"))).status == 200
+    await slow[0].close()
+    await eventually(lambda: rig.gateway.in_flight == 1)
+    assert (await third.ask(named("2001:db8:0:1::8"))).status == 200
+
+
+async def test_a_proxy_that_names_nobody_counts_like_anybody(gates: Rigs) -> None:
+    rig = await gates.start(limits={"in_flight_per_client": 1}, server=LOOPBACK)
+    slow, second = await rig.connect(), await rig.connect()
+    slow.send(TRICKLED)
+    await eventually(lambda: rig.app.began == 1)
+    assert (await second.ask(GET)).code == "too_many_at_once"
+    assert (await second.ask(named("203.0.113.7"))).status == 200
+
+
+async def test_requests_are_counted_out_once_however_they_end(gates: Rigs) -> None:
+    """Answered, refused before and after the count, gone, broken by the app (the rig wants zero)."""
+    rig = await gates.start(limits={"in_flight_per_client": 3, "body": "1KiB"})
+    answered, gone, broken, large, strange = [await rig.connect() for _ in range(5)]
+    for _ in range(2):
+        assert (await answered.ask(GET)).status == 200
+        assert (await strange.ask(b"GET /x HTTP/1.1\r\nHost: b.example, c\r\n\r\n")).status == 400
+        strange = await rig.connect()
+    rig.app.answers.append(Answer([b"HTTP/1.1 2", End.CLOSE]))
+    assert (await broken.ask(b"POST" + GET[3:])).status == 502
+    rig.app.answers.append(Answer([asyncio.Event()]))
+    gone.send(GET)
+    await rig.app.until(lambda: len(rig.app.requests) == 4)
+    await gone.close()
+    assert (await large.ask(TRICKLED)).status == 413
+    await eventually(lambda: len(rig.gateway.askers) == 0)
 
 
 # ── the PROXY protocol ──────────────────────────────────────────────────────────────────────────────────────────────

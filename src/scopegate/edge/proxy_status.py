@@ -20,7 +20,7 @@ _CODES_BY_ERROR: Mapping[str, str] = {
     # the policy (2.3.15): it could be served, and is not
     "http_request_denied": "forbidden misdirected_request origin_not_allowed rate_limited unauthenticated",
     "destination_not_found": "no_route",
-    "connection_limit_reached": "overloaded too_many_connections too_many_streams upstream_busy",
+    "connection_limit_reached": "overloaded too_many_at_once too_many_connections too_many_streams upstream_busy",
     "destination_unavailable": "upstream_open",
     "connection_refused": "upstream_connect",
     "connection_terminated": "upstream_reset",

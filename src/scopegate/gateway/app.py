@@ -55,6 +55,8 @@ class Gateway:
         self.intake = intake
         self.connections: set[ClientConnection] = set()
         self.crowd = Crowd()
+        self.askers = Crowd()
+        """Whose requests those in flight are."""
         self.streams = Streams()
         self.in_flight = 0
         self.held_bytes = 0

@@ -1,14 +1,14 @@
-"""How many connections each client has: exact counts by limit group, in this process.
+"""How many connections, requests in flight or streams each client has: exact counts by limit group, in this process.
 
-Called when a connection is taken and once when it is gone. A group without connections is not remembered, so what is
-kept is bounded by what is open.
+Called when one begins and once when it is over. A group that has none is not remembered, so what is kept is bounded by
+what is open.
 """
 
 from __future__ import annotations
 
 
 class Crowd:
-    """Open connections by limit group (an IPv4 address, an IPv6 /64)."""
+    """Counts by limit group (an IPv4 address, an IPv6 /64)."""
 
     __slots__ = ("_open",)
 
@@ -31,5 +31,5 @@ class Crowd:
             del self._open[group]
 
     def __len__(self) -> int:
-        """How many groups have a connection open."""
+        """How many groups have any."""
         return len(self._open)

@@ -76,6 +76,8 @@ class Exchange:
     path = ""
     plan: RoutePlan | None = None
     caller = NOBODY
+    counted_for = ""
+    """The limit group among whose requests in flight this one counts; empty while it counts among nobody's."""
     scheme = b"http"
     trace = b""
     stranger: Refusal | None = None
@@ -515,6 +517,8 @@ class Exchange:
         self.finished = True
         gate, plan = self.gate, self.plan
         gate.in_flight -= 1
+        if self.counted_for:
+            gate.askers.leave(self.counted_for)
         if self._held_bytes:
             self.drop_held()
         if self.permit is not None:

@@ -47,6 +47,15 @@ def admit(x: Exchange) -> Outcome:
     return None
 
 
+def admit_caller(x: Exchange) -> Outcome:
+    """One client has so many requests in flight and no more: the places of all are not one's to take."""
+    group = x.caller.group
+    if x.gate.askers.enter(group, x.rules.limits.in_flight_per_client):
+        x.counted_for = group
+        return None
+    return Refusal(429, "too_many_at_once", "Too many requests of yours at once.", ((b"retry-after", b"1"),))
+
+
 def read_fields(x: Exchange) -> Outcome:
     """What the fields say: framing, connection, ids."""
     section = x.client.section
@@ -293,6 +302,7 @@ PIPELINE: tuple[Step, ...] = (
     admit,
     read_fields,
     find_caller,
+    admit_caller,
     find_target,
     find_route,
     sign_in,

@@ -68,13 +68,16 @@ class Stream:
         return None
 
     def opened(self) -> None:
-        """From here on it is no request in flight any more, on either side."""
-        gate, app = self.x.gate, self.x.upstream
+        """From here on it is no request in flight any more, neither of all nor of its client, on either side."""
+        x = self.x
+        gate, app = x.gate, x.upstream
         assert app is not None
         app.set_apart()
         self.opened_s = monotonic_s()
         gate.streams.open[self.kind] += 1
         gate.in_flight -= 1
+        gate.askers.leave(x.counted_for)
+        x.counted_for = ""
 
     def leave(self) -> float:
         """Give the place back. For how long the visitor waited, in seconds: until it was open, or until now."""

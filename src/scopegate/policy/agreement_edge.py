@@ -45,14 +45,25 @@ def _server_bounds(draft: Draft, source: Source) -> Iterator[Fault]:
     """A bound that another one makes pointless. What was left out gives way."""
     if draft.server is None:
         return
-    limits, timeouts = draft.server.limits, draft.server.timeouts
-    if "connections_per_client" in limits.model_fields_set and limits.connections_per_client > limits.connections:
-        loc: Loc = ("server", "limits", "connections_per_client")
-        yield Fault(source.at(loc), loc, f"is more than `connections`, which is {limits.connections}")
+    yield from _shares(draft.server.limits, source)
+    timeouts = draft.server.timeouts
     if timeouts.body < timeouts.body_idle:
         written = "body" if "body" in timeouts.model_fields_set else "body_idle"
-        loc = ("server", "timeouts", written)
+        loc: Loc = ("server", "timeouts", written)
         yield Fault(source.at(loc), loc, "a whole body (`body`) may take less time than a pause in it (`body_idle`)")
+
+
+def _shares(limits: document.ServerLimits, source: Source) -> Iterator[Fault]:
+    written = limits.model_fields_set
+    for all_of_them in ("connections", "in_flight"):
+        share, most = f"{all_of_them}_per_client", getattr(limits, all_of_them)
+        if share in written and getattr(limits, share) > most:
+            loc: Loc = ("server", "limits", share)
+            yield Fault(source.at(loc), loc, f"is more than `{all_of_them}`, which is {most}")
+    if "in_flight" in written and limits.in_flight > limits.connections:
+        loc = ("server", "limits", "in_flight")
+        what = f"never reached: there are at most {limits.connections} connections, one request on each"
+        yield Fault(source.at(loc), loc, what, warning=True)
 
 
 def _upstream_tls(draft: Draft, source: Source) -> Iterator[Fault]:

@@ -42,6 +42,7 @@ def _limits(limits: document.ServerLimits) -> ServerLimits:
         connections=limits.connections,
         in_flight=limits.in_flight,
         connections_per_client=min(limits.connections_per_client, limits.connections),
+        in_flight_per_client=min(limits.in_flight_per_client, limits.in_flight),
     )
 
 

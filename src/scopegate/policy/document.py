@@ -71,6 +71,9 @@ class ServerLimits(Section):
         le=100_000,
     )
     in_flight: Count = option(512, "Requests served at a time by one process; more get 503.", le=100_000)
+    in_flight_per_client: Count = option(
+        64, "Of those, the requests of one client address (IPv6: one /64); more get 429.", le=100_000
+    )
 
 
 class ServerTimeouts(Section):

@@ -66,8 +66,8 @@ class Address:
 
 @dataclass(frozen=True, slots=True)
 class ServerLimits:
-    """`connections_per_client` counts by limit group (an address, a /64); connections of trusted proxies are not
-    counted by client, for they carry many."""
+    """`connections_per_client` and `in_flight_per_client` count by limit group (an address, a /64). Connections of
+    trusted proxies are not counted by client, for they carry many; the requests they carry are, by whom they name."""
 
     head_bytes: int
     fields: int
@@ -76,6 +76,7 @@ class ServerLimits:
     connections: int
     in_flight: int
     connections_per_client: int = 128
+    in_flight_per_client: int = 64
 
 
 @dataclass(frozen=True, slots=True)
