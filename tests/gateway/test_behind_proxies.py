@@ -8,8 +8,9 @@ import os
 import re
 import shutil
 import socket
+import ssl
 import subprocess
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -17,6 +18,7 @@ import pytest
 
 from tests.engines import missing
 from tests.gateway.rig import ON_ONE_LOOP, Rig, Rigs
+from tests.gateway.test_dial import IP, Authority
 
 pytestmark = ON_ONE_LOOP
 
@@ -44,13 +46,19 @@ COMMANDS = {
 }
 
 
-def configured(proxy: str, folder: Path, port: int, gateway: int) -> Path:
-    """The page's own lines with our ports in them."""
+Swap = tuple[str, str]
+
+
+def configured(proxy: str, folder: Path, port: int, gateway: int, swaps: Sequence[Swap] = ()) -> Path:
+    """The page's own lines with our ports in them, and `swaps` made."""
     found = re.search(rf"```{proxy}\n(.*?)```", DOC, re.DOTALL)
     assert found is not None
     snippet = found[1].replace("127.0.0.1:8080", f"127.0.0.1:{gateway}")
     snippet = snippet.replace("bind :80", f"bind 127.0.0.1:{port}")
     snippet = snippet.replace("http://:80 {", f"http://:{port} {{\n    bind 127.0.0.1")
+    for old, new in swaps:
+        assert old in snippet
+        snippet = snippet.replace(old, new)
     file = folder / "proxy.conf"
     file.write_text(AROUND[proxy].format(snippet=snippet, port=port, folder=folder))
     return file
@@ -62,13 +70,13 @@ def free_port() -> int:
 
 
 @asynccontextmanager
-async def running(proxy: str, folder: Path, gateway: int) -> AsyncIterator[int]:
+async def running(proxy: str, folder: Path, gateway: int, *swaps: Swap) -> AsyncIterator[int]:
     if shutil.which(proxy) is None:
         if proxy == "nginx":
             missing(proxy)
         pytest.skip(f"needs {proxy}")
     port = free_port()
-    file = configured(proxy, folder, port, gateway)
+    file = configured(proxy, folder, port, gateway, swaps)
     command = [word.format(file=file, folder=folder) for word in COMMANDS[proxy]]
     env = os.environ | {"HOME": str(folder), "XDG_DATA_HOME": str(folder), "XDG_CONFIG_HOME": str(folder)}
     with (folder / "log").open("wb") as log:
@@ -88,9 +96,9 @@ async def running(proxy: str, folder: Path, gateway: int) -> AsyncIterator[int]:
         process.wait(10)
 
 
-async def ask(port: int, raw: bytes) -> bytes:
+async def ask(port: int, raw: bytes, tls: ssl.SSLContext | None = None) -> bytes:
     """One request from the visitor's address, on a connection of its own."""
-    reader, writer = await asyncio.open_connection("127.0.0.1", port, local_addr=(VISITOR, 0))
+    reader, writer = await asyncio.open_connection("127.0.0.1", port, local_addr=(VISITOR, 0), ssl=tls)
     writer.write(raw)
     async with asyncio.timeout(8):
         answer = await reader.read()
@@ -130,3 +138,30 @@ async def test_behind_a_proxy_trailer_fields_stay_out(gates: Rigs, proxy: str, t
     assert request.body == b"abc"
     assert request.get(b"x-real-ip") == [VISITOR.encode()]
     assert request.get(b"x-late") == []
+
+
+FORGED_SCHEMES = {"http": b"X-Forwarded-Proto: https\r\n", "https": b"X-Forwarded-Proto: http\r\n"}
+
+
+@pytest.mark.parametrize("scheme", FORGED_SCHEMES)
+@pytest.mark.parametrize("told_by", ["field", "header"])
+async def test_behind_haproxy_with_tls_a_visitor_comes_by_https(
+    gates: Rigs, tmp_path: Path, scheme: str, told_by: str
+) -> None:
+    """As the page shows it; and with the header that says it, where the field is the visitor's own."""
+    swaps: list[Swap] = []
+    tls: ssl.SSLContext | None = None
+    if scheme == "https":
+        authority = Authority(tmp_path)
+        made = authority.identity("public", IP)
+        (tmp_path / "both.pem").write_bytes(made.cert.read_bytes() + made.key.read_bytes())
+        tls = ssl.create_default_context(cafile=str(authority.file))
+        swaps.append(("\n    http-request", f" ssl crt {tmp_path}/both.pem\n    http-request"))
+    if told_by == "header":
+        swaps += [("send-proxy-v2", "send-proxy-v2-ssl"), ("http-request set-header X-Forwarded-Proto", "#")]
+    rig = await behind(gates, "haproxy")
+    async with running("haproxy", tmp_path, rig.port, *swaps) as port:
+        get = b"GET /x HTTP/1.1\r\nHost: a.example\r\nConnection: close\r\n"
+        assert (await ask(port, get + FORGED_SCHEMES[scheme] + b"\r\n", tls)).startswith(b"HTTP/1.1 200 ")
+    (request,) = rig.app.requests
+    assert (request.get(b"x-forwarded-proto"), request.get(b"x-real-ip")) == ([scheme.encode()], [VISITOR.encode()])
