@@ -131,6 +131,7 @@ class Rig:
                 "connections": len(gate.connections),
                 "clients": len(gate.crowd),
                 "askers": len(gate.askers),
+                "holders": len(gate.holders),
             }
 
         await eventually(lambda: not any(left().values()), left)

@@ -39,6 +39,8 @@ from scopegate.policy.policy import Policy, Upstream
 TICK_S = 0.25
 MAX_HELD_BYTES = 64 * 1024 * 1024
 """Request bodies held back in this process, all together."""
+SHARE_OF_HELD = 8
+"""One client holds at most an eighth of that."""
 _log = logs.get("gateway")
 
 
@@ -61,6 +63,8 @@ class Gateway:
         self.in_flight = 0
         self.held_bytes = 0
         self.max_held_bytes = MAX_HELD_BYTES
+        self.holders = Crowd()
+        """Whose bytes those held are."""
         self.draining = False
         self._clock = clock
         self.access = AccessLog(self.now_ms)
@@ -135,6 +139,14 @@ class Gateway:
         if self._date[0] != second:
             self._date = (second, formatdate(second, usegmt=True).encode())
         return self._date[1]
+
+    def may_hold(self, group: str, more: int, own: int = 0) -> bool:
+        """Whether there is room for `more` bytes of a body of this client, `own` bytes of which are held already. One
+        client has its share of it, but a single body may be as large as its route allows."""
+        if self.held_bytes + more > self.max_held_bytes:
+            return False
+        held = self.holders.of(group)
+        return held == own or held + more <= self.max_held_bytes // SHARE_OF_HELD
 
     async def tick_for_ever(self) -> None:
         while True:

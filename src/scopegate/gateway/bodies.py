@@ -89,8 +89,7 @@ def go_on(_x: Exchange, future: asyncio.Future[None]) -> Outcome:
 
 
 def _gather(x: Exchange, plan: RoutePlan, judge: JsonJudge) -> Outcome:
-    fits = x.gate.held_bytes + max(x.notes.length, 0) <= x.gate.max_held_bytes
-    if not fits:
+    if not x.gate.may_hold(x.caller.group, max(x.notes.length, 0)):
         return _FULL if plan.enforced else hold_unknown(x)
     x.holds_whole = True
     return Pending(x.hold_body(), partial(_judge, plan, judge))

@@ -1,4 +1,5 @@
-"""How many connections, requests in flight or streams each client has: exact counts by limit group, in this process.
+"""What each client has of what is bounded: connections, requests in flight, streams, bytes held. Exact counts by limit
+group, in this process.
 
 Called when one begins and once when it is over. A group that has none is not remembered, so what is kept is bounded by
 what is open.
@@ -29,6 +30,17 @@ class Crowd:
             self._open[group] = count
         else:
             del self._open[group]
+
+    def add(self, group: str, amount: int) -> None:
+        """Count `amount` more, or fewer where it is negative. It has to be taken back by its end."""
+        count = self.of(group) + amount
+        if count:
+            self._open[group] = count
+        else:
+            self._open.pop(group, None)
+
+    def of(self, group: str) -> int:
+        return self._open.get(group, 0)
 
     def __len__(self) -> int:
         """How many groups have any."""

@@ -227,6 +227,7 @@ class Exchange:
             self._held += payload
             self._held_bytes += len(payload)
             self.gate.held_bytes += len(payload)
+            self.gate.holders.add(self.caller.group, len(payload))
         waiting = self._waits_for_body
         if waiting is not None and not self.body_done:
             self._wait_for_body()
@@ -238,9 +239,8 @@ class Exchange:
             self.client.pause_body(True)
 
     def _may_hold_more(self) -> bool:
-        return self.order is not None or (
-            (self.holds_whole or self._held_bytes < HOLD_BYTES) and self.gate.held_bytes < self.gate.max_held_bytes
-        )
+        within = self.holds_whole or self._held_bytes < HOLD_BYTES
+        return within and self.gate.may_hold(self.caller.group, 1, self._held_bytes)
 
     def hold_body(self) -> asyncio.Future[None]:
         """Gather the body here before the app hears of the request: all of it, or as much as may be held."""
@@ -255,7 +255,9 @@ class Exchange:
 
     def drop_held(self) -> bytes:
         held = self.held()
-        self.gate.held_bytes -= self._held_bytes
+        if self._held_bytes:
+            self.gate.held_bytes -= self._held_bytes
+            self.gate.holders.add(self.caller.group, -self._held_bytes)
         self._held = None
         self._held_bytes = 0
         self._waits_for_body = None

@@ -32,6 +32,7 @@ MAX_ANSWER_BYTES = 1024 * 1024
 MAX_UNRECORDED = 10_000
 STORE_PATIENCE_S = 2.0
 RETRY_EVERY_S = 2.0
+_FULL = Refusal(503, "intake_full", "Leads cannot be taken right now.", ((b"retry-after", b"30"),))
 _log = logs.get("intake")
 
 T = TypeVar("T")
@@ -54,11 +55,13 @@ class Intake:
 
     def begin(self, x: Exchange, offload: Offload) -> Outcome:
         """A pipeline step: gather the body, write the order, go on."""
-        if len(self._unrecorded) >= self._max_unrecorded or x.gate.held_bytes >= x.gate.max_held_bytes:
-            return Refusal(503, "intake_full", "Leads cannot be taken right now.", ((b"retry-after", b"30"),))
+        room = x.body_done or x.gate.may_hold(x.caller.group, max(x.notes.length, 1))
+        if len(self._unrecorded) >= self._max_unrecorded or not room:
+            return _FULL
         x.order = OrderInHand(self, x, offload)
         if x.body_done:
             return x.order.record()
+        x.holds_whole = True
         return Pending(x.hold_body(), _body_is_here)
 
     async def put(self, order: LeadOrder) -> bool:
@@ -262,6 +265,9 @@ def _json_or_none(body: bytes) -> Json:
 def _body_is_here(x: Exchange, future: asyncio.Future[None]) -> Outcome:
     future.result()
     assert x.order is not None
+    if not x.body_done:
+        x.order = None
+        return _FULL
     return x.order.record()
 
 
