@@ -1,6 +1,7 @@
 """The composition root: the only place that names concrete stores. Called by the command line and by flow tests.
 
 Each `serve_*` opens what its role needs, calls `ready` once it serves, runs until `stop` is set, and closes everything.
+`follow`, where there is one, is given the way to have a newer policy adopted, and runs as long as the role does.
 """
 
 from __future__ import annotations
@@ -27,8 +28,10 @@ if TYPE_CHECKING:
     from scopegate.reload import Applying
     from scopegate.settings import Settings
     from scopegate.stores.database import Database
-    from scopegate.stores.ports import BreakerStore, LimitStore, Messenger, Outbox
-    from scopegate.worker.main import Worker
+    from scopegate.stores.ports import BreakerStore, JobStore, LimitStore, Messenger, Outbox
+    from scopegate.worker.main import Terms, Worker
+
+    Follow = Callable[[Applying], Coroutine[None, None, None]]
 
 _log = logs.get("wiring")
 _ADMIN_DRAIN_S = 2.0
@@ -72,10 +75,9 @@ async def serve_gateway(
     sock: socket.socket,
     stop: asyncio.Event,
     ready: Callable[[], None],
-    follow: Callable[[Applying], Coroutine[None, None, None]] | None = None,
+    follow: Follow | None = None,
 ) -> None:
-    """The edge, on a socket that listens already. `follow` is given the way to have a newer policy adopted, and runs as
-    long as the gateway does."""
+    """The edge, on a socket that listens already."""
     from scopegate.gateway.app import Gateway, serve
     from scopegate.gateway.limiter import Limiter
     from scopegate.stores.memory import MemoryLimits
@@ -88,13 +90,21 @@ async def serve_gateway(
         gateway = Gateway(policy, limiter, signin, intake, clock)
         gc.collect()
         gc.freeze()  # what a start makes stays: no collection needs to look through it (measured: half the pause)
-        following = None if follow is None else asyncio.create_task(follow(gateway.adopt))
-        try:
+        async with _following(follow, gateway.adopt):
             await serve(gateway, sock, stop, ready)
-        finally:
-            if following is not None:
-                following.cancel()
-                await asyncio.gather(following, return_exceptions=True)
+
+
+@asynccontextmanager
+async def _following(follow: Follow | None, adopt: Applying) -> AsyncIterator[None]:
+    if follow is None:
+        yield
+        return
+    task = asyncio.create_task(follow(adopt))
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
 
 
 @asynccontextmanager
@@ -139,76 +149,157 @@ async def _intake(settings: Settings) -> AsyncIterator[Intake]:
         await database.close()
 
 
-async def serve_worker(settings: Settings, policy: Policy, stop: asyncio.Event, ready: Callable[[], None]) -> None:
-    """The jobs: woken through Redis where there is one, found by the sweep in any case."""
+async def serve_worker(
+    settings: Settings, policy: Policy, stop: asyncio.Event, ready: Callable[[], None], follow: Follow | None = None
+) -> None:
+    """The jobs: woken through Redis where there is one, found by the sweep in any case. A policy that offloads nothing
+    leaves the worker idle until a newer one does."""
     from scopegate import metrics
+
+    metrics.declare(policy)
+    trade = _Trade(settings, policy)
+    async with _following(follow, trade.adopt):
+        if not trade.needed.is_set():
+            _log.warning("worker.idle", reason="the policy offloads nothing")
+            ready()
+            ready = _said
+            await _first_of(stop.wait(), trade.needed.wait())
+        if not stop.is_set():
+            await _work(settings, trade, stop, ready)
+
+
+def _said() -> None:
+    """It was said that this process is ready."""
+
+
+async def _first_of(*waits: Coroutine[None, None, object]) -> None:
+    tasks = [asyncio.ensure_future(wait) for wait in waits]
+    try:
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in tasks:
+            task.cancel()
+
+
+class _Trade:
+    """The policy that jobs are begun under. A newer one holds for the jobs that begin after it; those under way keep
+    their terms, and whatever has connections or counts goes on as it is."""
+
+    def __init__(self, settings: Settings, policy: Policy) -> None:
+        self._has_key = settings.anthropic_api_key is not None
+        self._terms_of: Callable[[Policy], Terms] | None = None
+        self._terms: Terms | None = None
+        self.policy = policy
+        self.needed = asyncio.Event()
+        self._look_for_work()
+
+    def open(self, terms_of: Callable[[Policy], Terms]) -> None:
+        """From now on there are terms. The policy must offload something."""
+        self._terms_of, self._terms = terms_of, terms_of(self.policy)
+
+    async def adopt(self, policy: Policy) -> None:
+        from scopegate import metrics
+
+        if self._terms_of is not None:
+            self._terms = self._terms_of(policy)
+        self.policy = policy
+        metrics.declare(policy)
+        self._look_for_work()
+
+    def _look_for_work(self) -> None:
+        if self.policy.ai is not None and self._has_key:
+            self.needed.set()
+
+    def terms(self) -> Terms:
+        assert self._terms is not None, "asked by a worker only"
+        return self._terms
+
+    def drain_s(self) -> float:
+        return self.policy.server.timeouts.drain_s
+
+
+async def _work(settings: Settings, trade: _Trade, stop: asyncio.Event, ready: Callable[[], None]) -> None:
     from scopegate.stores.late import LateDatabase
     from scopegate.stores.queue import WakeUps
 
-    metrics.declare(policy)
-    if policy.ai is None or settings.anthropic_api_key is None:
-        _log.warning("worker.idle", reason="the policy offloads nothing")
-        ready()
-        await stop.wait()
-        return
-    clock = SystemClock()
     database = LateDatabase(settings.database)
-    async with _worker(settings, policy, database) as worker:
-        drain_s = policy.server.timeouts.drain_s
+    async with _worker(settings, trade, database) as worker:
         ready()
         try:
             async with asyncio.TaskGroup() as group:
-                group.create_task(worker.serve(stop, drain_s))
+                group.create_task(worker.serve(stop, trade.drain_s))
                 if settings.redis_url is not None:
-                    wake_ups = WakeUps(settings.redis_url, worker.run, clock, drain_s=drain_s)
+                    wake_ups = WakeUps(settings.redis_url, worker.run, SystemClock(), drain_s=trade.drain_s)
                     group.create_task(wake_ups.serve(stop))
         finally:
             await database.close()
 
 
 @asynccontextmanager
-async def _worker(settings: Settings, policy: Policy, database: Database) -> AsyncIterator[Worker]:
+async def _worker(settings: Settings, trade: _Trade, database: Database) -> AsyncIterator[Worker]:
     from scopegate.stores.jobs import SqlJobs
-    from scopegate.stores.ledger import SqlLedger
     from scopegate.stores.memory import MemoryLimits
     from scopegate.stores.outbox import SqlOutbox
+    from scopegate.worker.main import Starts, Worker
+
+    clock = SystemClock()
+    async with AsyncExitStack() as opened:
+        limits = _limit_store(settings)
+        opened.push_async_callback(limits.close)
+        jobs = SqlJobs(database)
+        trade.open(_terms(settings, database, jobs, opened))
+        owner = f"{socket.gethostname()}-{os.getpid()}"
+        yield Worker(jobs, SqlOutbox(database), Starts(limits, MemoryLimits(clock)), trade.terms, clock, owner=owner)
+
+
+def _terms(settings: Settings, database: Database, jobs: JobStore, opened: AsyncExitStack) -> Callable[[Policy], Terms]:
+    """How a policy becomes terms. One client and one ledger serve all of them, and so does one breaker as long as the
+    longest call stays what it is; `opened` closes them."""
+    from scopegate.stores.ledger import SqlLedger
     from scopegate.worker import prices
     from scopegate.worker.claude import ClaudeCaller
     from scopegate.worker.deliver import Courier
     from scopegate.worker.fetch import PhotoFetcher
     from scopegate.worker.life import Life
-    from scopegate.worker.main import Starts, Worker
+    from scopegate.worker.main import Terms
     from scopegate.worker.metered import MeteredClaude
     from scopegate.worker.steps import Steps
 
-    assert policy.ai is not None
     assert settings.anthropic_api_key is not None
-    clock = SystemClock()
-    jobs, ledger = SqlJobs(database), SqlLedger(database)
-    limits = _limit_store(settings)
-    breakers = _breaker_store(settings, _PROBE_MARGIN_S + max(step.timeout_s for step in policy.ai.steps.values()))
+    clock, ledger, table = SystemClock(), SqlLedger(database), prices.load()
     claude = ClaudeCaller(settings.anthropic_api_key, settings.anthropic_base_url)
-    model = MeteredClaude(claude, ledger, breakers, prices.load(), policy.ai, clock, random.SystemRandom().random)
-    steps = Steps(model, PhotoFetcher(), Courier(clock), clock)
-    life = Life(jobs, ledger, steps, policy.ai.budgets, clock, random.SystemRandom().random)
-    try:
-        yield Worker(
-            jobs,
-            SqlOutbox(database),
-            life,
-            Starts(limits, MemoryLimits(clock)),
-            lambda: policy.offloads,
-            clock,
-            owner=f"{socket.gethostname()}-{os.getpid()}",
-        )
-    finally:
-        await claude.close()
-        await breakers.close()
-        await limits.close()
+    opened.push_async_callback(claude.close)
+    breakers: dict[float, BreakerStore] = {}
+    last: Terms | None = None
+
+    def breaker_store(probe_s: float) -> BreakerStore:
+        if probe_s not in breakers:
+            breakers[probe_s] = _breaker_store(settings, probe_s)
+            opened.push_async_callback(breakers[probe_s].close)
+        return breakers[probe_s]
+
+    def terms_of(policy: Policy) -> Terms:
+        nonlocal last
+        if policy.ai is None:
+            assert last is not None, "the first policy offloads something"
+            return Terms({}, last.life)
+        store = breaker_store(_PROBE_MARGIN_S + max(step.timeout_s for step in policy.ai.steps.values()))
+        model = MeteredClaude(claude, ledger, store, table, policy.ai, clock, random.SystemRandom().random)
+        steps = Steps(model, PhotoFetcher(), Courier(clock), clock)
+        life = Life(jobs, ledger, steps, policy.ai.budgets, clock, random.SystemRandom().random)
+        last = Terms(policy.offloads, life)
+        return last
+
+    return terms_of
 
 
 async def serve_admin(
-    settings: Settings, policy: Policy, sock: socket.socket, stop: asyncio.Event, ready: Callable[[], None]
+    settings: Settings,
+    policy: Policy,
+    sock: socket.socket,
+    stop: asyncio.Event,
+    ready: Callable[[], None],
+    follow: Follow | None = None,
 ) -> None:
     """Metrics, health and the first page, on a socket that listens already."""
     from scopegate import exposition, metrics, serving
@@ -218,11 +309,18 @@ async def serve_admin(
     from scopegate.stores.ledger import SqlLedger
     from scopegate.stores.outbox import SqlOutbox
 
+    in_force = policy
+
+    async def adopt(newer: Policy) -> None:
+        nonlocal in_force
+        in_force = newer
+        metrics.declare(newer)
+
     metrics.declare(policy)
     database = LateDatabase(settings.database)
     messenger = None if settings.redis_url is None else _messenger(settings)
     sources = Sources(
-        policy=policy,
+        policy=lambda: in_force,
         jobs=SqlJobs(database),
         ledger=SqlLedger(database),
         outbox=SqlOutbox(database),
@@ -233,7 +331,8 @@ async def serve_admin(
     )
     app = create_admin(sources, settings.admin_token)
     try:
-        await serving.serve(app, sock, stop, ready, drain_s=lambda: _ADMIN_DRAIN_S)
+        async with _following(follow, adopt):
+            await serving.serve(app, sock, stop, ready, drain_s=lambda: _ADMIN_DRAIN_S)
     finally:
         if messenger is not None:
             await messenger.close()

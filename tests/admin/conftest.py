@@ -25,7 +25,7 @@ class House:
     clock: ManualClock
 
     def sources(self) -> Sources:
-        return Sources(house.policy(), self.jobs, self.ledger, self.outbox, self.clock)
+        return Sources(house.policy, self.jobs, self.ledger, self.outbox, self.clock)
 
 
 @pytest.fixture

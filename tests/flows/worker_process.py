@@ -27,7 +27,7 @@ from scopegate.worker.claude import ClaudeCaller
 from scopegate.worker.deliver import Courier
 from scopegate.worker.fetch import PhotoFetcher
 from scopegate.worker.life import Life
-from scopegate.worker.main import Starts, Worker
+from scopegate.worker.main import Starts, Terms, Worker
 from scopegate.worker.metered import MeteredClaude
 from scopegate.worker.prices import load
 from scopegate.worker.steps import Steps
@@ -43,12 +43,12 @@ async def serve(folder: str, claude_url: str, app: str, lease_s: float, ready: C
     jobs, ledger = SqlJobs(database), SqlLedger(database)
     model = MeteredClaude(caller, ledger, Breakers(), load(), policy, clock, lambda: 0.5)
     life = Life(jobs, ledger, Steps(model, PhotoFetcher(), Courier(clock), clock), policy.budgets, clock, lambda: 0.5)
+    terms = Terms({"lead-photos": offload(app)}, life)
     worker = Worker(
         jobs,
         SqlOutbox(database),
-        life,
         Starts(MemoryLimits(clock), MemoryLimits(clock)),
-        lambda: {"lead-photos": offload(app)},
+        lambda: terms,
         clock,
         owner=str(os.getpid()),
         lease_s=lease_s,
@@ -56,7 +56,7 @@ async def serve(folder: str, claude_url: str, app: str, lease_s: float, ready: C
         sweep_s=0.1,
     )
     ready()
-    await worker.serve(stop, drain_s=1)
+    await worker.serve(stop, drain_s=lambda: 1)
     await caller.close()
     await database.close()
 

@@ -96,7 +96,7 @@ async def serve(directory: Path) -> None:
     await house.book(ledger, job, 500_000)
     await house.fail_job(jobs, await house.add_job(outbox, "lead-2"))
     sources = Sources(
-        house.policy(), jobs, ledger, outbox, ManualClock(house.NOW_MS + 5_000), metrics_directory=directory
+        house.policy, jobs, ledger, outbox, ManualClock(house.NOW_MS + 5_000), metrics_directory=directory
     )
     app = create_admin(sources, SecretStr(house.TOKEN))
     server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="warning", proxy_headers=False))

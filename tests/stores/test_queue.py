@@ -82,7 +82,7 @@ async def receiving(
 ) -> AsyncIterator[None]:
     stop = asyncio.Event()
     wake_ups = WakeUps(
-        valkey.url, runs.run, SystemClock(), at_once=at_once, drain_s=drain_s, acknowledge_s=acknowledge_s
+        valkey.url, runs.run, SystemClock(), at_once=at_once, drain_s=lambda: drain_s, acknowledge_s=acknowledge_s
     )
     serving = asyncio.create_task(wake_ups.serve(stop))
     try:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -12,10 +12,9 @@ from scopegate.demo.claude import Fault
 from scopegate.errors import StoreUnavailable
 from scopegate.leads.job import JobState, LeadJob, LeadOrder, Lease, OrderState, StepName
 from scopegate.limits.window import Quota, Spent, Window
-from scopegate.policy.policy import Offload
 from scopegate.stores.jobs import SqlJobs
 from scopegate.stores.memory import MemoryLimits
-from scopegate.worker.main import AT_ONCE, Starts, Worker
+from scopegate.worker.main import AT_ONCE, UNKNOWN_FOR_S, Starts, Terms, Worker
 from tests.simulated import SimulatedClaude, _running_claude, simulated_claude  # noqa: F401 - fixtures for `home`
 from tests.worker.app import Asked, answer
 from tests.worker.clock import SteppedClock
@@ -40,15 +39,22 @@ class NoLimits:
     async def close(self) -> None: ...
 
 
-def worker(home: House, *, owner: str = "one", jobs: SqlJobs | None = None, **changes: object) -> Worker:
-    def offloads() -> Mapping[str, Offload]:
-        return {"lead-photos": home.app.offload(changes.get("starts"))}  # type: ignore[arg-type]
+def worker(
+    home: House,
+    *,
+    owner: str = "one",
+    jobs: SqlJobs | None = None,
+    terms: Callable[[], Terms] | None = None,
+    **changes: object,
+) -> Worker:
+    def usual() -> Terms:
+        return Terms({"lead-photos": home.app.offload(changes.get("starts"))}, home.life)  # type: ignore[arg-type]
 
     limits = changes.get("limits") or MemoryLimits(home.clock)
     starts = Starts(limits, MemoryLimits(home.clock))  # type: ignore[arg-type]
     at_once = changes.get("at_once", AT_ONCE)
     assert isinstance(at_once, int)
-    return Worker(jobs or home.jobs, home.outbox, home.life, starts, offloads, home.clock, owner, at_once=at_once)
+    return Worker(jobs or home.jobs, home.outbox, starts, terms or usual, home.clock, owner, at_once=at_once)
 
 
 def clock(home: House) -> SteppedClock:
@@ -116,7 +122,7 @@ async def test_many_wake_ups_of_many_workers_run_a_job_once(home: House) -> None
 async def test_the_sweep_finds_what_nobody_woke(home: House) -> None:
     jobs = [await home.order(photos=[]) for _ in range(3)]
     stop = asyncio.Event()
-    serving = asyncio.create_task(worker(home).serve(stop, drain_s=5))
+    serving = asyncio.create_task(worker(home).serve(stop, drain_s=lambda: 5))
     for job in jobs:
         await until_state(home, job.job_id, JobState.DONE)
     stop.set()
@@ -242,7 +248,7 @@ async def test_a_database_that_is_down_is_waited_for(home: House) -> None:
     job = await home.order(photos=[])
     one, stop = worker(home, jobs=jobs), asyncio.Event()
     await one.run(job.job_id)
-    serving = asyncio.create_task(one.serve(stop, drain_s=5))
+    serving = asyncio.create_task(one.serve(stop, drain_s=lambda: 5))
     for _ in range(3):
         await until(lambda: clock(home).sleeping == 1)
         clock(home).advance(2)
@@ -255,11 +261,47 @@ async def test_a_database_that_is_down_is_waited_for(home: House) -> None:
     await asyncio.wait_for(serving, PATIENCE_S)
 
 
-async def test_a_job_whose_offload_is_gone_fails_by_name(home: House) -> None:
-    job = await home.order(offload="removed")
-    await worker(home).run(job.job_id)
-    failed = await home.job(job.job_id)
-    assert (failed.state, failed.error_code) == (JobState.FAILED, "offload_gone")
+# ── a changed policy ────────────────────────────────────────────────────────────────────────────────────────────────
+async def test_a_job_whose_offload_is_unknown_waits_and_says_why_and_fails_by_name_in_the_end(home: House) -> None:
+    job, one = await home.order(offload="removed"), worker(home)
+    pauses = 0
+    await one.run(job.job_id)
+    while (left := await home.job(job.job_id)).finished_ms is None:
+        assert (left.state, left.error_code) == (JobState.QUEUED, "offload_unknown")
+        assert 0 < left.due_ms - home.clock.now_ms() <= 5000
+        clock(home).advance((left.due_ms - home.clock.now_ms()) / 1000)
+        await one.run(job.job_id)
+        pauses += 1
+    assert (left.state, left.error_code) == (JobState.FAILED, "offload_gone")
+    assert left.finished_ms - left.created_ms == UNKNOWN_FOR_S * 1000
+    assert pauses == 120
+    assert not any(step.attempts for step in left.steps)
+
+
+async def test_a_job_is_run_once_a_policy_knows_its_offload(home: House) -> None:
+    in_force = Terms({}, home.life)
+    job, one = await home.order(photos=[]), worker(home, terms=lambda: in_force)
+    await one.run(job.job_id)
+    assert (await home.job(job.job_id)).error_code == "offload_unknown"
+    in_force = Terms({"lead-photos": home.app.offload()}, home.life)
+    clock(home).advance(5)
+    await one.run(job.job_id)
+    done = await home.job(job.job_id)
+    assert (done.state, done.error_code) == (JobState.DONE, None)
+
+
+async def test_a_job_under_way_keeps_the_terms_it_began_with(home: House) -> None:
+    gate = Gate(home)
+    in_force = Terms({"lead-photos": home.app.offload()}, home.life)
+    job, one = await home.order(photos=[]), worker(home, terms=lambda: in_force)
+    running = asyncio.create_task(one.run(job.job_id))
+    await until(lambda: len(gate.asked) == 1)
+    in_force = Terms({}, home.life)
+    gate.open.set()
+    await asyncio.wait_for(running, PATIENCE_S)
+    done = await home.job(job.job_id)
+    assert (done.state, done.tries) == (JobState.DONE, 1)
+    assert len(home.app.messages) == 2
 
 
 class Confused(NoLimits):
@@ -313,7 +355,7 @@ async def test_a_stop_lets_running_jobs_end_and_takes_no_more(home: House) -> No
     gate, stop = Gate(home), asyncio.Event()
     running = await home.order(photos=[])
     one = worker(home)
-    serving = asyncio.create_task(one.serve(stop, drain_s=10))
+    serving = asyncio.create_task(one.serve(stop, drain_s=lambda: 10))
     await until(lambda: len(gate.asked) == 1)
     stop.set()
     await until(lambda: one._stopping)
@@ -330,7 +372,7 @@ async def test_what_does_not_end_in_time_is_given_back_without_a_failure(home: H
     job = await home.order(photos=[])
     stop = asyncio.Event()
     one = worker(home)
-    serving = asyncio.create_task(one.serve(stop, drain_s=10))
+    serving = asyncio.create_task(one.serve(stop, drain_s=lambda: 10))
     await until(lambda: home.claude.requests == 1)
     stop.set()
     await until(lambda: one._stopping and clock(home).sleeping == 2)  # the renewal, and the end of the drain

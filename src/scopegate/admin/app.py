@@ -48,11 +48,11 @@ _JOB_ID = re.compile(r"[A-Za-z0-9_.-]{1,100}")
 
 @dataclass(frozen=True, slots=True)
 class Sources:
-    """What the admin port shows. `checks` besides the database, e.g. `redis`; `metrics_directory` is where the
-    processes count (`exposition.active_directory()`), None when this one alone does; `messenger` wakes a worker for a
-    replay, None where the workers' sweep must find it."""
+    """What the admin port shows. `policy` gives the one in force; `checks` besides the database, e.g. `redis`;
+    `metrics_directory` is where the processes count (`exposition.active_directory()`), None when this one alone does;
+    `messenger` wakes a worker for a replay, None where the workers' sweep must find it."""
 
-    policy: Policy
+    policy: Callable[[], Policy]
     jobs: JobStore
     ledger: Ledger
     outbox: Outbox
@@ -167,11 +167,12 @@ class _Port:
         return AsciiJson({"by": by, "since": since.isoformat(), "rows": [usage_row(row) for row in rows]})
 
     async def first_page(self, request: Request) -> Response:
-        now_ms, rules = self._s.clock.now_ms(), self._s.policy.ai.budgets if self._s.policy.ai else ()
+        now_ms, policy = self._s.clock.now_ms(), self._s.policy()
+        rules = policy.ai.budgets if policy.ai else ()
         today = await self._s.ledger.spend_by("day", self._days_ago(0).isoformat())
         overview = Overview(
             now=moment(now_ms) or "",
-            digest=self._s.policy.digest,
+            digest=policy.digest,
             states=await self._health.states(),
             counts=await self._s.jobs.counts(),
             spent_today_usd_micros=sum(cast(int, row["cost_usd_micros"]) for row in today),

@@ -7,7 +7,7 @@ is missing is seen, a stale one is believed. Names and meanings are `metrics`' b
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -41,7 +41,7 @@ class Scrape:
 
     def __init__(
         self,
-        policy: Policy,
+        policy: Callable[[], Policy],
         jobs: JobStore,
         ledger: Ledger,
         outbox: Outbox,
@@ -101,7 +101,8 @@ class Scrape:
 
     async def _read_budgets(self) -> list[Metric]:
         """A budget per contractor has a limit here, but no sum: each contractor's account stands for itself."""
-        rules = self._policy.ai.budgets if self._policy.ai else ()
+        ai = self._policy().ai
+        rules = ai.budgets if ai else ()
         standings = await read_standings(rules, self._ledger, self._clock.now_ms())
         return [
             _gauge(metrics.BUDGET_LIMIT_USD, {rule.name: rule.limit_usd_micros / _USD_MICROS for rule in rules}),
@@ -111,7 +112,7 @@ class Scrape:
 
     def _build_info(self) -> Metric:
         info = GaugeMetricFamily(metrics.BUILD_INFO.name, metrics.BUILD_INFO.help, labels=metrics.BUILD_INFO.labels)
-        info.add_metric((__version__, self._policy.digest), 1)
+        info.add_metric((__version__, self._policy().digest), 1)
         return info
 
 

@@ -96,7 +96,7 @@ class WakeUps:
         clock: Clock,
         *,
         at_once: int = 10,
-        drain_s: float = 25.0,
+        drain_s: Callable[[], float] = lambda: 25.0,
         acknowledge_s: float = 10.0,
     ) -> None:
         self._redis_url = redis_url
@@ -110,14 +110,14 @@ class WakeUps:
         self._pause_s = _FIRST_PAUSE_S
 
     async def serve(self, stop: asyncio.Event) -> None:
-        """Returns once `stop` is set and the runs have ended, `drain_s` seconds later at most: then they are
-        cancelled."""
+        """Returns once `stop` is set and the runs have ended, `drain_s()` seconds later at most, asked then: they are
+        cancelled after that."""
         stopping = asyncio.create_task(stop.wait())
         try:
             while not stop.is_set():
                 await self._receive(stopping)
             if self._running:
-                await asyncio.wait(self._running, timeout=self._drain_s)
+                await asyncio.wait(self._running, timeout=self._drain_s())
         finally:
             stopping.cancel()
             await _cancelled(self._running)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Coroutine, Mapping
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import Any, Final
 
 from scopegate import logs
@@ -35,6 +36,21 @@ _GIVE_BACK_S: Final = 3.0
 
 OFFLOAD_GONE: Final = "offload_gone"
 """The error code of a job whose offload is no longer in the policy."""
+OFFLOAD_UNKNOWN: Final = "offload_unknown"
+"""The error code of a job that waits for a policy with its offload: gateway and worker may read a change of the file at
+different moments, and on different machines."""
+UNKNOWN_FOR_S: Final = 600.0
+"""A job waits for its offload until it is this old, then it has failed."""
+_UNKNOWN_PAUSE_S: Final = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """What a job is begun under, and keeps as long as this worker holds it: one policy's offloads, and a life made for
+    that policy's limits and budgets."""
+
+    offloads: Mapping[str, Offload]
+    life: Life
 
 
 class Starts:
@@ -64,15 +80,14 @@ async def _spent(limits: LimitStore, window: Window) -> Spent:
 
 
 class Worker:
-    """`owner` names this process in leases; `offloads` gives those of the policy in force at each job's start."""
+    """`owner` names this process in leases; `terms` gives those of the policy in force, asked at each job's start."""
 
     def __init__(
         self,
         jobs: JobStore,
         outbox: Outbox,
-        life: Life,
         starts: Starts,
-        offloads: Callable[[], Mapping[str, Offload]],
+        terms: Callable[[], Terms],
         clock: Clock,
         owner: str,
         *,
@@ -84,9 +99,8 @@ class Worker:
         assert renew_s * 2 < lease_s, "one missed renewal must not lose the lease"
         self._jobs = jobs
         self._outbox = outbox
-        self._life = life
         self._starts = starts
-        self._offloads = offloads
+        self._terms = terms
         self._clock = clock
         self._owner = owner
         self._at_once = at_once
@@ -99,9 +113,9 @@ class Worker:
 
     # ── the sweep ───────────────────────────────────────────────────────────────────────────────────────────────────
 
-    async def serve(self, stop: asyncio.Event, drain_s: float) -> None:
+    async def serve(self, stop: asyncio.Event, drain_s: Callable[[], float]) -> None:
         """Sweep until `stop` is set, then take nothing more and let the running jobs come to an end; what still runs
-        after `drain_s` seconds is cut short and given back."""
+        after `drain_s()` seconds, asked then, is cut short and given back."""
         stopping = asyncio.create_task(stop.wait())
         try:
             while not stop.is_set():
@@ -109,7 +123,7 @@ class Worker:
                 await self._either(self._clock.sleep(self._sweep_s), stopping)
         finally:
             stopping.cancel()
-            await self._drain(drain_s)
+            await self._drain(drain_s())
 
     async def _sweep_once(self) -> None:
         try:
@@ -209,25 +223,36 @@ class Worker:
         walk.result()
 
     async def _walk(self, lease: Lease, job: LeadJob) -> None:
+        terms = self._terms()
         try:
-            await self._begin(lease, job)
+            await self._begin(lease, job, terms)
         except StoreError:
             raise
         except Exception as error:  # a bug: it would meet the next holder, too
             log.error("job.broken", exc=error)
-            await self._life.fail(lease, job, INTERNAL)
+            await terms.life.fail(lease, job, INTERNAL)
 
-    async def _begin(self, lease: Lease, job: LeadJob) -> None:
-        offload = self._offloads().get(job.offload)
+    async def _begin(self, lease: Lease, job: LeadJob, terms: Terms) -> None:
+        offload = terms.offloads.get(job.offload)
         if offload is None:
-            await self._life.fail(lease, job, OFFLOAD_GONE)
+            await self._await_offload(lease, job, terms)
             return
         has_begun = any(step.attempts for step in job.steps)
         wait_ms = 0 if has_begun else await self._starts.wait_ms(offload)
         if wait_ms:
             await self._jobs.release(lease, self._clock.now_ms() + wait_ms)
             return
-        await self._life.walk(lease, job, offload)
+        await terms.life.walk(lease, job, offload)
+
+    async def _await_offload(self, lease: Lease, job: LeadJob, terms: Terms) -> None:
+        now_ms = self._clock.now_ms()
+        fails_ms = job.created_ms + round(UNKNOWN_FOR_S * 1000)
+        if now_ms >= fails_ms:
+            await terms.life.fail(lease, job, OFFLOAD_GONE)
+            return
+        log.warning("job.offload_unknown", offload=job.offload, fails_at=logs.timestamp(fails_ms / 1000))
+        due_ms = min(fails_ms, now_ms + round(_UNKNOWN_PAUSE_S * 1000))
+        await self._jobs.release(lease, due_ms, error_code=OFFLOAD_UNKNOWN)
 
     async def _renew(self, lease: Lease) -> None:
         """Returns when the lease is lost, or has run out while the database could not be reached."""
