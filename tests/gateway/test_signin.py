@@ -30,15 +30,17 @@ ROUTES = [
 
 NODE = """
 %s
-const { method, target, fields, key, now_s: nowS } = JSON.parse(process.argv[2]);
-const found = identityOf({ method, target, key, nowS, field: (name) => fields[name] });
+const { method, url, fields, key, now_s: nowS } = JSON.parse(process.argv[2]);
+const found = identityOf({ method, url, key, nowS, field: (name) => fields[name] });
 console.log(JSON.stringify(found && [found.user, found.claims]));
 """
 PYTHON = """
 %s
 import sys
 said = json.loads(sys.argv[1])
-print(json.dumps(identity_of(said["method"], said["target"], said["fields"].get, said["key"], said["now_s"])))
+path, _, query = said["url"].partition("?")
+told = (said["method"], unquote(path), query)
+print(json.dumps(identity_of(*told, said["fields"].get, said["key"], said["now_s"])))
 """
 
 
@@ -58,10 +60,10 @@ def snippet(language: str) -> str:
 
 @dataclass(frozen=True)
 class Said:
-    """A request as an app sees it."""
+    """A request as an app sees it. `url` is the target of its request line, or what a framework made of it."""
 
     method: str
-    target: str
+    url: str
     fields: dict[str, str]
     key: str = JWT_SECRET
     now_s: float = 0.0
@@ -103,7 +105,15 @@ async def test_apps_check_the_signature_as_the_docs_say(gates: Rigs, tmp_path: P
     forged = [
         replace(genuine, now_s=genuine.now_s + 61),
         replace(genuine, method="POST"),
-        replace(genuine, target="/area/a%20b?q=2&r=%C3%A4"),
+        replace(genuine, url="/area/a%20b?q=2&r=%C3%A4"),
+        replace(genuine, url="/area/a%20b?q=1&r=%C3%A4&s"),
+        replace(genuine, url="/area/a%20b?r=%C3%A4&q=1"),
+        replace(genuine, url="/area/a%20b"),
+        replace(genuine, url="/area/other?q=1&r=%C3%A4"),
+        replace(genuine, url="//x/area/a%20b?q=1&r=%C3%A4"),
+        replace(genuine, fields={**fields, "x-scopegate-target": "/area/a%20b"}),
+        replace(genuine, url="/area/other", fields={**fields, "x-scopegate-target": "/area/other"}),
+        replace(genuine, fields={name: value for name, value in fields.items() if name != "x-scopegate-target"}),
         replace(genuine, key=JWT_SECRET + "x"),
         replace(genuine, fields={**fields, "x-scopegate-user": "root"}),
         replace(genuine, fields={**fields, "x-scopegate-claims": '{"role":"admin"}'}),
@@ -112,6 +122,35 @@ async def test_apps_check_the_signature_as_the_docs_say(gates: Rigs, tmp_path: P
         replace(genuine, fields={name: value for name, value in fields.items() if name != "x-scopegate-signature"}),
     ]
     assert [ask_the_app(runner, each) for each in forged] == [None] * len(forged)
+
+
+ODD = '/area/a|{}"b/%20%25?b=%20"c&x={}|'
+AS_NEXT_JS_TELLS_IT = [
+    "http://localhost:3000/area/a%7C%7B%7D%22b/%20%25?b=+%22c&x=%7B%7D%7C",
+    "http://localhost:3000/area/a%7C%7B%7D%22b/%20%25?b=+%22c&x=%7B%7D%7C&_rsc=abc",
+    "http://a.example/area/a%7C%7B%7D%22b/%20%25?b=%20%22c&x={}|",
+]
+"""Recorded of version 16: the URL of a request in a route handler and in middleware."""
+
+
+@pytest.mark.parametrize("language", ["js", "python"])
+async def test_a_framework_may_tell_an_odd_target_in_its_own_spelling(
+    gates: Rigs, tmp_path: Path, language: str
+) -> None:
+    runner = runner_for(language, tmp_path)
+    rig = await gates.start(auth=AUTH, routes=ROUTES)
+    forged = "X-Scopegate-Target: /area/forged"
+    assert (await (await rig.connect()).ask(get(ODD, f"Authorization: Bearer {token()}", forged))).status == 200
+    (request,) = rig.app.requests
+    genuine = said(request)
+    assert request.get(b"x-scopegate-target") == [request.target]
+    assert genuine.url.endswith('?b=%20"c&x={}|')
+    assert ask_the_app(runner, genuine) == ["user-1", {}]
+    if language == "js":
+        told = [ask_the_app(runner, replace(genuine, url=url)) for url in AS_NEXT_JS_TELLS_IT]
+        assert told == [["user-1", {}]] * len(told)
+        other = AS_NEXT_JS_TELLS_IT[0].replace("b=+", "b=")
+        assert ask_the_app(runner, replace(genuine, url=other)) is None
 
 
 async def test_a_signature_belongs_to_one_request(gates: Rigs) -> None:
@@ -132,12 +171,14 @@ async def test_without_a_key_the_identity_goes_unsigned(gates: Rigs) -> None:
     (request,) = rig.app.requests
     assert request.get(b"x-scopegate-user") == [b"user-1"]
     assert request.get(b"x-scopegate-signature") == []
+    assert request.get(b"x-scopegate-target") == []
 
 
 SPELLINGS = [
     "X-Scopegate-User", "x-scopegate-user", "X-SCOPEGATE-USER", "X_Scopegate_User", "x_scopegate-user",
     "X.Scopegate.User", "x-scopegate.user", "X-Scopegate_User", "X!Scopegate!User", "X-Scopegate-Claims",
     "X_Scopegate_Claims", "X-Scopegate-Signature", "X_Scopegate_Signature", "x.scopegate.signature",
+    "X-Scopegate-Target", "x_scopegate_target",
     "X-Scopegate-Anything-Else", "x-scopegate-",
 ]  # fmt: skip
 
@@ -150,7 +191,7 @@ async def test_nobody_outside_can_say_who_they_are(gates: Rigs, path: str) -> No
     assert (await client.ask(get(path, f"Authorization: Bearer {token()}", *forged))).status == 200
     (request,) = rig.app.requests
     told = {name for name, _ in request.fields if b"scopegate" in name.lower()}
-    ours = {b"x-scopegate-user", b"x-scopegate-claims", b"x-scopegate-signature"}
+    ours = {b"x-scopegate-user", b"x-scopegate-claims", b"x-scopegate-target", b"x-scopegate-signature"}
     assert told == (ours if path == "/area/x" else set())
     assert not any(value == b"forged" for _, value in request.fields)
 

@@ -2,8 +2,9 @@
 
 `X-Scopegate-User` is the token's subject, percent-encoded; `X-Scopegate-Claims` is a JSON object of its scalar claims,
 ASCII only. With `sign_with`, `X-Scopegate-Signature` binds both to this request, so that an app which can also be
-reached around the gateway knows who speaks. All three names are cut from every incoming request (`edge/headers`).
-`docs/identity.md` tells apps how to check.
+reached around the gateway knows who speaks; `X-Scopegate-Target` is the target as it was signed, for frameworks that
+tell only what they made of it. All these names are cut from every incoming request (`edge/headers`). `docs/identity.md`
+tells apps how to check.
 """
 
 from __future__ import annotations
@@ -60,8 +61,9 @@ def _take(x: Exchange, answer: Identity | Refusal) -> Outcome:
     x.identity = b"x-scopegate-user: %b\r\nx-scopegate-claims: %b\r\n" % (user, claims)
     if plan.auth.sign_with is not None:
         key = plan.auth.sign_with.get_secret_value().encode()
-        signed = signature(key, int(x.gate.now_s()), x.request_id, x.method, x.target.raw, user, claims)
-        x.identity += b"x-scopegate-signature: %b\r\n" % signed
+        target = x.target.raw
+        signed = signature(key, int(x.gate.now_s()), x.request_id, x.method, target, user, claims)
+        x.identity += b"x-scopegate-target: %b\r\nx-scopegate-signature: %b\r\n" % (target, signed)
     return None
 
 
