@@ -123,6 +123,9 @@ BAD: list[bytes] = [
     b'{"a": 1, "a": 1}',
     b'{"a": 1, "\\u0061": 2}',
     b'{"": 1, "": 2}',
+    b'{"\\ud800": 1, "\\ud801": 2}',
+    b'{"\\ud800": 1, "\xef\xbf\xbd": 2}',
+    b'[{"a": {"x\\udfff": 1, "x\\ud83d": 1}}]',
     b'[{"x": {"__proto__": 1, "__proto__": 2}}]',
     b"[" * 9 + b"]" * 9,
     b'{"a":' * 9 + b"1" + b"}" * 9,
@@ -147,6 +150,7 @@ def test_what_readers_disagree_about_is_refused_without_being_quoted(text: bytes
 
 def test_the_last_of_equal_keys_counts_where_that_is_wanted() -> None:
     assert parse(b'{"a": 1, "b": 0, "a": 2}', max_depth=8, repeated_keys=True) == {"a": 2, "b": 0}
+    assert parse(b'{"\\ud800": 1, "\\ud801": 2}', max_depth=8, repeated_keys=True) == {"\ufffd": 2}
     with pytest.raises(RepeatedKey):
         parse(b'{"a": 1, "b": 0, "a": 2}', max_depth=8)
 

@@ -86,7 +86,7 @@ def test_every_default_is_the_policys() -> None:
 
 
 def test_every_test_that_is_named_exists() -> None:
-    named = re.findall(r"`((?:edge|flows|gateway)/[\w/]+\.(?:py|txt))(?:::(\w+))?`", DOC)
+    named = re.findall(r"`((?:(?:edge|flows|gateway|policy)/[\w/]+|test_\w+)\.(?:py|txt))(?:::(\w+))?`", DOC)
     assert len(named) > 30
     for path, function in named:
         file = TESTS / path

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable
 from typing import Any, NoReturn, cast
 
 from scopegate.types import Json
@@ -38,14 +39,16 @@ class TooMany(BadJson):
 
 
 class RepeatedKey(BadJson):
-    """An object holds a key twice: which one counts, readers disagree about."""
+    """An object holds a key twice, or two that are one to readers without half characters: which one counts, readers
+    disagree about."""
 
 
 def parse(text: bytes, *, max_depth: int, repeated_keys: bool = False) -> Json:
     """The value of a JSON text. Raises BadJson.
 
     With `repeated_keys` the last of equal keys counts, as in ECMAScript; otherwise they are refused. A lone surrogate
-    (half an emoji, cut by a script) becomes U+FFFD: it has no UTF-8 form, so nothing could hold it.
+    (half an emoji, cut by a script) becomes U+FFFD: it has no UTF-8 form, so nothing could hold it. Keys that become
+    equal by that are equal keys.
     """
     if is_deeper(text, max_depth):
         raise TooDeep("nested too deeply")
@@ -66,7 +69,8 @@ def parse(text: bytes, *, max_depth: int, repeated_keys: bool = False) -> Json:
         raise TooDeep("nested too deeply") from None
     except json.JSONDecodeError as error:
         raise BadJson(f"not JSON: {error.msg} at character {error.pos}") from None
-    return _mended(value) if _LONE_SURROGATE.search(chars) else value
+    build = dict if repeated_keys else _object
+    return _mended(value, build) if _LONE_SURROGATE.search(chars) else value
 
 
 def is_deeper(text: bytes, max_depth: int) -> bool:
@@ -119,12 +123,13 @@ def _float(digits: str) -> float:
     return number
 
 
-def _mended(value: Json) -> Json:
-    """The value without lone surrogates. As deep as it was judged to be, so the recursion is bounded."""
+def _mended(value: Json, build: Callable[[list[tuple[str, Json]]], dict[str, Json]]) -> Json:
+    """The value without lone surrogates, objects made by `build`. As deep as it was judged to be, so the recursion is
+    bounded."""
     if isinstance(value, str):
         return value if value.isascii() else value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
     if isinstance(value, dict):
-        return {cast(str, _mended(key)): _mended(inner) for key, inner in value.items()}
+        return build([(cast(str, _mended(key, build)), _mended(inner, build)) for key, inner in value.items()])
     if isinstance(value, list):
-        return [_mended(inner) for inner in value]
+        return [_mended(inner, build) for inner in value]
     return value

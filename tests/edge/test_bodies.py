@@ -165,11 +165,19 @@ def test_two_content_types_are_none() -> None:
     assert content_type([JSON, JSON]) is None
 
 
-BOTH = BodyJudges(ANY, MultipartRule(1, 1))
+FORM_DATA = "multipart/form-data"
+TYPES = frozenset(["application/json", "text/json", "application/ld+json", "text/plain", FORM_DATA])
+BOTH = BodyJudges(TYPES, ANY, MultipartRule(1, 1))
 
 
 @pytest.mark.parametrize(
-    "value", [JSON, b"application/json; charset=utf-8", b'text/json; charset="UTF-8"', b"application/ld+json"]
+    "value",
+    [
+        JSON,
+        b"application/json; charset=utf-8",
+        b'text/json; charset="UTF-8"',
+        b'application/ld+json; profile="https://a.example/p q"; v=1',
+    ],
 )
 def test_json_is_judged_as_json(value: bytes) -> None:
     assert BOTH.choose([value], []) is ANY
@@ -177,7 +185,8 @@ def test_json_is_judged_as_json(value: bytes) -> None:
 
 
 def test_forms_are_judged_as_forms() -> None:
-    assert isinstance(BOTH.choose([b'Multipart/Form-Data; boundary="a b"'], []), MultipartReader)
+    for parameters in (b'; boundary="a:b"', b"; charset=UTF-8; boundary=----WebKitFormBoundary7MA4YWxkTrZu0gW"):
+        assert isinstance(BOTH.choose([b"Multipart/Form-Data" + parameters], []), MultipartReader)
 
 
 @pytest.mark.parametrize(
@@ -188,6 +197,26 @@ def test_forms_are_judged_as_forms() -> None:
         ([b"\xff"], [], 415, "unsupported_type"),
         ([b"application/json; charset=latin-1"], [], 415, "unsupported_type"),
         ([b"application/json; charset=utf-16"], [], 415, "unsupported_type"),
+        ([], [], 415, "unsupported_type"),
+        ([b""], [], 415, "unsupported_type"),
+        ([b"application/xml"], [], 415, "unsupported_type"),
+        ([b"application/x-www-form-urlencoded"], [], 415, "unsupported_type"),
+        ([b"application/json; charset=utf-8; charset*=utf-16''utf-16"], [], 415, "unsupported_type"),
+        ([b"application/json; charset*0=utf-16"], [], 415, "unsupported_type"),
+        ([b"application/json; x=multipart; boundary=B"], [], 415, "unsupported_type"),
+        ([b'application/json; x="multipart/form-data"'], [], 415, "unsupported_type"),
+        ([b'text/plain; x="; Boundary=B"'], [], 415, "unsupported_type"),
+        ([b"text/plain; application=octet-stream"], [], 415, "unsupported_type"),
+        ([b"multipart/form-data; boundary=octet-stream"], [], 415, "unsupported_type"),
+        ([b"multipart/form-data; boundary=B; x=urlencoded"], [], 415, "unsupported_type"),
+        ([b'multipart/form-data; x="boundary=C"; boundary=B'], [], 415, "unsupported_type"),
+        ([b"multipart/form-data; boundary=B; x=y"], [], 400, "bad_multipart"),
+        ([b"multipart/form-data; boundary=B; charset=utf-16"], [], 400, "bad_multipart"),
+        ([b"multipart/form-data; boundary=x; boundary*=UTF-8''y"], [], 400, "bad_multipart"),
+        ([b"multipart/form-data; boundary*0=y"], [], 400, "bad_multipart"),
+        ([b"multipart/form-data; boundary=x; boundary*0=y; boundary*1=z"], [], 400, "bad_multipart"),
+        ([b"multipart/form-data; boundary=x; charset*=UTF-8''utf-16"], [], 400, "bad_multipart"),
+        ([b'multipart/form-data; boundary=" B"'], [], 400, "bad_multipart"),
         ([JSON], [b"gzip"], 415, "unsupported_encoding"),
         ([JSON], [b"identity, br"], 415, "unsupported_encoding"),
         ([JSON], [b"identity", b"br"], 415, "unsupported_encoding"),
@@ -208,14 +237,26 @@ def test_bodies_that_cannot_be_judged_are_refused(
     assert (refusal.status, refusal.code) == (status, code)
 
 
-def test_other_types_meet_no_rule() -> None:
-    assert BOTH.choose([], []) is None
+def test_other_types_meet_no_rule_where_they_are_accepted() -> None:
     assert BOTH.choose([b"text/plain"], [b"gzip"]) is None
-    assert BodyJudges(None, MultipartRule(1, 1)).choose([JSON], []) is None
-    assert BodyJudges(ANY, None).choose([b"multipart/form-data; boundary=a"], []) is None
+    assert BodyJudges(TYPES, None, MultipartRule(1, 1)).choose([JSON], []) is None
+    assert BodyJudges(TYPES, ANY, None).choose([b"multipart/form-data; boundary=a"], []) is None
 
 
 def test_a_route_without_rules_has_no_judges() -> None:
     assert compile_bodies(BodyRule(1, frozenset())) is None
-    assert compile_bodies(BodyRule(1, frozenset(), json=JsonRule(1))) is not None
-    assert compile_bodies(BodyRule(1, frozenset(), multipart=MultipartRule(1, 1))) is not None
+    assert compile_bodies(BodyRule(1, frozenset(["text/plain"]))) is None
+
+
+def test_judges_hold_to_the_types_of_their_route() -> None:
+    for rule in (
+        BodyRule(1, frozenset(["application/json"]), json=JsonRule(1)),
+        BodyRule(1, frozenset([FORM_DATA]), multipart=MultipartRule(1, 1)),
+    ):
+        judges = compile_bodies(rule)
+        assert judges is not None
+        refusals = 0
+        for kind in (JSON, b"multipart/form-data; boundary=B", b"text/plain"):
+            found = judges.choose([kind], [])
+            refusals += isinstance(found, Refusal) and found.detail == f"Send {next(iter(rule.types))} here."
+        assert refusals == 2

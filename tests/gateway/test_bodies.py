@@ -32,12 +32,14 @@ def route(name: str, match: str, tier: str = "none", **more: Any) -> dict[str, A
 
 def routes(folder: Path) -> list[dict[str, Any]]:
     (folder / "lead.json").write_text(json.dumps(SCHEMA))
-    found = [route("plain", "ANY /**")]
+    notes = {"types": ["application/json", "text/plain"], "json": {}}
+    found = [route("notes", "POST /notes", body=notes), route("plain", "ANY /**")]
+    found.insert(0, route("typed", "ANY /typed", body={"types": ["application/json"]}))
     for name, at, mode in (("", "", "enforce"), ("-watched", "/watched", "watch")):
         lead = {"max": "8MiB", "json": {"depth": 8, "schema": str(folder / "lead.json")}}
         form = {"max": "8MiB", "multipart": {"parts": 4, "files": 2, "file": "3MiB"}}
-        found.insert(0, route("lead" + name, f"POST {at}/lead", body=lead, mode=mode))
-        found.insert(0, route("form" + name, f"POST {at}/form", body=form, mode=mode))
+        found.insert(0, route("lead" + name, f"ANY {at}/lead", body=lead, mode=mode))
+        found.insert(0, route("form" + name, f"ANY {at}/form", body=form, mode=mode))
     return found
 
 
@@ -84,8 +86,8 @@ GOOD: dict[str, tuple[str, bytes, str]] = {
     "form without parts": ("/form", form(), FORM),
     "form that streams": ("/form", form(part(b"x" * 2 * MIB, FILE), part(b"y" * 3 * MIB, FILE)), FORM),
     "form that streams, no CRLF at its end": ("/form", form(part(b"x" * 2 * MIB, FILE), end=b"--B--"), FORM),
-    "another type": ("/lead", b"{{{", "Content-Type: text/plain"),
-    "no type": ("/form", b"{{{", "X: y"),
+    "another type, accepted": ("/notes", b"{{{", "Content-Type: text/plain"),
+    "a typed body that is not judged": ("/typed", b"{{{", JSON),
 }
 
 
@@ -114,6 +116,16 @@ BAD: dict[str, tuple[str, bytes, str, int, str]] = {
     "json in another charset": ("/lead", b'{"slug": "a"}', JSON + "; charset=utf-16", 415, "unsupported_type"),
     "json, compressed": ("/lead", b'{"slug": "a"}', JSON + "\r\nContent-Encoding: gzip", 415, "unsupported_encoding"),
     "two types": ("/lead", b'{"slug": "a"}', JSON + "\r\n" + JSON, 415, "unsupported_type"),
+    "json without a type": ("/lead", b'{"slug": "a"}', "X: y", 415, "unsupported_type"),
+    "json as text": ("/lead", b'{"slug": 1}', "Content-Type: text/plain", 415, "unsupported_type"),
+    "json as a form": ("/lead", form(), FORM, 415, "unsupported_type"),
+    "form as json": ("/form", b"{}", JSON, 415, "unsupported_type"),
+    "a form of fields": ("/form", b"a=b", "Content-Type: application/x-www-form-urlencoded", 415, "unsupported_type"),
+    "two boundaries": ("/form", form(), FORM + "; boundary*=UTF-8''C", 400, "bad_multipart"),
+    "no json at all": ("/lead", b"", JSON, 400, "bad_json"),
+    "no json at all, and no type": ("/lead", b"", "X: y", 415, "unsupported_type"),
+    "no form at all": ("/form", b"", FORM, 400, "bad_multipart"),
+    "no form at all, and no type": ("/form", b"", "X: y", 415, "unsupported_type"),
     "no form": ("/form", b"hello", FORM, 400, "bad_multipart"),
     "no final delimiter": ("/form", part(), FORM, 400, "bad_multipart"),
     "no boundary": ("/form", form(), "Content-Type: multipart/form-data", 400, "bad_multipart"),
@@ -224,9 +236,48 @@ async def test_a_client_that_waits_for_leave_is_told_to_go_on(rig: Rig) -> None:
     assert (await client.answer()).status == 200
 
 
-async def test_no_body_meets_no_rule(rig: Rig) -> None:
+@pytest.mark.parametrize("method", [b"POST", b"PUT", b"PATCH"])
+@pytest.mark.parametrize(
+    ("path", "field", "status", "code"),
+    [
+        ("/lead", "X: y", 415, "unsupported_type"),
+        ("/lead", JSON, 400, "bad_json"),
+        ("/form", "X: y", 415, "unsupported_type"),
+        ("/form", FORM, 400, "bad_multipart"),
+    ],
+)
+async def test_a_body_that_is_missing_is_judged_as_an_empty_one(
+    rig: Rig, method: bytes, path: str, field: str, status: int, code: str
+) -> None:
+    for raw in (head(path, field), sized(path, b"", field), chunked(path, b"", field)):
+        client = await rig.connect()
+        reply = await client.ask(method + raw.removeprefix(b"POST"))
+        assert (reply.status, reply.code) == (status, code)
+    assert rig.app.began == 0
+
+
+@pytest.mark.parametrize("method", [b"GET", b"DELETE", b"OPTIONS"])
+async def test_methods_that_need_no_body_pass_without_one(rig: Rig, method: bytes) -> None:
     client = await rig.connect()
-    assert (await client.ask(sized("/lead", b"", JSON))).status == 200
+    for path in ("/lead", "/form"):
+        for raw in (head(path), sized(path, b"")):
+            assert (await client.ask(method + raw.removeprefix(b"POST"))).status == 200
+
+
+async def test_types_alone_ask_for_no_body(rig: Rig) -> None:
+    client = await rig.connect()
+    for raw in (head("/typed"), sized("/typed", b""), sized("/typed", b"", "Content-Type: text/plain")):
+        assert (await client.ask(raw)).status == 200
+
+
+@pytest.mark.parametrize(
+    "kind", ["text/plain", "application/json;x, text/plain", "application/json;x=multipart;boundary=B", "json", ""]
+)
+async def test_types_alone_hold_for_what_may_be_read_as_another_type(rig: Rig, kind: str) -> None:
+    client = await rig.connect()
+    reply = await client.ask(sized("/typed", b"{}", f"Content-Type: {kind}"))
+    assert (reply.status, reply.code) == (415, "unsupported_type")
+    assert rig.app.began == 0
 
 
 async def test_json_that_cannot_be_held_is_turned_away(rig: Rig) -> None:

@@ -138,6 +138,20 @@ def test_bodies(edge: Policy) -> None:
     assert (edge.routes[2].body.json, edge.routes[2].body.multipart) == (None, None)
 
 
+@pytest.mark.parametrize(
+    ("body", "types"),
+    [
+        ({"json": {}}, {"application/json"}),
+        ({"multipart": {}}, {"multipart/form-data"}),
+        ({"types": [], "json": {}, "multipart": {}}, {"application/json", "multipart/form-data"}),
+        ({"types": ["application/ld+json", "text/plain"], "json": {}}, {"application/ld+json", "text/plain"}),
+        ({"max": "1KiB"}, set()),
+    ],
+)
+def test_rules_for_bodies_bring_their_types(body: dict[str, Any], types: set[str]) -> None:
+    assert compiled(routes=[route(body=body)]).routes[0].body.types == types
+
+
 def test_streams(edge: Policy) -> None:
     first, second, third = edge.routes
     assert first.websocket == StreamRule(10, 64 * 1024, 300)
@@ -184,6 +198,22 @@ def test_a_breaker_and_streams_may_take_their_defaults() -> None:
 )
 def test_the_bound_of_one_client_gives_way_to_that_of_all(limits: dict[str, int], per_client: int) -> None:
     assert compiled(server={"limits": limits}).server.limits.connections_per_client == per_client
+
+
+@pytest.mark.parametrize(
+    ("limits", "per_client"),
+    [({"in_flight": 8}, 8), ({"in_flight": 8, "in_flight_per_client": 8}, 8), ({}, 64), ({"in_flight": 600}, 64)],
+)
+def test_the_requests_of_one_client_give_way_to_those_of_all(limits: dict[str, int], per_client: int) -> None:
+    assert compiled(server={"limits": limits}).server.limits.in_flight_per_client == per_client
+
+
+def test_what_was_left_out_is_no_mistake() -> None:
+    """512 requests at once by default, on 100 connections."""
+    document = {"version": 1, "upstreams": {"web": {"servers": ["http://127.0.0.1:3000"]}}, "routes": [route()]}
+    document["server"] = {"limits": {"connections": 100}}
+    review = compile_policy(yaml.safe_dump(document).encode(), "F", {})
+    assert (review.problems, review.warnings) == ((), ())
 
 
 def test_standard_may_be_defined_anew() -> None:

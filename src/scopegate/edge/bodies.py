@@ -23,12 +23,16 @@ if TYPE_CHECKING:
     from jsonschema_rs import Validator
 
 _MAX_TYPE_BYTES = 1024
+_FORM_PARAMETERS = frozenset(["boundary", "charset"])
 _TOKEN = rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
 _TYPE = re.compile(rb"(" + _TOKEN + rb")/(" + _TOKEN + rb")")
 _PARAMETER = re.compile(
     rb"[ \t]*;[ \t]*(?:(" + _TOKEN + rb")=(?:(" + _TOKEN + rb')|"([^"\\\x00-\x08\x0a-\x1f\x7f-\xff]*)"))?'
 )
 _HIDDEN = "..."
+_OTHER_TYPE = re.compile(r"multipart|boundary|octet-stream|urlencoded", re.IGNORECASE)
+_OTHER_FORM = re.compile(r"octet-stream|urlencoded", re.IGNORECASE)
+"""Words by which loose readers know a type, wherever in the field they stand."""
 
 
 class JsonJudge:
@@ -126,24 +130,47 @@ def _is_json(kind: str) -> bool:
     return kind in ("application/json", "text/json") or kind.endswith("+json")
 
 
+def accepted_type(accepted: frozenset[str], values: Sequence[bytes]) -> ContentType | Refusal:
+    """The Content-Type of a message, if it is one of those accepted (not empty), to every reader."""
+    found = content_type(values)
+    if found is None or found.kind not in accepted or _speaks_of_another(found):
+        return _unsupported_type(f"Send {' or '.join(sorted(accepted))} here.")
+    return found
+
+
+def _speaks_of_another(found: ContentType) -> bool:
+    """Whether a parameter may be taken for another type. A form's boundary is its own: browsers write the word into it.
+    An extended parameter (RFC 8187) says what the plain one says, or something else; a form's are for `_reader`."""
+    is_form = found.kind.startswith("multipart/")
+    for name, value in found.parameters.items():
+        if is_form and name.startswith("boundary"):
+            if _OTHER_FORM.search(value):
+                return True
+        elif _OTHER_TYPE.search(f"{name} {value}") or ("*" in name and not is_form):
+            return True
+    return False
+
+
 class BodyJudges:
     """A route's rules for bodies, compiled."""
 
-    __slots__ = ("_json", "_multipart")
+    __slots__ = ("_json", "_multipart", "_types")
 
-    def __init__(self, json: JsonJudge | None, multipart: MultipartRule | None) -> None:
+    def __init__(self, types: frozenset[str], json: JsonJudge | None, multipart: MultipartRule | None) -> None:
+        """`types`: the content types accepted, and none besides."""
+        self._types = types
         self._json = json
         self._multipart = multipart
 
     def choose(self, types: Sequence[bytes], codings: Sequence[bytes]) -> JsonJudge | MultipartReader | Refusal | None:
-        """Who judges a body with these Content-Type and Content-Encoding values: None when no rule speaks of it."""
-        found = content_type(types)
-        if found is None:
-            return _unsupported_type("Send one well-formed Content-Type.") if types else None
+        """Who judges a body with these Content-Type and Content-Encoding values: None for a type that is accepted and
+        that no rule speaks of."""
+        found = accepted_type(self._types, types)
+        if isinstance(found, Refusal):
+            return found
         judge: JsonJudge | MultipartReader | Refusal | None = None
         if self._json is not None and _is_json(found.kind):
-            plain = found.parameters.get("charset", "utf-8").lower() == "utf-8"
-            judge = self._json if plain else _unsupported_type("JSON is sent in UTF-8.")
+            judge = self._json if _is_utf8(found) else _unsupported_type("JSON is sent in UTF-8.")
         elif self._multipart is not None and found.kind == "multipart/form-data":
             judge = _reader(self._multipart, found)
         if judge is None or isinstance(judge, Refusal) or _is_plain(codings):
@@ -151,11 +178,17 @@ class BodyJudges:
         return Refusal(415, "unsupported_encoding", "Send the body without a content coding.", close=True)
 
 
+def _is_utf8(found: ContentType) -> bool:
+    return found.parameters.get("charset", "utf-8").lower() == "utf-8"
+
+
 def _is_plain(codings: Sequence[bytes]) -> bool:
     return all(coding.strip(b" \t").lower() == b"identity" for coding in codings)
 
 
 def _reader(rule: MultipartRule, found: ContentType) -> MultipartReader | Refusal:
+    if not found.parameters.keys() <= _FORM_PARAMETERS or not _is_utf8(found):
+        return _refused(400, "bad_multipart", "A form is sent with a boundary, in UTF-8, and with no other parameter.")
     boundary = found.parameters.get("boundary", "").encode()
     if BOUNDARY.fullmatch(boundary) is None:
         return _refused(400, "bad_multipart", "A boundary of 1 to 70 plain characters is needed.")
@@ -174,4 +207,4 @@ def compile_bodies(rule: BodyRule) -> BodyJudges | None:
     """The judges of a route; None when its rule asks for none."""
     if rule.json is None and rule.multipart is None:
         return None
-    return BodyJudges(None if rule.json is None else JsonJudge(rule.json), rule.multipart)
+    return BodyJudges(rule.types, None if rule.json is None else JsonJudge(rule.json), rule.multipart)

@@ -1,21 +1,23 @@
 """multipart/form-data (RFC 7578, RFC 2046 5.1), read strictly as it streams: how many parts, how many files, how large.
 
 Pure and incremental; no part is kept. What readers disagree about is refused: preambles and epilogues, a boundary that
-is no whole delimiter line, bare line ends and folded lines in a part's head, a part without one name, parameters told
-twice or in two spellings, transfer encodings, nested multiparts. Called through `bodies`.
+is no whole delimiter line, bare line ends and folded lines in a part's head, fields and parameters that forms do not
+know, a part without one name, a parameter told twice, in two spellings or inside another one, a length that is not the
+part's, transfer encodings, nested multiparts. Called through `bodies`.
 """
 
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from enum import Enum
 
 from scopegate.edge.verdict import Refusal
 from scopegate.policy.policy import MultipartRule
 
 MAX_PART_HEAD_BYTES = 8 * 1024
-BOUNDARY = re.compile(rb"[0-9A-Za-z'()+_,./:=? -]{0,69}[0-9A-Za-z'()+_,./:=?-]")
-"""RFC 2046 5.1.1: 1 to 70 characters, the last no space."""
+BOUNDARY = re.compile(rb"[0-9A-Za-z'()+_,./:=?-]{1,70}")
+"""RFC 2046 5.1.1: 1 to 70 characters. It allows spaces inside, which some readers trim."""
 
 _CRLF = b"\r\n"
 _HEAD_END = b"\r\n\r\n"
@@ -24,8 +26,14 @@ _FIELD = re.compile(rb"(" + _TOKEN + rb"):([^\x00-\x08\x0a-\x1f\x7f]*)")
 _DISPOSITION = re.compile(rb"form-data(?=[ \t;]|\Z)", re.IGNORECASE)
 _PARAMETER = re.compile(rb"[ \t]*;[ \t]*(" + _TOKEN + rb')=(?:"((?:[^"\\]|\\(?!"))*)"|(' + _TOKEN + rb"))(?=[ \t;]|\Z)")
 _PLAIN_ENCODINGS = frozenset([b"7bit", b"8bit", b"binary"])
-_NAMELESS_FILE = b"application/octet-stream"
-"""Common readers take a part of this type for a file, with or without a file name."""
+_TEXT = b"text/plain"
+"""The one type that a part may have without being a file."""
+_PART_FIELDS = frozenset([b"content-disposition", b"content-type", b"content-transfer-encoding", b"content-length"])
+"""RFC 7578 4.8 forbids others. Content-Length is told by some clients, and believed by some readers."""
+_PARAMETERS = frozenset([b"name", b"filename", b"filename*"])
+_PARAMETER_INSIDE = re.compile(rb"(?<![0-9A-Za-z_])(?:file)?name\*?[ \t]*=", re.IGNORECASE)
+"""Readers that search a disposition for `name=` find it inside a quoted value, too."""
+_LENGTH = re.compile(rb"[0-9]{1,15}")
 
 
 class _State(Enum):
@@ -46,7 +54,18 @@ class _Refused(Exception):
 class MultipartReader:
     """One body. `feed` it in order and `end` it; the first refusal is final."""
 
-    __slots__ = ("_delimiter", "_file_bytes", "_files", "_in_file", "_parts", "_rest", "_rule", "_state", "closing")
+    __slots__ = (
+        "_delimiter",
+        "_files",
+        "_is_bounded",
+        "_part_bytes",
+        "_parts",
+        "_rest",
+        "_rule",
+        "_state",
+        "_told",
+        "closing",
+    )
 
     def __init__(self, boundary: bytes, rule: MultipartRule) -> None:
         """`boundary` matches BOUNDARY."""
@@ -56,8 +75,9 @@ class MultipartReader:
         self._rest = b""
         self._parts = 0
         self._files = 0
-        self._in_file = False
-        self._file_bytes = 0
+        self._is_bounded = False
+        self._part_bytes = 0
+        self._told: int | None = None
         self.closing = 0
         """How many of the bytes fed last belong to the final delimiter or follow it: what completes the body."""
 
@@ -133,9 +153,10 @@ class MultipartReader:
             if len(data) - at >= MAX_PART_HEAD_BYTES:
                 raise _Refused(_bad("a part's head is too long"))
             return None
-        self._in_file = _is_file(data[at:end])
-        self._file_bytes = 0
-        if self._in_file:
+        head = _read_head(data[at:end])
+        self._is_bounded, self._told = head.is_file or head.is_typed, head.length
+        self._part_bytes = 0
+        if head.is_file:
             self._files += 1
             if self._files > self._rule.max_files:
                 detail = f"The form may have at most {self._rule.max_files} files here."
@@ -153,13 +174,15 @@ class MultipartReader:
         if data[max(at, found - 2) : found] != _CRLF:
             raise _Refused(_bad("a delimiter does not stand on a line of its own"))
         self._count(found - 2 - at)
+        if self._told is not None and self._told != self._part_bytes:
+            raise _Refused(_bad("a part does not have the length it tells"))
         self._state = _State.DELIMITED
         return found + len(self._delimiter)
 
     def _count(self, size: int) -> None:
         most = self._rule.max_file_bytes
-        self._file_bytes += size
-        if self._in_file and most is not None and self._file_bytes > most:
+        self._part_bytes += size
+        if self._is_bounded and most is not None and self._part_bytes > most:
             detail = f"A file may have at most {most} bytes here."
             raise _Refused(Refusal(413, "file_too_large", detail, close=True))
 
@@ -168,18 +191,32 @@ def _bad(what: str) -> Refusal:
     return Refusal(400, "bad_multipart", f"The form is malformed: {what}.", close=True)
 
 
-def _is_file(head: bytes) -> bool:
-    """Whether a part is a file, by its head."""
+@dataclass(frozen=True, slots=True)
+class _Head:
+    """`is_file`: some common reader takes the part for a file, though a typed one is a file to a few even as
+    text/plain. `length` is what the part says of itself, None for nothing."""
+
+    is_file: bool
+    is_typed: bool
+    length: int | None
+
+
+def _read_head(head: bytes) -> _Head:
     fields = _fields(head)
     if b"content-disposition" not in fields:
         raise _Refused(_bad("a part has no Content-Disposition"))
     parameters = _parameters(fields[b"content-disposition"])
-    kind = fields.get(b"content-type", b"").partition(b";")[0].strip(b" \t").lower()
-    if kind.startswith(b"multipart/"):
+    is_typed = b"content-type" in fields
+    kind = fields.get(b"content-type", _TEXT).partition(b";")[0].strip(b" \t").lower()
+    if kind.startswith(b"multipart"):
         raise _Refused(_bad("a part is a multipart itself"))
     if fields.get(b"content-transfer-encoding", b"binary").lower() not in _PLAIN_ENCODINGS:
         raise _Refused(_bad("a part has a transfer encoding"))
-    return not parameters.keys().isdisjoint((b"filename", b"filename*")) or kind == _NAMELESS_FILE
+    length = fields.get(b"content-length", b"0")
+    if _LENGTH.fullmatch(length) is None:
+        raise _Refused(_bad("a part does not have the length it tells"))
+    is_file = len(parameters) > 1 or kind != _TEXT
+    return _Head(is_file, is_typed, int(length) if b"content-length" in fields else None)
 
 
 def _fields(head: bytes) -> dict[bytes, bytes]:
@@ -189,6 +226,8 @@ def _fields(head: bytes) -> dict[bytes, bytes]:
         name = b"" if field is None else field[1].lower()
         if field is None or name in fields:
             raise _Refused(_bad("a part's head has a line that is no field, or a field twice"))
+        if name not in _PART_FIELDS:
+            raise _Refused(_bad("a part has a field that forms do not know"))
         fields[name] = field[2].strip(b" \t")
     try:
         head.decode("utf-8")
@@ -198,8 +237,9 @@ def _fields(head: bytes) -> dict[bytes, bytes]:
 
 
 def _parameters(disposition: bytes) -> dict[bytes, bytes]:
-    """The parameters of a form-data disposition: exactly one name, at most one file name in one spelling. A quotation
-    mark after a backslash is refused: browsers end the value there (WHATWG), others take it for a quoted pair."""
+    """The parameters of a form-data disposition: exactly one name, at most one file name in one spelling, nothing else.
+    A quotation mark after a backslash is refused: browsers end the value there (WHATWG), others take it for a quoted
+    pair. Unquoted values have no apostrophe: some readers take it for a quotation mark."""
     kind = _DISPOSITION.match(disposition)
     if kind is None:
         raise _Refused(_bad("a part is not form-data"))
@@ -211,9 +251,11 @@ def _parameters(disposition: bytes) -> dict[bytes, bytes]:
             raise _Refused(_bad("a part's Content-Disposition is malformed"))
         at = found.end()
         name = found[1].lower()
-        if name in parameters or (b"*" in name and name != b"filename*"):
-            raise _Refused(_bad("a part's Content-Disposition tells something twice"))
-        parameters[name] = found[2] if found[3] is None else found[3]
+        if name in parameters or name not in _PARAMETERS:
+            raise _Refused(_bad("a part's Content-Disposition tells something twice, or more than names"))
+        value = parameters[name] = found[2] if found[3] is None else found[3]
+        if _PARAMETER_INSIDE.search(value) or (found[3] is not None and b"'" in value and name != b"filename*"):
+            raise _Refused(_bad("a part's Content-Disposition may be read in two ways"))
     if b"name" not in parameters or parameters.keys() >= {b"filename", b"filename*"}:
         raise _Refused(_bad("a part does not have one name"))
     return parameters

@@ -62,8 +62,10 @@ class WatchedForm:
 
 
 def judge_body(x: Exchange, plan: RoutePlan, judges: BodyJudges) -> Outcome:
-    """A request with a body, on a route with rules for bodies."""
+    """A request with a body, or without one where it should have one, on a route with rules for bodies."""
     judge = judges.choose(x.notes.get(b"content-type"), x.notes.get(b"content-encoding"))
+    if x.body_length == 0:
+        return _verdict(plan, _of_nothing(judge))
     if isinstance(judge, JsonJudge):
         return _gather(x, plan, judge)
     if isinstance(judge, MultipartReader):
@@ -99,7 +101,17 @@ def _judge(plan: RoutePlan, judge: JsonJudge, x: Exchange, future: asyncio.Futur
     future.result()
     if not x.body_done:
         return _FULL if plan.enforced else None
-    refusal = judge.judge(x.held())
+    return _verdict(plan, judge.judge(x.held()))
+
+
+def _of_nothing(judge: JsonJudge | MultipartReader | Refusal | None) -> Refusal | None:
+    """The verdict on an empty body."""
+    if isinstance(judge, JsonJudge):
+        return judge.judge(b"")
+    return judge.end() if isinstance(judge, MultipartReader) else judge
+
+
+def _verdict(plan: RoutePlan, refusal: Refusal | None) -> Outcome:
     if refusal is None or plan.enforced:
         return refusal
     plan.tally.watch(refusal.code)

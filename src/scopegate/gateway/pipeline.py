@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 
 from scopegate.edge import headers
+from scopegate.edge.bodies import accepted_type
 from scopegate.edge.caller import (
     client_address,
     forwarded_client,
@@ -38,6 +39,9 @@ from scopegate.limits.breaker import Denied
 from scopegate.limits.window import Spent
 from scopegate.metrics import UPSTREAM_ERRORS
 from scopegate.policy.policy import AddressSource
+
+_BODILESS = frozenset({"GET", "HEAD", "DELETE", "OPTIONS"})
+"""Methods that need no body, also where bodies are judged."""
 
 
 def admit(x: Exchange) -> Outcome:
@@ -233,19 +237,19 @@ def check_body(x: Exchange) -> Outcome:
     if notes.length > plan.max_body_bytes:
         return too_large(plan)
     if plan.types and plan.enforced:
-        given = notes.get(b"content-type")
-        kind = given[0].partition(b";")[0].strip().lower().decode("latin-1") if len(given) == 1 else ""
-        if kind not in plan.types:
-            return Refusal(415, "unsupported_type", f"Send {' or '.join(sorted(plan.types))} here.", close=True)
+        found = accepted_type(plan.types, notes.get(b"content-type"))
+        if isinstance(found, Refusal):
+            return found
     return None
 
 
 def gather_body(x: Exchange) -> Outcome:
-    """What is judged of a body is judged before the app hears of it, as far as it may be held."""
-    if x.body_length == 0:
-        return None
+    """What is judged of a body is judged before the app hears of it, as far as it may be held. One that is missing
+    where it belongs is judged as an empty one."""
     plan = x.plan
     assert plan is not None
+    if x.body_length == 0 and (plan.bodies is None or x.method in _BODILESS):
+        return None
     return hold_unknown(x) if plan.bodies is None else judge_body(x, plan, plan.bodies)
 
 

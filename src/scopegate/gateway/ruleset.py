@@ -62,8 +62,8 @@ class RoutePlan:
         self.offload = route.offload
         self.enforced = route.mode is Mode.ENFORCE
         self.max_body_bytes = route.body.max_bytes if self.enforced else max(route.body.max_bytes, server_body_bytes)
-        self.types = route.body.types
         self.bodies = compile_bodies(route.body)
+        self.types = route.body.types if self.bodies is None else frozenset[str]()  # else they see to it
         self.websocket = route.websocket
         self.events = route.events
         self.security = SecurityLines(route.answer_fields)

@@ -178,7 +178,8 @@ def _offload_routes(draft: Draft, source: Source) -> Iterator[Fault]:
         if methods is None or not methods <= BODY_METHODS:
             what = "an offload reads the request's body: match POST, PUT or PATCH alone"
             yield Fault(source.at((*loc, "match")), (*loc, "match"), what)
-        if not route.body.types or not all(is_json_type(media) for media in route.body.types):
+        accepted = route.body.accepted
+        if not accepted or not all(is_json_type(media) for media in accepted):
             where = (*loc, "body", "types")
             what = "an offload reads JSON: write body: {types: [application/json]}"
             yield Fault(source.at(where), source.locate(where).loc, what)

@@ -126,13 +126,9 @@ def _bodies(draft: Draft, source: Source) -> Iterator[Fault]:
 
 def _body_types(body: document.Body, loc: Loc, source: Source) -> Iterator[Fault]:
     where = (*loc, "types")
-    if not body.types:
-        what = "a body of another content type meets none of these rules: name the `types` accepted"
-        yield Fault(source.at_key(loc), loc, what, warning=True)
-        return
-    if body.json_ is not None and not any(is_json_type(media) for media in body.types):
+    if body.json_ is not None and not any(is_json_type(media) for media in body.accepted):
         yield Fault(source.at(where), where, "no JSON among them, which `json` rules: add application/json")
-    if body.multipart is not None and FORM_DATA not in body.types:
+    if body.multipart is not None and FORM_DATA not in body.accepted:
         yield Fault(source.at(where), where, f"no forms among them, which `multipart` rules: add {FORM_DATA}")
 
 

@@ -127,7 +127,7 @@ def _body(body: document.Body, most_bytes: int, beside: SideFiles) -> BodyRule:
     json, multipart = body.json_, body.multipart
     return BodyRule(
         max_bytes=body.max or most_bytes,
-        types=frozenset(body.types),
+        types=body.accepted,
         json=None if json is None else _json(json, beside),
         multipart=None if multipart is None else MultipartRule(multipart.parts, multipart.files, multipart.file),
     )

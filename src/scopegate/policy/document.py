@@ -57,6 +57,7 @@ from scopegate.policy.kinds import (
     section,
 )
 from scopegate.policy.policy import AddressSource, Mode, OnStoreError, TierKey, WhenSpent
+from scopegate.policy.spelling import FORM_DATA, JSON
 
 
 class ServerLimits(Section):
@@ -231,9 +232,17 @@ class MultipartBody(Section):
 
 class Body(Section):
     max: Size | None = option(None, "The largest body. Left out: server.limits.body.")
-    types: list[MediaType] = option([], "Content types accepted. Empty: any.")
+    types: list[MediaType] = option(
+        [], "Content types accepted. Left out: those that `json` and `multipart` rule; any where neither stands."
+    )
     json_: JsonBody | None = option(None, "What a JSON body may be; at most 16MiB is read.", alias="json")
     multipart: MultipartBody | None = option(None, "What a multipart/form-data body may hold.")
+
+    @property
+    def accepted(self) -> frozenset[str]:
+        """The content types accepted; empty for any, which no rule goes with: one of another type would slip past."""
+        ruled = ((self.json_, JSON), (self.multipart, FORM_DATA))
+        return frozenset(self.types or [media for rule, media in ruled if rule is not None])
 
 
 class Stream(Section):

@@ -233,7 +233,8 @@ class JsonRule:
 
 @dataclass(frozen=True, slots=True)
 class MultipartRule:
-    """What a multipart/form-data body may hold. A file is a part with a file name; `max_file_bytes` bounds each."""
+    """What a multipart/form-data body may hold. A file is a part with a file name or with a type other than
+    text/plain; `max_file_bytes` bounds each, and every part that tells a type."""
 
     max_parts: int
     max_files: int
@@ -242,8 +243,8 @@ class MultipartRule:
 
 @dataclass(frozen=True, slots=True)
 class BodyRule:
-    """`types` empty means any content type. `json` and `multipart` rule bodies of these types; a body of another type
-    meets neither, so a rule that must hold goes with `types`."""
+    """`types` are the content types accepted, and none besides; empty means any, and is never so with `json` or
+    `multipart`, which rule bodies of their types: then a POST, PUT or PATCH without content is judged, too."""
 
     max_bytes: int
     types: frozenset[str]

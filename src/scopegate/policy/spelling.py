@@ -173,11 +173,12 @@ def parse_media_type(text: str) -> str:
     return lowered
 
 
+JSON = "application/json"
 FORM_DATA = "multipart/form-data"
 
 
 def is_json_type(media_type: str) -> bool:
-    return media_type == "application/json" or media_type.endswith("+json")
+    return media_type == JSON or media_type.endswith("+json")
 
 
 ROOTS = ("request", "response")
