@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import ssl
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from enum import Enum
 from ipaddress import ip_address
 from pathlib import Path
 
@@ -20,7 +21,9 @@ from cryptography.x509.oid import NameOID
 from scopegate.errors import ConfigError
 from scopegate.gateway.dial import tls_context
 from scopegate.policy.policy import Origin, Tls, Upstream, UpstreamTimeouts
-from tests.gateway.rig import HOST, ON_ONE_LOOP, Rigs, policy_of
+from tests.gateway.app import reset
+from tests.gateway.client import BrokenTransferError
+from tests.gateway.rig import HOST, ON_ONE_LOOP, Rig, Rigs, eventually, policy_of
 
 pytestmark = ON_ONE_LOOP
 
@@ -174,6 +177,143 @@ async def test_a_server_that_speaks_no_tls_is_502(gates: Rigs, authority: Author
     assert (await (await rig.connect()).ask(GET)).code == "upstream_tls"
     assert b"HTTP" not in b"".join(got)
     server.close()
+
+
+# ── where an answer without a length ends ───────────────────────────────────────────────────────────────────────────
+
+UNTIL_EOF = b"HTTP/1.1 200 OK\r\n\r\nhello"
+LARGE = b"x" * 600_000
+
+
+class Drop(Enum):
+    """How the connection under the TLS ends."""
+
+    FIN = "fin"
+    RST = "rst"
+    NEVER = "never"
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """What is sent after the request, whether close_notify ends it, and how the connection goes right after."""
+
+    answer: bytes
+    close_notify: bool
+    drop: Drop = Drop.FIN
+    cut_bytes: int = 0
+    """Left out at the end of the last record."""
+
+
+class BareTls:
+    """A server whose TLS is written by hand, to end it in every way."""
+
+    def __init__(self, identity: Identity, ending: Ending) -> None:
+        self._context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        self._context.load_cert_chain(identity.cert, identity.key)
+        self._ending = ending
+        self._over = asyncio.Event()
+
+    async def answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        coming, going = ssl.MemoryBIO(), ssl.MemoryBIO()
+        tls = self._context.wrap_bio(coming, going, server_side=True)
+        shaken, head = False, b""
+        while b"\r\n\r\n" not in head:
+            try:
+                if shaken:
+                    head += tls.read(65536)
+                else:
+                    tls.do_handshake()
+                    shaken = True
+            except ssl.SSLWantReadError:
+                writer.write(going.read())
+                data = await reader.read(65536)
+                if not data:
+                    writer.close()
+                    return
+                coming.write(data)
+        ending = self._ending
+        tls.write(ending.answer)
+        if ending.close_notify:
+            with suppress(ssl.SSLWantReadError):
+                tls.unwrap()
+        data = going.read()
+        writer.write(data[: len(data) - ending.cut_bytes])
+        if ending.drop is Drop.RST:
+            await writer.drain()
+            await asyncio.sleep(0.05)  # the RST would destroy what has not been read yet
+            reset(writer)
+        elif ending.drop is Drop.NEVER:
+            await self._over.wait()
+        writer.close()
+
+    @asynccontextmanager
+    async def serve(self) -> AsyncIterator[str]:
+        server = await asyncio.start_server(self.answer, "127.0.0.1", 0)
+        yield f"https://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        self._over.set()
+        server.close()
+
+
+def with_length(payload: bytes) -> bytes:
+    return b"HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: %d\r\n\r\n%b" % (len(payload), payload)
+
+
+WHOLE = {
+    "close_notify": Ending(UNTIL_EOF, close_notify=True),
+    "close_notify, and the connection stays": Ending(UNTIL_EOF, close_notify=True, drop=Drop.NEVER),
+    "close_notify, then a reset": Ending(UNTIL_EOF, close_notify=True, drop=Drop.RST),
+    "a length, dropped": Ending(with_length(b"hello"), close_notify=False),
+    "a length, reset": Ending(with_length(b"hello"), close_notify=False, drop=Drop.RST),
+}
+CUT = {
+    "dropped": Ending(UNTIL_EOF, close_notify=False),
+    "reset": Ending(UNTIL_EOF, close_notify=False, drop=Drop.RST),
+    "half a close_notify": Ending(UNTIL_EOF, close_notify=True, cut_bytes=5),
+    "half a record": Ending(UNTIL_EOF + LARGE, close_notify=False, cut_bytes=5),
+}
+
+
+async def rig_before(gates: Rigs, authority: Authority, url: str) -> Rig:
+    return await gates.start(servers=[url], pool={"tls": {"ca": str(authority.file)}})
+
+
+@pytest.mark.parametrize("name", WHOLE)
+async def test_an_answer_that_is_all_there_is_whole(gates: Rigs, authority: Authority, name: str) -> None:
+    async with BareTls(authority.identity("bare", IP), WHOLE[name]).serve() as url:
+        rig = await rig_before(gates, authority, url)
+        reply = await (await rig.connect()).ask(GET)
+        assert (reply.status, reply.body) == (200, b"hello")
+
+
+@pytest.mark.parametrize("name", CUT)
+@pytest.mark.parametrize("version", [b"1.1", b"1.0"])
+async def test_without_a_close_notify_an_answer_of_no_length_is_broken_off(
+    gates: Rigs, authority: Authority, name: str, version: bytes
+) -> None:
+    """RFC 9112 9.8: whoever cuts the line must not be able to shorten an answer."""
+    async with BareTls(authority.identity("bare", IP), CUT[name]).serve() as url:
+        rig = await rig_before(gates, authority, url)
+        client = await rig.connect()
+        client.send(GET.replace(b"HTTP/1.1", b"HTTP/" + version))
+        with pytest.raises(BrokenTransferError):
+            await client.ends()
+
+
+@pytest.mark.parametrize("answer", [UNTIL_EOF + LARGE, with_length(b"hello" + LARGE)], ids=["no length", "length"])
+async def test_a_slow_client_gets_all_that_was_sent_before_the_end(
+    gates: Rigs, authority: Authority, answer: bytes
+) -> None:
+    async with BareTls(authority.identity("bare", IP), Ending(answer, close_notify=True)).serve() as url:
+        rig = await gates.start(servers=[url], pool={"tls": {"ca": str(authority.file)}}, kernel_bytes=4096)
+        client = await rig.connect(kernel_bytes=4096)
+        client.stop_reading()
+        client.send(GET)
+        await eventually(lambda: any(client._writing_paused for client in rig.gateway.connections))
+        for _ in range(20):
+            await asyncio.sleep(0.005)  # all that the gateway would read by itself has come
+        client.go_on_reading()
+        reply = await client.answer()
+        assert len(reply.body) == len(LARGE) + 5
 
 
 async def test_authorities_that_cannot_be_read_end_the_start(tmp_path: Path) -> None:

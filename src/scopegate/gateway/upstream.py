@@ -210,21 +210,29 @@ class UpstreamConnection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast(asyncio.Transport, transport)  # uvloop has classes of its own
+        if _is_tls(self.transport):
+            # what comes while reading is paused stays in the kernel: uvloop's TLS throws away what it has of it when it
+            # sees the end of the connection
+            self.transport.set_read_buffer_limits(1)  # type: ignore[attr-defined]
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self.transport = None
+        transport, self.transport = self.transport, None
         self.home.closed(self)
         if self.exchange is None:
             tunnel, self._tunnel = self._tunnel, None
             if tunnel is not None:
                 tunnel.upstream_gone()
             return
-        if self._reader is not None and exc is None and self._reader.eof():
+        if self._reader is not None and exc is None and not _is_tls(transport) and self._reader.eof():
             self._end_of_answer(b"")
         else:
             self._fail("reset", "connection closed before the answer was complete")
 
     def eof_received(self) -> bool:
+        """Over TLS it is told by close_notify only (uvloop's TLS): an answer that has no length ends with that, and
+        with nothing else (RFC 9112 9.8)."""
+        if self._reader is not None and _is_tls(self.transport) and self._reader.eof():
+            self._end_of_answer(b"")
         return False
 
     def pause_writing(self) -> None:
@@ -410,6 +418,10 @@ class UpstreamConnection(asyncio.Protocol):
         self.abort()
         if exchange is not None:
             exchange.on_upstream_error(UpstreamError(kind, detail))
+
+
+def _is_tls(transport: asyncio.Transport | None) -> bool:
+    return transport is not None and transport.get_extra_info("ssl_object") is not None
 
 
 def _reader_for(length: int) -> BodyReader:
