@@ -135,7 +135,7 @@ FORGED = [
     b"X-ProxyUser-Ip", b"X-Host", b"X-HTTP-Host-Override", b"X-Override-URL", b"X-Original-URI", b"X-Original-Method",
     b"X-Scheme", b"X-Url-Scheme", b"Front-End-Https", b"X-ARR-SSL", b"X-Client-Cert", b"Client-Cert",
     b"Client-Cert-Chain", b"SSL-Client-S-DN", b"SSL-Client-Verify", b"X-SSL-Client-S-DN", b"X-SSL-Client-Verify",
-    b"Remote-User", b"X-Remote-User",
+    b"Remote-User", b"X-Remote-User", b"Proxy",
 ]  # fmt: skip
 
 

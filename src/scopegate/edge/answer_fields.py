@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from scopegate.edge.headers import SECURITY_FIELDS, Noted
+from scopegate.edge.field_rules import SECURITY_FIELDS
+from scopegate.edge.headers import Noted
 from scopegate.policy.policy import AnswerFields
 
 HSTS = b"strict-transport-security"

@@ -10,7 +10,8 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from scopegate.edge.headers import CORS_FIELDS, Noted
+from scopegate.edge.field_rules import CORS_FIELDS
+from scopegate.edge.headers import Noted
 from scopegate.policy.policy import Cors
 
 _PREFLIGHT_VARY = b"vary: origin, access-control-request-method, access-control-request-headers\r\n"

@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from copy import copy
 from http import HTTPStatus
 
+from scopegate.edge.field_rules import CUT, JUDGED, NOTE, PASS, REQUEST_RULES, RESPONSE_RULES, Rules
 from scopegate.edge.verdict import Refusal, Target
 from scopegate.types import Fields
 
@@ -22,140 +23,6 @@ UNTIL_EOF = -2
 
 VIA = b"1.1 scopegate"
 
-_HOP_BY_HOP = (
-    b"connection keep-alive proxy-connection te trailer transfer-encoding upgrade http2-settings "
-    b"proxy-authenticate proxy-authorization proxy-authentication-info"
-).split()
-_OURS_IN_REQUESTS = (
-    b"content-length host expect x-request-id via forwarded x-forwarded-for x-forwarded-proto x-forwarded-host "
-    b"x-forwarded forwarded-for x-original-forwarded-for "
-    # the address
-    b"x-real-ip x-client-ip client-ip proxy-client-ip x-cluster-client-ip true-client-ip x-true-client-ip "
-    b"cf-connecting-ip cf-connecting-ipv6 cf-pseudo-ipv4 fastly-client-ip fly-client-ip incap-client-ip "
-    b"x-proxyuser-ip x-appengine-user-ip x-azure-clientip x-azure-socketip x-envoy-external-address "
-    # host, target and method
-    b"x-host x-original-host x-http-host-override x-original-url x-original-uri x-rewrite-url x-override-url "
-    b"x-http-method-override x-http-method x-method-override x-original-method "
-    # how they came, and who a proxy says they are
-    b"x-scheme x-url-scheme front-end-https x-arr-ssl client-cert client-cert-chain x-client-cert remote-user "
-    b"x-remote-user x-invocation-id"
-).split()
-_INNER_PREFIXES = (
-    b"x-scopegate-",
-    b"x-forwarded-",
-    b"ssl-client-",
-    b"x-ssl-client-",
-    b"wl-proxy-",
-    b"x-middleware-",
-    b"x-nextjs-",
-    b"x-next-",
-    b"next-resume",
-    b"x-action-",
-    b"x-invoke-",
-    b"x-matched-path",
-    b"x-now-route-matches",
-    b"x-isr",
-    b"x-prerender-",
-    b"x-vercel-",
-)
-"""Names by which this gateway, proxies, Next.js and its hosts talk to themselves (CVE-2025-29927:
-`x-middleware-subrequest`). Such a field is taken out on the way in, whoever sent it. What Next.js has browsers send
-(`next-action`, `rsc`, `next-router-*`, `next-url`) is not among them."""
-
-_ALIKE = bytes(byte if chr(byte).isalnum() and byte < 128 else ord("-") for byte in range(256))
-"""CGI and WSGI apps read `X_Real_IP` and `X.Real.IP` as `X-Real-IP`: what is cut is cut in every such spelling, and
-what is judged passes in its own spelling only."""
-
-_PASS, _NOTE, _CUT, _NOTE_AND_CUT = 0, 1, 2, 3
-Rule = tuple[int, bytes]
-"""What becomes of a field, and its name in lower case."""
-_PASSED: Rule = (_PASS, b"")
-_COMMON = (
-    b"accept-encoding accept-language cache-control content-disposition content-encoding content-language dnt etag "
-    b"expires if-modified-since if-none-match last-modified origin pragma priority range referer sec-ch-ua "
-    b"sec-ch-ua-mobile sec-ch-ua-platform sec-fetch-dest sec-fetch-mode sec-fetch-site sec-fetch-user set-cookie "
-    b"traceparent tracestate upgrade-insecure-requests user-agent vary"
-).split()
-
-
-class Rules:
-    """From a field's name, in any case, to its rule. The usual spellings are known beforehand: nothing is remembered
-    of what clients send. `inner` are beginnings of names that are cut; of those in `judged` every odd spelling is."""
-
-    __slots__ = ("_by_name", "_inner", "_judged", "get")
-
-    def __init__(
-        self,
-        noted: Sequence[bytes],
-        cut: Sequence[bytes],
-        both: Sequence[bytes],
-        inner: tuple[bytes, ...],
-        judged: frozenset[bytes] = frozenset(),
-    ) -> None:
-        self._by_name: dict[bytes, Rule] = {name: (_NOTE, name) for name in noted}
-        self._by_name |= {name: (_CUT, name) for name in cut} | {name: (_NOTE_AND_CUT, name) for name in both}
-        self._inner = inner
-        self._judged = judged
-        known = dict.fromkeys(_COMMON, _PASSED) | self._by_name
-        self.get = {spelt: rule for name, rule in known.items() for spelt in (name, name.title())}.get
-
-    def of(self, name: bytes) -> Rule:
-        """The rule for a name that is not spelt as usual."""
-        lower = name.lower()
-        rule = self._by_name.get(lower)
-        if rule is not None:
-            return rule
-        alike = lower.translate(_ALIKE)
-        is_cut = self._by_name.get(alike, _PASSED)[0] >= _CUT or alike in self._judged or alike.startswith(self._inner)
-        return (_CUT, lower) if is_cut else _PASSED
-
-
-RATE_LIMIT_FIELDS = (
-    b"x-ratelimit-limit",
-    b"x-ratelimit-remaining",
-    b"x-ratelimit-reset",
-    b"ratelimit",
-    b"ratelimit-policy",
-    b"ratelimit-limit",
-    b"ratelimit-remaining",
-    b"ratelimit-reset",
-)
-"""What an app may say of limits of its own; where ours hold, ours alone are told."""
-SECURITY_FIELDS = (
-    b"strict-transport-security",
-    b"x-content-type-options",
-    b"x-frame-options",
-    b"referrer-policy",
-    b"content-security-policy",
-    b"cross-origin-opener-policy",
-)
-"""What `answer_fields` may add: noted in every answer, so that the app's own is seen."""
-CORS_FIELDS = (
-    b"access-control-allow-origin",
-    b"access-control-allow-credentials",
-    b"access-control-allow-methods",
-    b"access-control-allow-headers",
-    b"access-control-allow-private-network",
-    b"access-control-expose-headers",
-    b"access-control-max-age",
-)
-"""Where a route has a CORS rule, the rule alone speaks."""
-_PREFLIGHT = [b"origin", b"access-control-request-method", b"access-control-request-headers"]
-_JUDGED = frozenset([b"content-type", b"content-encoding", b"authorization", b"cookie"])
-"""Fields that a decision rests on and that go on: the app has to see what was judged."""
-_REQUEST_RULES = Rules(
-    noted=[b"authorization", b"cookie", b"content-type", b"content-encoding", b"accept", *_PREFLIGHT],
-    cut=[],
-    both=[*_HOP_BY_HOP, *_OURS_IN_REQUESTS, b"traceparent", b"tracestate"],
-    inner=_INNER_PREFIXES,
-    judged=_JUDGED,
-)
-_RESPONSE_RULES = Rules(
-    noted=[b"date", b"via", b"vary", b"content-encoding", *RATE_LIMIT_FIELDS, *SECURITY_FIELDS, *CORS_FIELDS],
-    cut=[b"server", b"x-request-id", b"x-powered-by", b"alt-svc"],
-    both=[*_HOP_BY_HOP, b"content-length"],
-    inner=(b"x-scopegate-",),
-)
 _NONE: tuple[bytes, ...] = ()
 _SPACE = b" \t"
 """What may stand around a value (OWS, RFC 9110 5.6.3); the parser leaves it at the end."""
@@ -187,15 +54,15 @@ class Noted:
         passed, noted, get = self.passed, self.noted, rules.get
         for name, value in fields:
             rule, lower = get(name) or rules.of(name)
-            if rule == _PASS:
+            if rule == PASS:
                 passed.append(b"%b: %b\r\n" % (name, value))
                 continue
-            if rule != _CUT:
+            if rule != CUT:
                 if lower in noted:
                     noted[lower].append(value)
                 else:
                     noted[lower] = [value]
-            if rule == _NOTE:
+            if rule == NOTE:
                 passed.append(b"%b: %b\r\n" % (name, value))
         self.tokens = _tokens(noted[b"connection"]) if b"connection" in noted else _NONE
 
@@ -249,7 +116,7 @@ def _tokens(values: Sequence[bytes]) -> tuple[bytes, ...]:
 
 def read_request(fields: Fields, version: str) -> Noted | Refusal:
     """What a request's fields say, or why they cannot be trusted to mean one thing."""
-    notes = Noted(fields, _REQUEST_RULES)
+    notes = Noted(fields, REQUEST_RULES)
     noted = notes.noted
     if b"transfer-encoding" in noted or b"content-length" in noted:
         length = _request_length(noted, version)
@@ -261,7 +128,7 @@ def read_request(fields: Fields, version: str) -> Noted | Refusal:
     nominated = notes.cut_nominated()
     if nominated is None:
         return Refusal(400, "bad_connection", "Connection is a list of names.", close=True)
-    if not _JUDGED.isdisjoint(nominated):
+    if not JUDGED.isdisjoint(nominated):
         return Refusal(400, "bad_connection", "Connection names a field that is needed.", close=True)
     return notes
 
@@ -350,7 +217,7 @@ class BadAnswerError(ValueError):
 def read_response(fields: Fields, status: int, method: str) -> Noted:
     """What an answer's fields say. Raises BadAnswerError when its framing is ambiguous (RFC 9112 section 6.3) or
     its Connection is no list of names."""
-    notes = Noted(fields, _RESPONSE_RULES)
+    notes = Noted(fields, RESPONSE_RULES)
     noted = notes.noted
     declared = _response_length(noted)
     if method == "HEAD" or status in (204, 304):
@@ -367,7 +234,7 @@ def read_response(fields: Fields, status: int, method: str) -> Noted:
 def read_interim(fields: Fields) -> Noted:
     """What an interim answer (1xx) may carry on; it has no body, so nothing of framing is believed. Raises
     BadAnswerError when its Connection is no list of names."""
-    notes = Noted(fields, _RESPONSE_RULES)
+    notes = Noted(fields, RESPONSE_RULES)
     _cut_nominated(notes)
     return notes
 

@@ -6,7 +6,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from scopegate.edge import answer_fields
-from scopegate.edge.headers import CHUNKED, RATE_LIMIT_FIELDS, STATUS_LINES, Noted
+from scopegate.edge.field_rules import RATE_LIMIT_FIELDS
+from scopegate.edge.headers import CHUNKED, STATUS_LINES, Noted
 from scopegate.edge.verdict import Refusal, Reply
 from scopegate.gateway import responses
 

@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING, Any
 from scopegate import logs
 from scopegate.clock import monotonic_s
 from scopegate.edge import headers
+from scopegate.edge.field_rules import RATE_LIMIT_FIELDS
 from scopegate.edge.framing import LAST_CHUNK, as_chunk
-from scopegate.edge.headers import CHUNKED, RATE_LIMIT_FIELDS, STATUS_LINES, UNTIL_EOF, Noted
+from scopegate.edge.headers import CHUNKED, STATUS_LINES, UNTIL_EOF, Noted
 from scopegate.edge.verdict import Refusal, Reply, RequestHead, Target
 from scopegate.errors import UpstreamError
 from scopegate.gateway import answering

@@ -3,8 +3,8 @@
 `X-Scopegate-User` is the token's subject, percent-encoded; `X-Scopegate-Claims` is a JSON object of its scalar claims,
 ASCII only. With `sign_with`, `X-Scopegate-Signature` binds both to this request, so that an app which can also be
 reached around the gateway knows who speaks; `X-Scopegate-Target` is the target as it was signed, for frameworks that
-tell only what they made of it. All these names are cut from every incoming request (`edge/headers`). `docs/identity.md`
-tells apps how to check.
+tell only what they made of it. All these names are cut from every incoming request (`edge/field_rules`).
+`docs/identity.md` tells apps how to check.
 """
 
 from __future__ import annotations
