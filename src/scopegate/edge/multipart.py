@@ -33,6 +33,8 @@ _PART_FIELDS = frozenset([b"content-disposition", b"content-type", b"content-tra
 _PARAMETERS = frozenset([b"name", b"filename", b"filename*"])
 _PARAMETER_INSIDE = re.compile(rb"(?<![0-9A-Za-z_])(?:file)?name\*?[ \t]*=", re.IGNORECASE)
 """Readers that search a disposition for `name=` find it inside a quoted value, too."""
+_EXTENDED = re.compile(rb"(?i:utf-8)'[0-9A-Za-z-]*'(?:[!#$&+.^_`|~0-9A-Za-z-]|%[0-9A-Fa-f]{2})+")
+"""RFC 8187 3.2.1, of the one charset that it asks everybody to know. Some readers drop a part with any other."""
 _LENGTH = re.compile(rb"[0-9]{1,15}")
 
 
@@ -239,7 +241,7 @@ def _fields(head: bytes) -> dict[bytes, bytes]:
 def _parameters(disposition: bytes) -> dict[bytes, bytes]:
     """The parameters of a form-data disposition: exactly one name, at most one file name in one spelling, nothing else.
     A quotation mark after a backslash is refused: browsers end the value there (WHATWG), others take it for a quoted
-    pair. Unquoted values have no apostrophe: some readers take it for a quotation mark."""
+    pair."""
     kind = _DISPOSITION.match(disposition)
     if kind is None:
         raise _Refused(_bad("a part is not form-data"))
@@ -254,8 +256,15 @@ def _parameters(disposition: bytes) -> dict[bytes, bytes]:
         if name in parameters or name not in _PARAMETERS:
             raise _Refused(_bad("a part's Content-Disposition tells something twice, or more than names"))
         value = parameters[name] = found[2] if found[3] is None else found[3]
-        if _PARAMETER_INSIDE.search(value) or (found[3] is not None and b"'" in value and name != b"filename*"):
+        if not _has_one_reading(name, value, is_quoted=found[3] is None):
             raise _Refused(_bad("a part's Content-Disposition may be read in two ways"))
     if b"name" not in parameters or parameters.keys() >= {b"filename", b"filename*"}:
         raise _Refused(_bad("a part does not have one name"))
     return parameters
+
+
+def _has_one_reading(name: bytes, value: bytes, *, is_quoted: bool) -> bool:
+    """An apostrophe outside quotation marks is one to some readers."""
+    if name == b"filename*":
+        return not is_quoted and _EXTENDED.fullmatch(value) is not None
+    return _PARAMETER_INSIDE.search(value) is None and (is_quoted or b"'" not in value)
