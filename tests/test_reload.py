@@ -14,7 +14,7 @@ from prometheus_client import REGISTRY
 from scopegate.errors import ConfigError, Problem
 from scopegate.policy import Policy, Review, compile_policy, text_of
 from scopegate.policy.policy import Address
-from scopegate.reload import Follower, Outcome, Result, needs_restart
+from scopegate.reload import MOST_LOOKS, Follower, Outcome, Result, needs_restart
 from scopegate.stamps import stamp
 
 TEXT = """\
@@ -198,6 +198,9 @@ def test_what_only_a_start_applies_is_named() -> None:
     changed = replace(booted, server=server, admin=replace(booted.admin, listen=Address("127.0.0.1", 2)))
     assert needs_restart(booted, changed) == ("server.listen", "server.workers", "admin.listen")
     assert needs_restart(booted, compiled(TEXT + "# other\n")) == ()
+    assert needs_restart(booted, changed, ["gateway"]) == ("server.listen", "server.workers")
+    assert needs_restart(booted, changed, ["admin"]) == ("admin.listen",)
+    assert needs_restart(booted, changed, ["worker"]) == ()
 
 
 async def test_they_are_named_until_the_start(tmp_path: Path) -> None:
@@ -207,3 +210,15 @@ async def test_they_are_named_until_the_start(tmp_path: Path) -> None:
     assert (await one.follower.reload()).needs_restart == ("server.workers",)
     one.file.write_text(TEXT)
     assert (await one.follower.reload()).needs_restart == ()
+
+
+async def test_a_file_that_is_never_at_rest_is_read_all_the_same(tmp_path: Path) -> None:
+    one = Following(tmp_path)
+    for number in range(MOST_LOOKS - 1):
+        one.file.write_text(TEXT + f"# {'x' * number}\n")
+        assert not one.follower.look(), "it may come to rest"
+    one.file.write_text(TEXT + "# and still it changes\n")
+    assert one.follower.look()
+    await one.follower.reload()
+    one.file.write_text(TEXT + "# and goes on\n")
+    assert not one.follower.look(), "counted anew"

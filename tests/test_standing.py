@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import socket
 import subprocess
 import sys
 from dataclasses import asdict, replace
@@ -11,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from scopegate.standing import FOLDER, Post, Standing, living
+from scopegate.standing import FOLDER, Post, Standing, here, living
 
 MINE = Standing(
     os.getpid(), os.getpid(), "/etc/gateway.yaml", "abc123", 1000, 2, "refused", ("a: b",), ("server.listen",)
@@ -49,7 +51,7 @@ def test_a_process_that_died_is_swept_away(tmp_path: Path) -> None:
     other.stdin.close()
     assert other.wait(10) == 9
     other.stdout.close()
-    assert (tmp_path / FOLDER / f"{pid}.json").exists()
+    assert (tmp_path / FOLDER / f"{here()}-{pid}.json").exists()
     assert living(tmp_path) == []
     assert list((tmp_path / FOLDER).iterdir()) == []
 
@@ -58,14 +60,28 @@ def test_a_pid_that_was_given_away_is_not_taken_for_one_of_ours(tmp_path: Path) 
     """Files of an older process with the pid of a living one."""
     folder = tmp_path / FOLDER
     folder.mkdir()
-    (folder / f"{os.getppid()}.lock").touch()
-    (folder / f"{os.getppid()}.json").write_text("{}")
+    (folder / f"{here()}-{os.getppid()}.lock").touch()
+    (folder / f"{here()}-{os.getppid()}.json").write_text("{}")
     assert living(tmp_path) == []
-    (folder / f"{os.getpid()}.lock").touch()
-    (folder / f"{os.getpid()}.json").write_text(json.dumps(asdict(replace(MINE, at_ms=1))))
+    (folder / f"{here()}-{os.getpid()}.lock").touch()
+    (folder / f"{here()}-{os.getpid()}.json").write_text(json.dumps(asdict(replace(MINE, at_ms=1))))
     with Post(tmp_path) as post:
         assert living(tmp_path) == [], "what the older one said is not ours"
         post.say(MINE)
+        assert living(tmp_path) == [MINE]
+
+
+def test_processes_with_one_pid_in_two_containers_both_have_their_say(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Post(tmp_path) as post:
+        post.say(MINE)
+        monkeypatch.setattr(socket, "gethostname", lambda: "another container")
+        other = replace(MINE, host=here())
+        with Post(tmp_path) as theirs:
+            theirs.say(other)
+            assert {one.host for one in living(tmp_path)} == {MINE.host, other.host}
+            assert re.fullmatch(r"another-container(-pid-\d+)?", other.host)
         assert living(tmp_path) == [MINE]
 
 
@@ -78,9 +94,9 @@ def test_what_is_said_is_bounded(tmp_path: Path) -> None:
 
 def test_a_folder_that_refuses_costs_the_word_not_the_process(tmp_path: Path) -> None:
     with Post(tmp_path) as post:
-        (tmp_path / FOLDER / f"{os.getpid()}.fresh").mkdir()
+        (tmp_path / FOLDER / f"{here()}-{os.getpid()}.fresh").mkdir()
         assert not post.say(MINE)
-        (tmp_path / FOLDER / f"{os.getpid()}.fresh").rmdir()
+        (tmp_path / FOLDER / f"{here()}-{os.getpid()}.fresh").rmdir()
         assert post.say(MINE)
     assert living(tmp_path / "nowhere") == []
     (tmp_path / "file").touch()

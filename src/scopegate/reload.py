@@ -1,14 +1,14 @@
 """A policy file followed by a running process: when it is read again, what becomes of it, and what is said of that.
 
-One `Follower` per process that reads the file: a gateway alone, or the supervisor of several, whose children follow
-the supervisor's copy. What applying means, and where the outcome is told, is the caller's (`wiring`, `cli/leader`). A
-policy with any problem never replaces one without.
+One `Follower` per process that reads the file: a role that runs alone, or a supervisor, whose children follow its copy.
+What applying means, and where the outcome is told, is the caller's (`wiring`, `cli/leader`). A policy with any problem
+never replaces one without.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from contextlib import suppress
 from dataclasses import dataclass
 from enum import StrEnum
@@ -21,6 +21,8 @@ from scopegate.stamps import Stamp, stamp
 
 LOOK_EVERY_S = 0.5
 """A change is loaded once two looks in a row find the same file: a write in place may not be over at the first."""
+MOST_LOOKS = 4
+"""After so many that found it changed each time, it is loaded as it is: a file that is always written is read too."""
 _MAX_LINES = 100
 _log = logs.get("reload")
 
@@ -47,14 +49,18 @@ class Applying(Protocol):
         ...
 
 
-def needs_restart(booted: Policy, policy: Policy) -> tuple[str, ...]:
-    """The settings that only a new start applies, and that are not what this process was started with."""
+ROLES = ("gateway", "worker", "admin")
+
+
+def needs_restart(booted: Policy, policy: Policy, roles: Collection[str] = ROLES) -> tuple[str, ...]:
+    """The settings that only a new start of these roles applies, and that are not what this process was started
+    with."""
     pairs = (
-        ("server.listen", booted.server.listen, policy.server.listen),
-        ("server.workers", booted.server.workers, policy.server.workers),
-        ("admin.listen", booted.admin.listen, policy.admin.listen),
+        ("gateway", "server.listen", booted.server.listen, policy.server.listen),
+        ("gateway", "server.workers", booted.server.workers, policy.server.workers),
+        ("admin", "admin.listen", booted.admin.listen, policy.admin.listen),
     )
-    return tuple(name for name, before, after in pairs if before != after)
+    return tuple(name for role, name, before, after in pairs if role in roles and before != after)
 
 
 class Follower:
@@ -63,7 +69,7 @@ class Follower:
 
     `tell` hears every result, and how many requests to reload had been made when that reload began. With `watch` the
     files are looked at twice a second; without it only `ask` causes a reload. `count`: whether this process speaks for
-    all in the metrics.
+    all in the metrics. `roles` are those that it, or its children, play.
     """
 
     def __init__(
@@ -76,6 +82,7 @@ class Follower:
         *,
         watch: bool = True,
         count: bool = True,
+        roles: Collection[str] = ROLES,
     ) -> None:
         self.serving = serving
         self._booted = serving
@@ -85,9 +92,11 @@ class Follower:
         self._tell = tell
         self._watch = watch
         self._count = count
+        self._roles = roles
         self._heard = 0
         self._asked = asyncio.Event()
         self._settled = self._seen = read
+        self._looks = 0
 
     def ask(self) -> None:
         """Reload soon, whether or not the file looks changed. For a signal handler of the loop."""
@@ -105,14 +114,17 @@ class Follower:
                 await self.reload()
 
     def look(self) -> bool:
-        """One look at the files: whether they are others than those read last, and the same as at the look before."""
+        """One look at the files: whether they are others than those read last, and the same as at the look before, or
+        were never the same for MOST_LOOKS."""
         before, self._seen = self._seen, stamp(self._files)
-        return self._watch and self._seen == before != self._settled
+        self._looks = 0 if self._seen == self._settled else self._looks + 1
+        return self._watch and self._looks > 0 and (self._seen == before or self._looks >= MOST_LOOKS)
 
     async def reload(self) -> Result:
         """Load, judge, apply. Never raises but for cancellation."""
         heard = self._heard
         before = self._settled = self._seen = stamp(self._files)
+        self._looks = 0
         try:
             review = await asyncio.to_thread(self._load)
             self._files = review.files
@@ -133,7 +145,7 @@ class Follower:
         if policy is None:
             _say_refused(review.problems, serving.digest)
             return Result(Outcome.REFUSED, serving.digest, tuple(str(problem) for problem in review.problems))
-        waiting = needs_restart(self._booted, policy)
+        waiting = needs_restart(self._booted, policy, self._roles)
         if policy == serving:
             _log.info("policy.unchanged", digest=policy.digest)
             return Result(Outcome.UNCHANGED, policy.digest, needs_restart=waiting)

@@ -1,7 +1,8 @@
 """What each process says of the policy it serves, in a folder of the state directory, for `scopegate reload` to read.
 
 A process holds a lock on its file while it lives, so that a pid that was given to somebody else is never taken for one
-of ours; what dead processes left is swept by whoever reads. Knows nothing of what a policy is.
+of ours; what dead processes left is swept by whoever reads. Containers may share the folder: a pid means something
+among the processes of one host only, and every word says of which. Knows nothing of what a policy is.
 """
 
 from __future__ import annotations
@@ -9,9 +10,11 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import re
+import socket
 from collections.abc import Iterable
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from types import TracebackType
 
@@ -20,10 +23,20 @@ _MAX_PROBLEMS = 50
 _MAX_CHARS = 500
 
 
+def here() -> str:
+    """Names the processes among which a pid of ours means us: the host, and the container on it if there is one."""
+    try:
+        space = os.readlink("/proc/self/ns/pid")
+    except OSError:
+        space = ""
+    return re.sub(r"[^A-Za-z0-9]+", "-", f"{socket.gethostname()[:64]} {space}").strip("-")
+
+
 @dataclass(frozen=True, slots=True)
 class Standing:
     """`leader` is the pid of the process that reads the file and hears SIGHUP: a gateway's supervisor, or itself.
     `heard` is how many requests to reload it had got when its last reload began; `outcome` is empty before the first.
+    `processes` is how many processes serve for a leader that serves nothing itself, when all of them do; 0 for another.
     """
 
     pid: int
@@ -35,6 +48,8 @@ class Standing:
     outcome: str = ""
     problems: tuple[str, ...] = ()
     needs_restart: tuple[str, ...] = ()
+    processes: int = 0
+    host: str = field(default_factory=here)
 
 
 class Post:
@@ -42,7 +57,7 @@ class Post:
 
     def __init__(self, state_dir: Path) -> None:
         self._folder = state_dir / FOLDER
-        self._path = self._folder / f"{os.getpid()}.json"
+        self._path = self._folder / f"{here()}-{os.getpid()}.json"
         self._lock = self._path.with_suffix(".lock")
         self._handle = -1
 
@@ -79,7 +94,7 @@ class Post:
 
 
 def living(state_dir: Path) -> list[Standing]:
-    """What the living processes last said, by pid. Those that have said nothing yet are left out."""
+    """What the living processes last said. Those that have said nothing yet are left out."""
     found = (_read(lock) for lock in sorted((state_dir / FOLDER).glob("*.lock")) if not _swept(lock))
     return [standing for standing in found if standing is not None]
 

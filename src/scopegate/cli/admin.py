@@ -12,10 +12,17 @@ if TYPE_CHECKING:
     from argparse import _SubParsersAction
     from collections.abc import Callable
 
+_EPILOG = """\
+Without a supervisor it follows the policy file as the gateway does: by itself, on SIGHUP, and by `scopegate reload`.
+"""
+
 
 def register(commands: _SubParsersAction[argparse.ArgumentParser]) -> None:
     parser = commands.add_parser(
-        "admin", help="serve console, metrics and health", description="Serve console, metrics and health."
+        "admin",
+        help="serve console, metrics and health",
+        description="Serve console, metrics and health.",
+        epilog=_EPILOG,
     )
     role.add_options(parser)
     role.add_socket_option(parser)
@@ -23,13 +30,16 @@ def register(commands: _SubParsersAction[argparse.ArgumentParser]) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    settings, policy = role.load(args.config, [role.ADMIN], join_as=role.ADMIN, copy=args.copy)
+    catch_up = role.outlive_signals()
+    loaded = role.load_all(args.config, [role.ADMIN], join_as=role.ADMIN, copy=args.copy)
     from scopegate import wiring
-    from scopegate.cli import ports
+    from scopegate.cli import following, ports
 
+    settings, policy = loaded.settings, loaded.policy
     sock = ports.inherited(args.fd) if args.fd is not None else ports.listen(policy.admin.listen)
+    with following.alone(loaded, args.config, args.copy, role.ADMIN, catch_up) as follow:
 
-    async def serve(stop: asyncio.Event, ready: Callable[[], None]) -> None:
-        await wiring.serve_admin(settings, policy, sock, stop, ready)
+        async def serve(stop: asyncio.Event, ready: Callable[[], None]) -> None:
+            await wiring.serve_admin(settings, policy, sock, stop, ready, follow)
 
-    return role.run(serve, args.leash, policy.server.timeouts.drain_s)
+        return role.run(serve, args.leash, policy.server.timeouts.drain_s)

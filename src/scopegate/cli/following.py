@@ -1,6 +1,7 @@
-"""One gateway process and the policy it follows: the file itself when it is alone, else its supervisor's copy.
+"""One process and the policy it follows: the file itself when it is alone, else its supervisor's copy.
 
-It says what it serves in the state directory, for `scopegate reload` and for its supervisor. Called by `gateway`.
+It says what it serves in the state directory, for `scopegate reload` and for its supervisor. Called by `gateway`, and
+by `worker` and `admin` where they run without a supervisor, which would start them anew instead.
 """
 
 from __future__ import annotations
@@ -8,7 +9,8 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-from contextlib import ExitStack
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING
@@ -23,19 +25,29 @@ if TYPE_CHECKING:
     from scopegate.cli.role import Loaded
     from scopegate.reload import Applying, Result
 
-_log = logs.get("gateway")
+_log = logs.get("following")
 
 
 def _say_alone() -> None:
     """The signal would end the process otherwise."""
-    _log.warning("gateway.not_replaced", reason="one process without a supervisor: restart it on a handed-over socket")
+    _log.warning("process.not_replaced", reason="one process without a supervisor: restart it on a handed-over socket")
 
 
 class Following:
-    """A place in the state directory from `with` on; `run` goes on as long as the gateway serves."""
+    """A place in the state directory from `with` on; `run` goes on as long as the process serves as `played`."""
 
-    def __init__(self, loaded: Loaded, config: Path, copy: Path | None) -> None:
+    def __init__(
+        self,
+        loaded: Loaded,
+        config: Path,
+        copy: Path | None,
+        played: str,
+        catch_up: Callable[[], None] = lambda: None,
+    ) -> None:
+        """`catch_up` is called once SIGHUP is heard here (`role.outlive_signals`)."""
         self._loaded = loaded
+        self._roles = [played]
+        self._catch_up = catch_up
         self._config = config.absolute()
         self._copy = copy
         self._alone = copy is None
@@ -62,15 +74,23 @@ class Following:
 
         loaded = self._loaded
         follower = Follower(
-            loaded.policy, loaded.read, self._look, adopt, self._say, watch=self._alone, count=self._alone
+            loaded.policy,
+            loaded.read,
+            self._look,
+            adopt,
+            self._say,
+            watch=self._alone,
+            count=self._alone,
+            roles=self._roles,
         )
         asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, follower.ask)
         asyncio.get_running_loop().add_signal_handler(signal.SIGUSR2, _say_alone)
         self._tell(Standing(*self._who(), loaded.policy.digest, self._clock.now_ms()))
+        self._catch_up()
         await follower.run()
 
     def _look(self) -> Review:
-        review, _ = role.look(self._config, self._loaded.settings, [role.GATEWAY], copy=self._copy)
+        review, _ = role.look(self._config, self._loaded.settings, self._roles, copy=self._copy)
         return review
 
     def _say(self, result: Result, heard: int) -> None:
@@ -93,3 +113,15 @@ class Following:
     def _tell(self, standing: Standing) -> None:
         if self._post is not None:
             self._post.say(standing)
+
+
+@contextmanager
+def alone(
+    loaded: Loaded, config: Path, copy: Path | None, played: str, catch_up: Callable[[], None]
+) -> Iterator[Callable[[Applying], Coroutine[None, None, None]] | None]:
+    """How a worker or an admin process follows the file: None under a supervisor, which starts it anew instead."""
+    if copy is not None:
+        yield None
+        return
+    with Following(loaded, config, copy, played, catch_up) as following:
+        yield following.run

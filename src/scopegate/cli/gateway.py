@@ -119,7 +119,7 @@ def _serve(args: argparse.Namespace, loaded: Loaded, sock: socket.socket) -> int
 
     settings, policy = loaded.settings, loaded.policy
     heap.keep_freed_memory()
-    with Following(loaded, args.config, args.copy) as following:
+    with Following(loaded, args.config, args.copy, role.GATEWAY) as following:
 
         async def serve(stop: asyncio.Event, ready: Callable[[], None]) -> None:
             await wiring.serve_gateway(settings, policy, sock, stop, ready, following.run)

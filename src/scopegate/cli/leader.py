@@ -79,7 +79,7 @@ class Leader:
         from scopegate.reload import Follower
 
         loop = asyncio.get_running_loop()
-        follower = Follower(self._policy, self._read, self._look, self._apply, self._say)
+        follower = Follower(self._policy, self._read, self._look, self._apply, self._say, roles=self._roles)
         loop.add_signal_handler(signal.SIGHUP, follower.ask)
         loop.add_signal_handler(signal.SIGUSR2, self._rolling.set)
         self._post.say(self._standing())
@@ -109,8 +109,9 @@ class Leader:
 
     def _gateways(self) -> list[Standing]:
         """What the gateways say that serve now."""
-        mine = os.getpid()
-        return [one for one in standing.living(self._directory) if one.leader == mine and one.pid != mine]
+        mine, host = os.getpid(), standing.here()
+        living = (one for one in standing.living(self._directory) if one.host == host)
+        return [one for one in living if one.leader == mine and one.pid != mine]
 
     @staticmethod
     def _tell(gateways: Sequence[Standing]) -> None:
@@ -157,8 +158,9 @@ class Leader:
     ) -> Standing:
         pid, now_ms = os.getpid(), self._clock.now_ms()
         return Standing(
-            pid, pid, str(self._config), self._policy.digest, now_ms, heard, outcome, problems, needs_restart
-        )
+            pid, pid, str(self._config), self._policy.digest, now_ms, heard, outcome, problems, needs_restart,
+            processes=len(self._led.gateways),
+        )  # fmt: skip
 
     # ── a rolling restart ───────────────────────────────────────────────────────────────────────────────────────────
     async def _roll(self) -> None:

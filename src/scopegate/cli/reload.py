@@ -58,23 +58,36 @@ def run(args: argparse.Namespace) -> int:
     config = args.config.absolute()
     if not config.exists():
         raise ConfigError([Problem(str(args.config), "", "no such file")])
-    leaders = [one for one in _living(directory, config) if one.pid == one.leader]
+    from scopegate.cli import elsewhere
+
+    here, _ = elsewhere.split(followers(directory, config))
+    leaders = [one for one in here if one.pid == one.leader]
     if not leaders:
         raise NothingRuns(f"no gateway that follows {args.config} runs on the state directory {directory}")
-    return max(_reload(directory, config, leader) for leader in leaders)
+    code = max(_reload(directory, config, leader) for leader in leaders)
+    agreed = elsewhere.agree(lambda: followers(directory, config))
+    return code if agreed else max(code, _EXIT_FAILED)
 
 
-def _living(directory: Path, config: Path) -> list[Standing]:
+def followers(directory: Path, config: Path) -> list[Standing]:
+    """The processes that follow this file, by whatever name they know it."""
     from scopegate import standing
 
-    return [one for one in standing.living(directory) if one.config == str(config)]
+    return [one for one in standing.living(directory) if _is_same(one.config, config)]
+
+
+def _is_same(followed: str, config: Path) -> bool:
+    try:
+        return followed == str(config) or os.path.samefile(followed, config)
+    except OSError:
+        return False
 
 
 def _reload(directory: Path, config: Path, leader: Standing) -> int:
     """Ask one process and wait for its answer. The exit code."""
 
     def now() -> list[Standing]:
-        return [one for one in _living(directory, config) if one.leader == leader.pid]
+        return [one for one in followers(directory, config) if (one.leader, one.host) == (leader.pid, leader.host)]
 
     def answer() -> Standing | None:
         return next((one for one in now() if one.pid == leader.pid and one.heard > leader.heard), None)
@@ -95,20 +108,24 @@ def _wait(ask: Callable[[], Standing | None]) -> Standing | None:
 
 def report(answered: Standing, all_of_it: Sequence[Standing]) -> int:
     """Say what became of it. A leader with processes of its own serves nothing itself."""
-    serving = [one for one in all_of_it if one.pid != answered.pid] or [answered]
+    children = [one for one in all_of_it if one.pid != answered.pid]
+    serving = children if answered.processes or children else [answered]
     agreeing = [one for one in serving if one.digest == answered.digest]
+    wanted = max(len(serving), answered.processes)
     if answered.outcome == "refused":
         print("\n".join(answered.problems), file=sys.stderr)
-        print(f"refused: {_count(agreeing, serving)} still serve policy {answered.digest}", file=sys.stderr)
+        print(f"refused: {_count(agreeing, wanted)} still serve policy {answered.digest}", file=sys.stderr)
         return EXIT_CONFIG
-    print(f"{answered.outcome}: {_count(agreeing, serving)} serve policy {answered.digest}")
+    print(f"{answered.outcome}: {_count(agreeing, wanted)} serve policy {answered.digest}")
     if answered.needs_restart:
         print(f"needs a restart to apply: {', '.join(answered.needs_restart)}")
     for one in serving:
         if one.digest != answered.digest:
             print(f"process {one.pid} serves policy {one.digest}", *one.problems, sep="\n  ", file=sys.stderr)
-    return 0 if len(agreeing) == len(serving) else _EXIT_FAILED
+    if len(serving) < wanted:
+        print(f"{_count(serving, wanted)} run at the moment: the rest is being started", file=sys.stderr)
+    return 0 if len(agreeing) == wanted else _EXIT_FAILED
 
 
-def _count(agreeing: Sequence[Standing], serving: Sequence[Standing]) -> str:
-    return f"{len(agreeing)} of {len(serving)} process{'es' if len(serving) > 1 else ''}"
+def _count(some: Sequence[Standing], wanted: int) -> str:
+    return f"{len(some)} of {wanted} process{'es' if wanted > 1 else ''}"

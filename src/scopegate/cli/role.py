@@ -207,6 +207,24 @@ def metrics_dir(settings: Settings) -> Path:
     return state_dir(settings) / "metrics"
 
 
+def outlive_signals() -> Callable[[], None]:
+    """From here on SIGHUP and SIGUSR2 end nothing; who follows the policy replaces this by a handler of its own. The
+    result is for when it does: it asks for one reload if one was wished for meanwhile. Processes that only start are as
+    good as replaced: SIGUSR2 is forgotten."""
+    import signal
+
+    wished: list[int] = []
+    signal.signal(signal.SIGHUP, lambda number, _frame: wished.append(number))
+    signal.signal(signal.SIGUSR2, lambda _number, _frame: None)  # not SIG_IGN: children would inherit it
+
+    def catch_up() -> None:
+        if wished:
+            wished.clear()
+            os.kill(os.getpid(), signal.SIGHUP)
+
+    return catch_up
+
+
 def stop_on_signals(loop: asyncio.AbstractEventLoop, stop: asyncio.Event, hurry: asyncio.Event | None = None) -> None:
     """SIGTERM or SIGINT sets `stop`; a second one sets `hurry`."""
     import signal

@@ -12,18 +12,29 @@ if TYPE_CHECKING:
     from argparse import _SubParsersAction
     from collections.abc import Callable
 
+_EPILOG = """\
+Without a supervisor it follows the policy file as the gateway does: by itself, on SIGHUP, and by `scopegate reload`.
+"""
+
 
 def register(commands: _SubParsersAction[argparse.ArgumentParser]) -> None:
-    parser = commands.add_parser("worker", help="run the leads' jobs", description="Run the leads' jobs.")
+    parser = commands.add_parser(
+        "worker", help="run the leads' jobs", description="Run the leads' jobs.", epilog=_EPILOG
+    )
     role.add_options(parser)
     parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
-    settings, policy = role.load(args.config, [role.WORKER], join_as=role.WORKER, copy=args.copy)
+    catch_up = role.outlive_signals()
+    loaded = role.load_all(args.config, [role.WORKER], join_as=role.WORKER, copy=args.copy)
     from scopegate import wiring
+    from scopegate.cli import following
 
-    async def serve(stop: asyncio.Event, ready: Callable[[], None]) -> None:
-        await wiring.serve_worker(settings, policy, stop, ready)
+    settings, policy = loaded.settings, loaded.policy
+    with following.alone(loaded, args.config, args.copy, role.WORKER, catch_up) as follow:
 
-    return role.run(serve, args.leash, policy.server.timeouts.drain_s)
+        async def serve(stop: asyncio.Event, ready: Callable[[], None]) -> None:
+            await wiring.serve_worker(settings, policy, stop, ready, follow)
+
+        return role.run(serve, args.leash, policy.server.timeouts.drain_s)
