@@ -37,7 +37,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "metrics": BASE | {"logs", "exposition", "leads", "policy"},
     "settings": BASE | {"policy"},
     "stores": BASE | WATCHING | PURE,
-    "serving": BASE,
+    "backlog": set(),
+    "serving": BASE | {"backlog"},
     "standing": BASE,
     "pinned": BASE,
     "stamps": BASE,
@@ -50,7 +51,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "cli": BASE
     | WATCHING
     | PURE
-    | {"settings", "stores", "wiring", "reload", "standing", "pinned", "heap", "stamps", "admin", "demo", "worker"},
+    | {"settings", "stores", "wiring", "reload", "standing", "pinned", "heap", "stamps", "backlog"}
+    | {"admin", "demo", "worker"},
     "__main__": {"cli"},
 }
 """By room: a folder, or a module at the top. A room may always import itself."""

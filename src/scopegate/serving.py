@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import socket
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from scopegate import backlog
 from scopegate.errors import ScopegateError
 
-BACKLOG = 2048
+HANDSHAKE_S = 0.05
+"""How long a handshake that has begun before the end may take. Everything is served meanwhile."""
 
 
 class WrongProtocol(ScopegateError):
@@ -21,8 +24,11 @@ class WrongProtocol(ScopegateError):
 
 
 class _Server(uvicorn.Server):
-    def __init__(self, config: uvicorn.Config, on_started: Callable[[], None], protocol: type[Any]) -> None:
+    def __init__(
+        self, config: uvicorn.Config, stop: asyncio.Event, on_started: Callable[[], None], protocol: type[Any]
+    ) -> None:
         super().__init__(config)
+        self._stop = stop
         self._on_started = on_started
         self._protocol = protocol
 
@@ -31,6 +37,29 @@ class _Server(uvicorn.Server):
             raise WrongProtocol(f"uvicorn would serve with {self.config.http_protocol_class!r}")
         await super().startup(sockets)
         self._on_started()
+
+    async def main_loop(self) -> None:
+        await self._stop.wait()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Ask all connections to end, those included that waited to be accepted: closing would reset them."""
+        await asyncio.sleep(HANDSHAKE_S)
+        for sock in sockets or ():
+            await self._take(sock)
+        await super().shutdown(sockets)  # closes at once: between here and the last look nobody else runs
+
+    async def _take(self, sock: socket.socket) -> None:
+        loop = asyncio.get_running_loop()
+        for client in backlog.waiting(sock):
+            with suppress(OSError):  # gone already
+                await loop.connect_accepted_socket(self._connection, client)
+
+    def _connection(self) -> asyncio.Protocol:
+        """As uvicorn makes one for each connection that it accepts itself."""
+        made: asyncio.Protocol = self._protocol(
+            config=self.config, server_state=self.server_state, app_state=self.lifespan.state
+        )
+        return made
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -44,11 +73,13 @@ async def serve(
     ready: Callable[[], None],
     *,
     drain_s: Callable[[], float],
+    break_off: Callable[[], None] = lambda: None,
     http: type[Any] = HttpToolsProtocol,
 ) -> None:
-    """Serve the ASGI app on `sock` until `stop`, then drain for at most `drain_s()`, asked then. `ready` is called once
-    connections are taken; `http` is the protocol class. No proxy fields are believed, none of its own fields are sent,
-    no log line is written per request."""
+    """Serve the ASGI app on `sock` until `stop`, then drain for at most `drain_s()`, asked then; `break_off` is called
+    when that is over and something is still open, and should end it. `ready` is called once connections are taken;
+    `http` is the protocol class. No proxy fields are believed, none of its own fields are sent, no log line is written
+    per request."""
     config = uvicorn.Config(
         app,
         http=http,
@@ -59,15 +90,19 @@ async def serve(
         date_header=False,
         access_log=False,
         log_config=None,
-        backlog=BACKLOG,
+        backlog=backlog.SIZE,
     )
-    server = _Server(config, ready, http)
+    server = _Server(config, stop, ready, http)
     serving = asyncio.create_task(server.serve(sockets=[sock]))
     stopping = asyncio.create_task(stop.wait())
     try:
         await asyncio.wait({serving, stopping}, return_when=asyncio.FIRST_COMPLETED)
-        config.timeout_graceful_shutdown = max(1, round(drain_s()))
-        server.should_exit = True
+        if not serving.done():
+            limit_s = drain_s()
+            config.timeout_graceful_shutdown = math.ceil(limit_s) + 1  # whole seconds, for what cannot be broken off
+            await asyncio.wait({serving}, timeout=limit_s)
+        if not serving.done():
+            break_off()
         await serving
     finally:
         stopping.cancel()

@@ -37,6 +37,38 @@ def test_one_that_lags_behind_is_named_with_its_reason(capsys: pytest.CaptureFix
     assert said.err == "process 12 serves policy bbbbbbbbbbbb\n  it could not be applied: no certificate\n"
 
 
+def test_one_that_is_missing_counts(capsys: pytest.CaptureFixture[str]) -> None:
+    leader = replace(LEADER, processes=2)
+    assert reload.report(leader, [leader, child(11)]) == 1
+    said = capsys.readouterr()
+    assert said.out == "applied: 1 of 2 processes serve policy aaaaaaaaaaaa\n"
+    assert said.err == "1 of 2 processes run at the moment: the rest is being started\n"
+    assert reload.report(leader, [leader]) == 1
+    assert capsys.readouterr().out == "applied: 0 of 2 processes serve policy aaaaaaaaaaaa\n"
+    assert reload.report(leader, [leader, child(11), child(12)]) == 0
+
+
+def test_one_that_is_being_replaced_serves_too(capsys: pytest.CaptureFixture[str]) -> None:
+    leader = replace(LEADER, processes=2)
+    assert reload.report(leader, [leader, child(11), child(12), child(13)]) == 0
+    assert capsys.readouterr().out == "applied: 3 of 3 processes serve policy aaaaaaaaaaaa\n"
+
+
+@pytest.mark.parametrize("name", ["followed.yaml", "link.yaml", "../{folder}/followed.yaml", "inner/../followed.yaml"])
+def test_the_file_is_known_by_any_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    followed = tmp_path / "followed.yaml"
+    followed.touch()
+    (tmp_path / "link.yaml").symlink_to("followed.yaml")
+    (tmp_path / "inner").mkdir()
+    (tmp_path / "other.yaml").touch()
+    monkeypatch.chdir(tmp_path)
+    with Post(tmp_path) as post:
+        mine = Standing(os.getpid(), os.getpid(), str(followed), "a", 1)
+        post.say(mine)
+        assert reload.followers(tmp_path, Path(name.format(folder=tmp_path.name)).absolute()) == [mine]
+        assert reload.followers(tmp_path, tmp_path / "other.yaml") == []
+
+
 def test_a_refused_file_is_a_wrong_configuration(capsys: pytest.CaptureFixture[str]) -> None:
     refused = replace(LEADER, outcome="refused", problems=("g.yaml:3:1 tierz: unknown key",))
     assert reload.report(refused, [refused, child(11)]) == 78

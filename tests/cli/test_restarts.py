@@ -59,6 +59,15 @@ def test_each_end_has_its_move(lives: list[Life], moves: list[Restart | GiveUp])
     assert made == moves
 
 
+def test_one_that_had_served_may_be_missed_for_a_shorter_time_only() -> None:
+    rule = RestartRule(first_delay_s=0.5, max_delay_s=8.0, served_max_delay_s=1.0, start_failures=9)
+    record, made = Record(), []
+    for life in [crash(), crash(), crash(), crash(), stillborn(), stillborn(), crash()]:
+        move, record = next_move(rule, record, life)
+        made.append(move)
+    assert made == [Restart(0.5), Restart(1.0), Restart(1.0), Restart(1.0), Restart(8.0), Restart(8.0), Restart(1.0)]
+
+
 def test_thousands_of_crashes_stay_within_the_bound() -> None:
     record = Record()
     for _ in range(5000):

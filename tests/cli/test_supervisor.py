@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import os
+import socket
 import sys
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 import pytest
 
 from scopegate.cli.restarts import RestartRule
-from scopegate.cli.supervisor import Child, Supervisor
+from scopegate.cli.supervisor import GRACE_S, Child, Supervisor
 from scopegate.clock import ManualClock
 
 TIE = """
@@ -159,7 +161,7 @@ async def test_a_restart_on_request_is_no_crash(tmp_path: Path) -> None:
 
 
 async def test_one_that_refuses_to_leave_its_place_is_killed(tmp_path: Path) -> None:
-    supervisor = Supervisor([child("a", STUBBORN, tmp_path / "a")], ManualClock(), -4.8)
+    supervisor = Supervisor([child("a", STUBBORN, tmp_path / "a")], ManualClock(), 0.1, grace_s=0.1)
 
     async def body() -> None:
         before = supervisor.pids()["a"]
@@ -251,8 +253,48 @@ async def test_a_program_that_does_not_exist_is_a_failed_start(tmp_path: Path) -
     assert await asyncio.wait_for(supervisor.run(asyncio.Event()), 10) == 127
 
 
+async def test_a_child_that_uses_the_drain_time_up_has_a_moment_to_settle_the_rest(tmp_path: Path) -> None:
+    late = TIE + "on_term(lambda: (time.sleep(0.4), note('settled'), sys.exit(0)))\nready()\nend()\n"
+    supervisor = Supervisor([child("late", late, tmp_path / "s")], ManualClock(), 0.2)
+    assert (await running(supervisor))[0] == 0
+    assert lines(tmp_path / "s") == ["settled"]
+    assert supervisor.longest_end_s == 0.2 + 2 * GRACE_S
+
+
+async def test_ports_of_ours_are_closed_before_children_are_asked_to_end(tmp_path: Path) -> None:
+    """This child does not hold the port: so nobody does once we let go, while it takes its time to end."""
+    asked = TIE + (
+        "import socket\n"
+        "def on_stop():\n"
+        "    try: socket.create_connection(('127.0.0.1', int(os.environ['PORT'])), 0.5); note('taken')\n"
+        "    except ConnectionRefusedError: note('refused')\n"
+        "    sys.exit(0)\n"
+        "on_term(on_stop)\nready()\nend()\n"
+    )
+    with socket.create_server(("127.0.0.1", 0)) as port:
+        env = dict(os.environ) | {"PORT": str(port.getsockname()[1])}
+        visitor = Child("visitor", (sys.executable, "-S", "-c", asked, str(tmp_path / "v")), env)
+        assert (await running(Supervisor([visitor], ManualClock(), 5, listens=[port])))[0] == 0
+    assert lines(tmp_path / "v") == ["refused"]
+
+
+async def test_a_child_may_have_a_rule_of_its_own(tmp_path: Path) -> None:
+    clock, notes = ManualClock(), tmp_path / "a"
+    eager = replace(child("a", SERVE, notes), rule=RestartRule(first_delay_s=0.25, served_max_delay_s=0.5))
+    supervisor = Supervisor([eager], clock, 5)
+
+    async def crash() -> None:
+        for times in range(1, 5):
+            os.kill(supervisor.pids()["a"], 9)
+            await asyncio.wait_for(until(partial(_has_started, notes, times + 1)), 5)
+            await asyncio.wait_for(until(lambda: supervisor._running["a"].was_ready), 5)
+
+    assert (await running(supervisor, crash))[0] == 0
+    assert clock.slept == [0.25, 0.5, 0.5, 0.5]
+
+
 async def test_a_child_that_will_not_stop_is_killed_after_the_drain_time(tmp_path: Path) -> None:
-    supervisor = Supervisor([child("stubborn", STUBBORN, tmp_path / "s")], ManualClock(), 0.3)
+    supervisor = Supervisor([child("stubborn", STUBBORN, tmp_path / "s")], ManualClock(), 0.1, grace_s=0.2)
 
     async def until_deaf() -> None:
         while lines(tmp_path / "s") != ["started"]:

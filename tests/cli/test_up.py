@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -90,6 +91,8 @@ def test_with_an_engine_of_ours_all_start_after_it_and_are_told_where_it_is(
     assert found["gateway-2"].pass_fds == (sockets.public.fileno(),)
     copy = str(tmp_path / "gateway" / "policy-copy.json")
     assert found["gateway-2"].argv[-6:] == ("-c", "g.yaml", "--copy", copy, "--fd", str(sockets.public.fileno()))
+    assert {child.rule.served_max_delay_s for name, child in found.items() if child.rule is not None} == {1.0}
+    assert [name for name, child in found.items() if child.rule is not None] == ["gateway-1", "gateway-2", "gateway-3"]
     assert found["admin"].argv[-2:] == ("--fd", str(sockets.private.fileno()))
     assert found["admin"].pass_fds == (sockets.private.fileno(),)
     assert found["worker"].argv[-5:] == ("worker", "-c", "g.yaml", "--copy", copy)
@@ -113,6 +116,18 @@ def test_without_any_redis_one_gateway_process_counts(tmp_path: Path, policy: Po
 @pytest.mark.parametrize(("shared_limits", "count"), [(True, 3), (False, 1)])
 def test_how_many_gateway_processes(policy: Policy, shared_limits: bool, count: int) -> None:
     assert gateway.worker_count(policy, shared_limits=shared_limits) == count
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="this system does not tell")
+def test_auto_is_one_process_for_each_core_that_we_may_use(policy: Policy) -> None:
+    policy = replace(policy, server=replace(policy.server, workers=None))
+    allowed = os.sched_getaffinity(0)
+    assert gateway.worker_count(policy, shared_limits=True) == len(allowed)
+    os.sched_setaffinity(0, {min(allowed)})
+    try:
+        assert gateway.worker_count(policy, shared_limits=True) == 1
+    finally:
+        os.sched_setaffinity(0, allowed)
 
 
 def test_the_announcement_says_what_runs_where_and_no_secret(tmp_path: Path, policy: Policy) -> None:

@@ -14,15 +14,17 @@ from typing import cast
 
 BODY = b"x" * 2000
 _REQUEST = b"GET /load HTTP/1.1\r\nHost: a.example\r\n\r\n"
+_REQUEST_ONCE = _REQUEST[:-2] + b"Connection: close\r\n\r\n"
 _PATIENCE_S = 15.0
 
 
 class Load:
     """What the visitors met. `ok` grows; `failures` should stay empty."""
 
-    def __init__(self, address: str) -> None:
+    def __init__(self, address: str, keep: bool) -> None:
         self.host, _, port = address.rpartition(":")
         self.port = int(port)
+        self._request = _REQUEST if keep else _REQUEST_ONCE
         self.ok = 0
         self.closes = 0
         self.failures: Counter[str] = Counter()
@@ -46,7 +48,7 @@ class Load:
     async def _ask(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
         """Whether the connection is kept."""
         try:
-            writer.write(_REQUEST)
+            writer.write(self._request)
             async with asyncio.timeout(_PATIENCE_S):
                 head = await reader.readuntil(b"\r\n\r\n")
                 length = int(head.lower().partition(b"content-length: ")[2].partition(b"\r\n")[0] or b"0")
@@ -64,9 +66,9 @@ class Load:
 
 
 @asynccontextmanager
-async def load(address: str, visitors: int) -> AsyncIterator[Load]:
-    """Visitors at work until the block ends."""
-    made = Load(address)
+async def load(address: str, visitors: int, *, keep: bool = True) -> AsyncIterator[Load]:
+    """Visitors at work until the block ends. Unless they `keep` their connections they open one for each request."""
+    made = Load(address, keep)
     async with asyncio.TaskGroup() as group:
         for _ in range(visitors):
             group.create_task(made.visit())
@@ -107,4 +109,26 @@ async def quick_app() -> AsyncIterator[str]:
         server.close()
         for transport in list(connected):
             transport.abort()
+        await server.wait_closed()
+
+
+class _Endless(asyncio.Protocol):
+    """Answers with a beginning."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)
+
+    def data_received(self, _data: bytes) -> None:
+        self._transport.write(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n5\r\nhello\r\n")
+
+
+@asynccontextmanager
+async def endless_app() -> AsyncIterator[str]:
+    """An app whose answers begin and never end; `host:port`."""
+    server = await asyncio.get_running_loop().create_server(_Endless, "127.0.0.1", 0)
+    host, port = server.sockets[0].getsockname()
+    try:
+        yield f"{host}:{port}"
+    finally:
+        server.close()
         await server.wait_closed()

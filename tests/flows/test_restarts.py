@@ -9,12 +9,13 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
 from scopegate.demo.stage import clean
-from tests.flows.load import load, quick_app
+from tests.flows.load import endless_app, load, quick_app
 from tests.flows.processes import is_running, wait_until
 from tests.flows.test_reload import Place
 
@@ -63,6 +64,75 @@ async def test_a_rolling_restart_under_load_costs_no_request(tmp_path: Path, val
     assert dict(seen.failures) == {}
     assert seen.closes > 0, "kept connections were told that they end"
     assert seen.ok > 100 * rounds
+
+
+@pytest.mark.parametrize(("command", "workers"), [("gateway", 1), ("gateway", 2), ("up", 2)])
+async def test_a_stop_under_load_cuts_nothing(tmp_path: Path, valkey_url: str, command: str, workers: int) -> None:
+    """Every request has its whole answer, or its connection is refused: who was let in is served."""
+    async with quick_app() as app:
+        place = Place(tmp_path, app, workers=workers)
+        with place.run(command, environ={"REDIS_URL": valkey_url, "SCOPEGATE_LOG_LEVEL": "info"}) as running:
+            await asyncio.to_thread(place.up)
+            async with load(place.gateway, 16) as kept, load(place.gateway, 8, keep=False) as fresh:
+                await asyncio.sleep(0.5)
+                began = time.monotonic()
+                assert await asyncio.to_thread(running.stop) == 0
+                took_s = time.monotonic() - began
+            assert not running.events("child.killed")
+    for seen in (kept, fresh):
+        assert set(seen.failures) <= {"connect: ConnectionRefusedError"}
+        assert seen.ok > 20
+    assert fresh.failures, "the port was closed while they still came"
+    assert took_s < 4
+
+
+@pytest.mark.parametrize(("command", "workers"), [("gateway", 1), ("gateway", 2), ("up", 2)])
+async def test_what_is_open_when_the_drain_time_is_over_is_broken_off_and_logged(
+    tmp_path: Path, valkey_url: str, command: str, workers: int
+) -> None:
+    """An answer without a length must not seem to have ended well; nobody had to be killed."""
+    async with endless_app() as app:
+        place = Place(tmp_path, app, workers=workers)
+        place.replace(place.text().replace("drain: 5s", "drain: 500ms"))
+        with place.run(command, environ={"REDIS_URL": valkey_url, "SCOPEGATE_LOG_LEVEL": "info"}) as running:
+            assert await asyncio.to_thread(wait_until, lambda: len(place.living()) == (1 if workers == 1 else 3))
+            reader, writer = await asyncio.open_connection(*place.gateway.split(":"))
+            writer.write(b"GET /endless HTTP/1.0\r\nHost: a.example\r\n\r\n")
+            assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 200")
+            began = time.monotonic()
+            stopping = asyncio.create_task(asyncio.to_thread(running.stop))
+            with pytest.raises(ConnectionResetError):
+                await reader.read()
+            took_s = time.monotonic() - began
+            writer.transport.abort()
+            assert await stopping == 0
+            assert not running.events("child.killed")
+            [request] = [entry for entry in running.events("request") if entry["path"] == "/endless"]
+    assert request["note"] == "stopped"
+    assert 0.45 < took_s < 0.9
+
+
+@pytest.mark.parametrize(("command", "workers"), [("gateway", 1), ("gateway", 2), ("up", 1)])
+def test_a_wish_to_reload_during_the_start_is_remembered(
+    tmp_path: Path, valkey_url: str, command: str, workers: int
+) -> None:
+    """The start is held where it reads the file, which is a pipe."""
+    place = Place(tmp_path, "127.0.0.1:9", workers=workers)
+    text = place.file.read_bytes()
+    place.file.unlink()
+    os.mkfifo(place.file)
+    with place.run(command, environ={"REDIS_URL": valkey_url, "SCOPEGATE_LOG_LEVEL": "info"}) as running:
+        pipe = os.open(place.file, os.O_WRONLY)
+        for number in (signal.SIGHUP, signal.SIGUSR2, signal.SIGHUP):
+            running.process.send_signal(number)
+        place.replace(text.decode())
+        os.write(pipe, text)
+        os.close(pipe)
+        leader = wait_until(lambda: next((one for one in place.living() if one.heard), None))
+        assert leader is not None, running.errors.read_text()
+        assert (leader.pid, leader.heard, leader.outcome) == (running.process.pid, 1, "unchanged")
+        assert not running.events("gateways.replaced")
+        assert running.stop() == 0
 
 
 async def test_a_killed_process_refuses_nobody_and_is_replaced(tmp_path: Path, valkey_url: str) -> None:

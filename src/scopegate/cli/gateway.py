@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,18 +16,29 @@ if TYPE_CHECKING:
     import asyncio
     import socket
     from argparse import _SubParsersAction
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     from scopegate.cli.role import Loaded
     from scopegate.cli.supervisor import Child
     from scopegate.policy.policy import Policy
 
 
+SERVED_MAX_DELAY_S = 1.0
+"""How long, at most, the port may be without a process that was killed: the kernel goes on taking connections."""
 _EPILOG = """\
 SIGHUP reloads the policy, as a change of the file does; SIGTERM drains and stops. With several workers, SIGUSR2
 replaces the processes one after another: no connection is refused, no answer cut. A listening socket is taken over
-from systemd (socket activation), or with --fd from any parent: then a restart of this process leaves no gap either.
+from systemd (socket activation), or with --fd from any parent: then a restart of this process leaves no gap either. A
+stop closes our own port at once; such a socket stays open in its owner, and who connects waits for the next start.
 """
+
+
+@dataclass(frozen=True, slots=True)
+class Port:
+    """A listening socket; `ours` when no parent keeps it to serve on it again."""
+
+    sock: socket.socket
+    ours: bool
 
 
 def register(commands: _SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -42,6 +55,7 @@ def register(commands: _SubParsersAction[argparse.ArgumentParser]) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    reload_early = role.outlive_signals()
     from scopegate import pinned
 
     pinned.check()
@@ -49,19 +63,20 @@ def run(args: argparse.Namespace) -> int:
     from scopegate.cli import ports
 
     if args.fd is not None:
-        return _serve(args, loaded, ports.inherited(args.fd))
+        return _serve(args, loaded, Port(ports.inherited(args.fd), ours=False), reload_early)
     policy = loaded.policy
-    sock = ports.activated() or ports.listen(policy.server.listen)
+    handed = ports.activated()
+    port = Port(handed or ports.listen(policy.server.listen), ours=handed is None)
     workers = worker_count(policy, shared_limits=loaded.settings.redis_url is not None)
     if workers == 1:
-        return _serve(args, loaded, sock)
-    return _supervise(args, loaded, sock, workers)
+        return _serve(args, loaded, port, reload_early)
+    return _supervise(args, loaded, port, workers, reload_early)
 
 
 def worker_count(policy: Policy, *, shared_limits: bool) -> int:
     """How many processes serve. Without Redis it is one, whatever the file asks for: each would count by itself and
     admit the whole limit again."""
-    wanted = policy.server.workers or os.cpu_count() or 1
+    wanted = policy.server.workers or _cores()
     if wanted > 1 and not shared_limits:
         from scopegate import logs
 
@@ -70,6 +85,13 @@ def worker_count(policy: Policy, *, shared_limits: bool) -> int:
         )
         return 1
     return wanted
+
+
+def _cores() -> int:
+    """Those that this process may run on, where the system tells."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def names(workers: int) -> list[str]:
@@ -86,15 +108,19 @@ def children(
     after: tuple[str, ...] = (),
 ) -> list[Child]:
     """The gateway's processes for a supervisor, which keeps the policy for them at `copy`."""
+    from scopegate.cli.restarts import RestartRule
     from scopegate.cli.supervisor import Child
 
+    rule = RestartRule(served_max_delay_s=SERVED_MAX_DELAY_S)
     fd = sock.fileno()
     options = ("-c", str(config), "--copy", str(copy), "--fd", str(fd))
     argv = (sys.executable, "-P", "-m", "scopegate", "gateway", *options)
-    return [Child(name, argv, env, after=after, pass_fds=(fd,)) for name in names(workers)]
+    return [Child(name, argv, env, after=after, pass_fds=(fd,), rule=rule) for name in names(workers)]
 
 
-def _supervise(args: argparse.Namespace, loaded: Loaded, sock: socket.socket, workers: int) -> int:
+def _supervise(
+    args: argparse.Namespace, loaded: Loaded, port: Port, workers: int, reload_early: Callable[[], None]
+) -> int:
     role.join(loaded.settings, role.SUPERVISOR)
     from scopegate.cli.leader import Leader, Led, copy_of
     from scopegate.cli.supervisor import Supervisor
@@ -102,26 +128,47 @@ def _supervise(args: argparse.Namespace, loaded: Loaded, sock: socket.socket, wo
 
     directory = role.state_dir(loaded.settings)
     supervisor = Supervisor(
-        children(args.config, sock, workers, os.environ, copy_of(directory)),
+        children(args.config, port.sock, workers, os.environ, copy_of(directory)),
         SystemClock(),
         loaded.policy.server.timeouts.drain_s,
+        listens=[port.sock] if port.ours else [],
         on_exit=role.sweeper(role.metrics_dir(loaded.settings)),
     )
     with role.using(directory):
         leader = Leader(loaded, args.config, [role.GATEWAY], Led(names(workers), {}), supervisor)
-    return role.supervise(supervisor, args.leash, beside=leader.run)
+    return role.supervise(supervisor, args.leash, reload_early, leader.run)
 
 
-def _serve(args: argparse.Namespace, loaded: Loaded, sock: socket.socket) -> int:
+def _serve(args: argparse.Namespace, loaded: Loaded, port: Port, reload_early: Callable[[], None]) -> int:
     role.join(loaded.settings, role.GATEWAY)
     from scopegate import heap, wiring
     from scopegate.cli.following import Following
 
     settings, policy = loaded.settings, loaded.policy
     heap.keep_freed_memory()
-    with Following(loaded, args.config, args.copy, role.GATEWAY) as following:
+    with Following(loaded, args.config, args.copy, role.GATEWAY, reload_early) as following:
 
         async def serve(stop: asyncio.Event, ready: Callable[[], None]) -> None:
-            await wiring.serve_gateway(settings, policy, sock, stop, ready, following.run)
+            with _closing_at_the_end(port, stop):
+                await wiring.serve_gateway(settings, policy, port.sock, stop, ready, following.run)
 
         return role.run(serve, args.leash, policy.server.timeouts.drain_s, uvloop=True)
+
+
+@contextmanager
+def _closing_at_the_end(port: Port, stop: asyncio.Event) -> Iterator[None]:
+    """Once `stop` is set, a port of ours takes no further connection."""
+    import asyncio
+
+    from scopegate import backlog
+
+    async def close() -> None:
+        await stop.wait()
+        backlog.take_no_more(port.sock)
+
+    closing = asyncio.create_task(close()) if port.ours else None
+    try:
+        yield
+    finally:
+        if closing is not None:
+            closing.cancel()

@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 import socket
 
+from scopegate import backlog
 from scopegate.errors import ScopegateError
 from scopegate.policy.policy import Address
 
-_BACKLOG = 2048
 _FIRST_HANDED_FD = 3
 
 
@@ -28,7 +28,7 @@ def listen(address: Address) -> socket.socket:
     try:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         sock.bind(place)
-        sock.listen(_BACKLOG)
+        sock.listen(backlog.SIZE)
         sock.setblocking(False)
     except OSError as exc:
         sock.close()

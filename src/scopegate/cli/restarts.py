@@ -12,11 +12,13 @@ from scopegate.errors import EXIT_CONFIG
 
 @dataclass(frozen=True, slots=True)
 class RestartRule:
-    """Delays double from `first_delay_s` up to `max_delay_s`; a life of `healthy_s` after becoming ready starts the
-    count anew. `start_failures` lives in a row that never became ready end it all."""
+    """Delays double from `first_delay_s` up to `max_delay_s`, or up to `served_max_delay_s` after a life that had
+    become ready; a life of `healthy_s` after becoming ready starts the count anew. `start_failures` lives in a row that
+    never became ready end it all."""
 
     first_delay_s: float = 0.5
     max_delay_s: float = 30.0
+    served_max_delay_s: float = 30.0
     healthy_s: float = 60.0
     start_failures: int = 5
 
@@ -58,7 +60,8 @@ def next_move(rule: RestartRule, record: Record, life: Life) -> tuple[Restart | 
     if record.failed_starts >= rule.start_failures:
         return GiveUp(exit_code(life.code) or 1), record
     doublings = min(record.crashes - 1, 32)
-    return Restart(min(rule.first_delay_s * 2**doublings, rule.max_delay_s)), record
+    longest_s = min(rule.max_delay_s, rule.served_max_delay_s) if life.was_ready else rule.max_delay_s
+    return Restart(min(rule.first_delay_s * 2**doublings, longest_s)), record
 
 
 def _remember(rule: RestartRule, record: Record, life: Life) -> Record:

@@ -16,15 +16,16 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from scopegate import logs
+from scopegate import backlog, logs
 from scopegate.cli import leash
 from scopegate.cli.restarts import GiveUp, Life, Record, Restart, RestartRule, exit_code, next_move
 from scopegate.clock import Clock
 
 log = logs.get("supervisor")
 
-_LAST_GRACE_S = 5.0
-"""What children that others depend on get for ending, after the others have used up the drain time."""
+GRACE_S = 5.0
+"""What a child gets beyond the drain time, to break off and settle what is left; also what children get for ending that
+others depend on, after the others are gone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +35,7 @@ class Child:
     `after`: names of children that must be ready before this one starts, and that end after it. `ready` returns once
     the child serves; None for a process of ours, which says so on its leash (it is given `--leash FD`). With `ready`
     set and `ours` false the program is not ours and is put on the leash from outside. `output`: a file that standard
-    output and error are appended to; None for the supervisor's own.
+    output and error are appended to; None for the supervisor's own. `rule`: of its restarts, None for the supervisor's.
     """
 
     name: str
@@ -45,6 +46,7 @@ class Child:
     ready: Callable[[], Awaitable[None]] | None = None
     ours: bool = True
     output: Path | None = None
+    rule: RestartRule | None = None
 
 
 @dataclass(slots=True, eq=False)
@@ -58,7 +60,11 @@ class _Living:
 
 
 class Supervisor:
-    """One run of a set of children. `ready_s` bounds the time from start to ready; `on_exit` hears each ended pid."""
+    """One run of a set of children. `ready_s` bounds the time from start to ready; `on_exit` hears each ended pid.
+
+    `listens`: listening sockets that children share with us and nobody else. They take no connection any more once the
+    end has begun; one of a service manager is not among them, which keeps it for the next start. A child that is asked
+    to end has `drain_s` and `grace_s` before it is killed."""
 
     def __init__(
         self,
@@ -68,6 +74,8 @@ class Supervisor:
         *,
         rule: RestartRule | None = None,
         ready_s: float = 30.0,
+        grace_s: float = GRACE_S,
+        listens: Sequence[socket.socket] = (),
         on_exit: Callable[[int], None] | None = None,
     ) -> None:
         self._children = tuple(children)
@@ -75,6 +83,8 @@ class Supervisor:
         self.drain_s = drain_s
         self._rule = rule or RestartRule()
         self._ready_s = ready_s
+        self._grace_s = grace_s
+        self._listens = tuple(listens)
         self._on_exit = on_exit
         self._ready = {child.name: asyncio.Event() for child in children}
         self._running: dict[str, _Living] = {}
@@ -95,7 +105,7 @@ class Supervisor:
     @property
     def longest_end_s(self) -> float:
         """The bound on the time from a wish to stop to the end."""
-        return self.drain_s + _LAST_GRACE_S
+        return self.drain_s + 2 * self._grace_s
 
     async def all_ready(self) -> None:
         """Returns when every child has been ready once."""
@@ -142,7 +152,7 @@ class Supervisor:
             if child.name in self._released:
                 self._released.discard(child.name)
                 continue
-            move, record = next_move(self._rule, record, life)
+            move, record = next_move(child.rule or self._rule, record, life)
             if isinstance(move, GiveUp):
                 self._give_up(child, move, record)
                 return
@@ -288,7 +298,7 @@ class Supervisor:
     async def _dismiss(self, living: _Living) -> None:
         _signal(living.process)
         try:
-            async with asyncio.timeout(self.drain_s + _LAST_GRACE_S):
+            async with asyncio.timeout(self.drain_s + self._grace_s):
                 await living.process.wait()
         except TimeoutError:
             log.warning("child.killed", pid=living.process.pid)
@@ -306,8 +316,15 @@ class Supervisor:
         log.info("supervisor.stops", children=[child.name for child in self._children], drain_s=self.drain_s)
         first = [child for child in self._children if child.name not in needed]
         last = [child for child in self._children if child.name in needed]
-        in_time = await self._end(first, self.drain_s, hurry)
-        return await self._end(last, _LAST_GRACE_S, hurry) and in_time
+        self._close_ports()
+        in_time = await self._end(first, self.drain_s + self._grace_s, hurry)
+        return await self._end(last, self._grace_s, hurry) and in_time
+
+    def _close_ports(self) -> None:
+        """Nobody is left in a queue that nobody serves: children take what is in it, and the last one closes it."""
+        for sock in self._listens:
+            backlog.take_no_more(sock)
+            sock.close()
 
     async def _end(self, children: Sequence[Child], grace_s: float, hurry: asyncio.Event) -> bool:
         for child in children:

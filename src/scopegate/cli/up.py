@@ -8,7 +8,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -68,6 +68,7 @@ def register(commands: _SubParsersAction[argparse.ArgumentParser]) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    reload_early = role.outlive_signals()
     from scopegate import pinned
 
     pinned.check()
@@ -80,7 +81,7 @@ def run(args: argparse.Namespace) -> int:
         held.enter_context(lock(directory))
         public = held.enter_context(ports.listen(policy.server.listen))
         private = held.enter_context(ports.listen(policy.admin.listen))
-        return _supervise(args, loaded, directory, Sockets(public, private))
+        return _supervise(args, loaded, directory, Sockets(public, private), reload_early)
 
 
 def lock(directory: Path) -> IO[str]:
@@ -111,7 +112,9 @@ def _locked(handle: IO[str], directory: Path) -> IO[str]:
     return handle
 
 
-def _supervise(args: argparse.Namespace, loaded: Loaded, directory: Path, sockets: Sockets) -> int:
+def _supervise(
+    args: argparse.Namespace, loaded: Loaded, directory: Path, sockets: Sockets, reload_early: Callable[[], None]
+) -> int:
     from scopegate.cli.leader import Leader, Led
     from scopegate.cli.supervisor import Supervisor
     from scopegate.clock import SystemClock
@@ -125,13 +128,19 @@ def _supervise(args: argparse.Namespace, loaded: Loaded, directory: Path, socket
         found,
         SystemClock(),
         policy.server.timeouts.drain_s,
+        listens=[sockets.public, sockets.private],
         on_exit=role.sweeper(role.metrics_dir(settings)),
     )
     gateways = [child.name for child in found if child.name.startswith(role.GATEWAY)]
     with role.using(directory):
         leader = Leader(loaded, args.config, _ROLES, Led(gateways, _USES), supervisor)
     text = announcement(settings, policy, directory, engine)
-    return role.supervise(supervisor, args.leash, lambda: print(text, flush=True), leader.run)
+
+    def when_ready() -> None:
+        print(text, flush=True)
+        reload_early()
+
+    return role.supervise(supervisor, args.leash, when_ready, leader.run)
 
 
 def open_logs(found: Sequence[Child], directory: Path) -> None:

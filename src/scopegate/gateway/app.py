@@ -193,10 +193,14 @@ class Gateway:
             for server_state in ServerState:
                 metrics.UPSTREAM_SERVERS.labels(name, server_state.value).set(counts[server_state])
 
-    async def close(self) -> None:
-        """What is still open after the drain time is broken; orders under way are finished."""
+    def break_off(self) -> None:
+        """The drain time is over: end what is still open, and say so in the access log."""
         for connection in list(self.connections):
             connection.break_off()
+
+    async def close(self) -> None:
+        """What is still open is broken off; orders under way are finished."""
+        self.break_off()
         if self.intake is not None:
             await self.intake.close()
         if self.signin is not None:
@@ -245,6 +249,7 @@ async def serve(gateway: Gateway, sock: socket.socket, stop: asyncio.Event, read
             stop,
             ready,
             drain_s=lambda: gateway.rules.timeouts.drain_s,
+            break_off=gateway.break_off,
             http=ClientConnection,
         )
     finally:
