@@ -170,7 +170,7 @@ def test_what_is_left_out_is_what_the_policy_says_it_is() -> None:
     """The defaults of `policy.py`, which tests of other rooms lean on, are those of the file."""
     found = compiled(upstreams={"web": {"servers": ["http://127.0.0.1:3000"], "health": {"path": "/"}}})
     limits, timeouts = found.server.limits, found.server.timeouts
-    assert limits == ServerLimits(32_768, 100, 8192, 1024**2, 4096, 512)
+    assert limits == ServerLimits(32_768, 100, 8192, 1024**2, 4096, 2048)
     assert timeouts == ServerTimeouts(10, 15, 60, 30)
     assert found.server.address_from is AddressSource.X_FORWARDED_FOR
     health = Health("/", 5)
@@ -194,7 +194,7 @@ def test_a_breaker_and_streams_may_take_their_defaults() -> None:
 
 @pytest.mark.parametrize(
     ("limits", "per_client"),
-    [({"connections": 64}, 64), ({"connections": 64, "connections_per_client": 64}, 64), ({}, 128)],
+    [({"connections": 64}, 64), ({"connections": 64, "connections_per_client": 64}, 64), ({}, 512)],
 )
 def test_the_bound_of_one_client_gives_way_to_that_of_all(limits: dict[str, int], per_client: int) -> None:
     assert compiled(server={"limits": limits}).server.limits.connections_per_client == per_client
@@ -202,7 +202,7 @@ def test_the_bound_of_one_client_gives_way_to_that_of_all(limits: dict[str, int]
 
 @pytest.mark.parametrize(
     ("limits", "per_client"),
-    [({"in_flight": 8}, 8), ({"in_flight": 8, "in_flight_per_client": 8}, 8), ({}, 64), ({"in_flight": 600}, 64)],
+    [({"in_flight": 8}, 8), ({"in_flight": 8, "in_flight_per_client": 8}, 8), ({}, 256), ({"in_flight": 600}, 256)],
 )
 def test_the_requests_of_one_client_give_way_to_those_of_all(limits: dict[str, int], per_client: int) -> None:
     assert compiled(server={"limits": limits}).server.limits.in_flight_per_client == per_client

@@ -67,13 +67,13 @@ class ServerLimits(Section):
     body: Size = option("1MiB", "Body of one request, where its route says nothing else.")
     connections: Count = option(4096, "Open client connections of one process.", le=100_000)
     connections_per_client: Count = option(
-        128,
+        512,
         "Open connections of one client address (IPv6: one /64). Those of trusted proxies are not counted.",
         le=100_000,
     )
-    in_flight: Count = option(512, "Requests served at a time by one process; more get 503.", le=100_000)
+    in_flight: Count = option(2048, "Requests served at a time by one process; more get 503.", le=100_000)
     in_flight_per_client: Count = option(
-        64, "Of those, the requests of one client address (IPv6: one /64); more get 429.", le=100_000
+        256, "Of those, the requests of one client address (IPv6: one /64); more get 429.", le=100_000
     )
 
 

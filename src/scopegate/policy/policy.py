@@ -75,8 +75,8 @@ class ServerLimits:
     body_bytes: int
     connections: int
     in_flight: int
-    connections_per_client: int = 128
-    in_flight_per_client: int = 64
+    connections_per_client: int = 512
+    in_flight_per_client: int = 256
 
 
 @dataclass(frozen=True, slots=True)
