@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import re
+import subprocess
+import sys
 import tomllib
 from pathlib import Path
+
+import pytest
 
 from scopegate import pinned
 
@@ -34,3 +39,38 @@ def test_another_version_is_named() -> None:
 def test_a_library_that_is_absent_is_named() -> None:
     said = pinned.fault("a_parser_nobody_has", (0, 1), (1, 0))
     assert said == "not installed: the gateway serves with this library and with no other in its place"
+
+
+def test_one_that_does_not_load_is_named() -> None:
+    assert pinned.broken("httptools", ["HttpRequestParser", "NoSuchParser"]) == "installed without NoSuchParser"
+    assert pinned.broken("httptools", ["HttpRequestParser"]) is None
+    assert pinned.broken("a_parser_nobody_has", []) == (
+        "cannot be loaded: ModuleNotFoundError: No module named 'a_parser_nobody_has'"
+    )
+
+
+POLICY = """\
+version: 1
+server: {listen: "127.0.0.1:1"}
+upstreams: {web: {servers: ["http://127.0.0.1:3000"]}}
+routes: [{name: all, match: ANY /**, tier: none}]
+"""
+
+
+@pytest.mark.parametrize("command", ["up", "gateway", "admin"])
+def test_a_start_with_a_broken_parser_is_refused_in_one_line(tmp_path: Path, command: str) -> None:
+    """The distribution is there, and its code is not what it says: nothing starts, so nothing is started again."""
+    (tmp_path / "gateway.yaml").write_text(POLICY)
+    (tmp_path / "httptools.py").write_text('raise ImportError("libllhttp.so:\\n wrong ELF class")\n')
+    environ = {"PYTHONPATH": f"{tmp_path}:{PYPROJECT.parent / 'src'}", "PATH": os.environ["PATH"]}
+    done = subprocess.run(
+        [sys.executable, "-m", "scopegate", command],
+        cwd=tmp_path,
+        env=environ,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (78, "")
+    assert done.stderr == "httptools: cannot be loaded: ImportError: libllhttp.so: wrong ELF class\n"

@@ -1,19 +1,30 @@
 """The HTTP parser and the server that the public port is built on, in the versions it was proven with.
 
 uvicorn would fall back to another parser without a word, and every promise about strict reading would be void: so a
-start without exactly these is refused. `pyproject.toml` names the same ranges (held together by a test).
+start without exactly these, or with one that does not load, is refused before any process starts. `pyproject.toml`
+names the same ranges (held together by a test).
 """
 
 from __future__ import annotations
 
+import importlib
 import re
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
+from typing import TYPE_CHECKING
 
 from scopegate.errors import ConfigError, Problem
 
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
 RANGES = {"httptools": ((0, 9), (1, 0)), "uvicorn": ((0, 54), (1, 0))}
 """From this version on, and below that one."""
+NEEDED = {
+    "httptools": ("httptools", ("HttpRequestParser", "HttpResponseParser")),
+    "uvicorn": ("uvicorn.protocols.http.httptools_impl", ("HttpToolsProtocol",)),
+}
+"""The module that is loaded of each, and what it must have."""
 
 
 def check() -> None:
@@ -22,6 +33,10 @@ def check() -> None:
     problems = [Problem(name, "", found) for name, found in faults.items() if found is not None]
     if problems:
         raise ConfigError(problems)
+    for name, needed in NEEDED.items():  # the parser first: uvicorn's part does not load without it
+        found = broken(*needed)
+        if found is not None:
+            raise ConfigError([Problem(name, "", found)])
 
 
 def fault(name: str, first: tuple[int, int], beyond: tuple[int, int]) -> str | None:
@@ -36,6 +51,16 @@ def fault(name: str, first: tuple[int, int], beyond: tuple[int, int]) -> str | N
     if first <= numbers < beyond:
         return None
     return f"version {found} is installed, and the gateway is proven from {_shown(first)} to below {_shown(beyond)}"
+
+
+def broken(module: str, names: Sequence[str]) -> str | None:
+    """Why an installed module cannot be used, or None when it can. Loads it."""
+    try:
+        loaded = importlib.import_module(module)
+    except Exception as error:  # whatever a half-installed or foreign build raises
+        return " ".join(f"cannot be loaded: {type(error).__name__}: {error}".split())
+    missing = [name for name in names if not hasattr(loaded, name)]
+    return f"installed without {', '.join(missing)}" if missing else None
 
 
 def _shown(numbers: tuple[int, int]) -> str:

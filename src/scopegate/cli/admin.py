@@ -31,6 +31,9 @@ def register(commands: _SubParsersAction[argparse.ArgumentParser]) -> None:
 
 def run(args: argparse.Namespace) -> int:
     catch_up = role.outlive_signals()
+    from scopegate import pinned
+
+    pinned.check()
     loaded = role.load_all(args.config, [role.ADMIN], join_as=role.ADMIN, copy=args.copy)
     from scopegate import wiring
     from scopegate.cli import following, ports
