@@ -129,6 +129,85 @@ async def test_who_leaves_the_queue_leaves_no_place_behind(gates: Rigs) -> None:
     assert (await third.answer()).body == b"ok"
 
 
+SLOW = {"connections": 1}
+
+
+@pytest.mark.parametrize("raw", [GET, POST], ids=["GET", "POST"])
+async def test_nobody_waits_for_the_one_server_that_hangs(gates: Rigs, raw: bytes) -> None:
+    """Thirty at once, one place at each server: those that wait get the places that become free, wherever."""
+    times = {"queue": "500ms", "response": "3s"}
+    rig, apps = await started(
+        gates, Answer([End.HANG]), Answer([0.002, OK]), Answer([0.002, OK]), pool=SLOW, upstream=times
+    )
+    clients = [await rig.connect() for _ in range(30)]
+    asked = [asyncio.ensure_future(client.ask(raw)) for client in clients]
+    await eventually(lambda: sum(task.done() for task in asked) == 29, patience_s=2.0)
+    assert {task.result().status for task in asked if task.done()} == {200}
+    assert apps[0].began == 1
+    [hung] = [client for client, task in zip(clients, asked, strict=True) if not task.done()]
+    await hung.close()
+    await asyncio.gather(*asked, return_exceptions=True)
+
+
+async def test_nobody_waits_for_a_server_that_is_left_out(gates: Rigs) -> None:
+    """Two wait while both servers are busy: one server breaks off and is out, and its place is given to nobody."""
+    go_on, break_off = asyncio.Event(), asyncio.Event()
+    eject = {"eject": {"failures": 1, "for": "60s"}}
+    rig, apps = await started(gates, Answer([break_off, End.CLOSE]), OK, pool=SLOW | eject)
+    apps[1].answers.append(Answer([go_on, OK]))
+    clients = [await rig.connect() for _ in range(4)]
+    asked = [asyncio.ensure_future(client.ask(POST)) for client in clients[:2]]
+    await eventually(lambda: [app.began for app in apps] == [1, 1])
+    asked += [asyncio.ensure_future(client.ask(POST)) for client in clients[2:]]
+    await eventually(lambda: rig.servers[0].load == 3)
+    break_off.set()
+    await eventually(lambda: rig.servers[0].state(rig.gateway.loop.time()) is ServerState.EJECTED)
+    assert rig.servers[0].load == 2
+    go_on.set()
+    assert sorted([(await task).status for task in asked]) == [200, 200, 200, 502]
+    assert [app.began for app in apps] == [1, 3]
+
+
+async def test_who_waits_is_served_by_a_server_that_comes_back(gates: Rigs) -> None:
+    """The other one hangs."""
+    eject = {"eject": {"failures": 1, "for": "1s"}}
+    rig, apps = await started(gates, OK, Answer([End.HANG]), pool=SLOW | eject, upstream={"queue": "5s"})
+    client, hung = [await rig.connect() for _ in range(2)]
+    rig.servers[0].failed()
+    hung.send(POST)
+    await eventually(lambda: apps[1].began == 1)
+    assert (await client.ask(POST)).status == 200
+    assert [app.began for app in apps] == [1, 1]
+
+
+async def test_a_repeat_that_waits_does_not_wait_for_where_it_failed(gates: Rigs) -> None:
+    go_on = asyncio.Event()
+    rig, apps = await started(gates, CLOSE, OK, pool=SLOW | {"eject": {"failures": 1000}})
+    apps[1].answers.append(Answer([go_on, OK]))
+    first, second = [await rig.connect() for _ in range(2)]
+    holds = asyncio.ensure_future(first.ask(POST))  # at the second server, whose turn it is
+    await eventually(lambda: apps[1].began == 1)
+    asked = asyncio.ensure_future(second.ask(GET))
+    await eventually(lambda: apps[0].began and rig.servers[0].load == 1 and rig.servers[1].load == 2)
+    go_on.set()
+    assert ((await asked).status, (await holds).status) == (200, 200)
+    assert [app.began for app in apps] == [1, 2]
+
+
+async def test_the_queue_has_room_for_each_server(gates: Rigs) -> None:
+    hang = Answer([End.HANG])
+    rig, _ = await started(gates, hang, hang, hang, pool=SLOW | {"waiting": 1}, upstream={"queue": "100ms"})
+    clients = [await rig.connect() for _ in range(10)]
+    asked = [asyncio.ensure_future(client.ask(POST)) for client in clients]
+    await eventually(lambda: sum(task.done() for task in asked) == 4)  # three are served, three wait
+    assert rig.servers[0].load == 4
+    await eventually(lambda: sum(task.done() for task in asked) == 7)
+    assert {task.result().code for task in asked if task.done()} == {"upstream_busy"}
+    for client in clients:
+        await client.close()
+    await asyncio.gather(*asked, return_exceptions=True)
+
+
 # ── balancing ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -513,8 +592,8 @@ async def test_however_a_connect_ends_its_place_is_counted_once() -> None:
         upstream = Upstream("web", (origin,), UpstreamTimeouts(2.0, 5.0, 5.0), None, connections=1, waiting=1)
         for ticks in range(12):
             [server] = UpstreamPool(upstream, asyncio.get_running_loop()).servers
-            first = server.connect()
-            second = server.connect()
+            first = server.connect().future
+            second = server.connect().future
             for _ in range(ticks):
                 await asyncio.sleep(0)
             for task in list(server._tasks):
@@ -542,7 +621,7 @@ async def test_a_connect_that_takes_too_long_is_given_up() -> None:
         upstream = Upstream("web", (origin,), UpstreamTimeouts(0.1, 5.0, 5.0), None)
         [server] = UpstreamPool(upstream, asyncio.get_running_loop()).servers
         with pytest.raises(UpstreamError, match="timed out") as failed:
-            await server.connect()
+            await server.connect().future
         assert (failed.value.kind, failed.value.sent, server.open, server.failures) == ("connect", False, 0, 1)
         for sock in waiting:
             sock.close()
@@ -554,13 +633,13 @@ async def test_a_closed_pool_keeps_nothing_and_lets_nobody_wait() -> None:
         upstream = Upstream("web", (origin,), UpstreamTimeouts(2.0, 5.0, 5.0), None, connections=2, waiting=5)
         pool = UpstreamPool(upstream, asyncio.get_running_loop())
         [server] = pool.servers
-        in_use, idle = await server.connect(), await server.connect()
+        in_use, idle = await server.connect().future, await server.connect().future
         idle.give_back()
-        idle = await server.connect()  # the idle one makes room: a new one was asked for
-        waits = server.connect()
+        idle = await server.connect().future  # the idle one makes room: a new one was asked for
+        waits = server.connect().future
         idle.give_back()
         assert (await waits) is idle
-        waits = server.connect()
+        waits = server.connect().future
         await pool.close()
         with pytest.raises(UpstreamError, match="the upstream is closed"):
             await waits

@@ -473,16 +473,16 @@ async def test_more_requests_than_connections_wait_their_turn_and_not_for_ever()
         origin = Origin("http", "127.0.0.1", app.port)
         upstream = Upstream("web", (origin,), UpstreamTimeouts(2.0, 5.0, 5.0, 0.3), None, connections=1, waiting=2)
         [server] = UpstreamPool(upstream, asyncio.get_running_loop()).servers
-        held = await server.connect()
-        second, third = server.connect(), server.connect()
+        held = await server.connect().future
+        second, third = server.connect().future, server.connect().future
         with pytest.raises(UpstreamError, match="too many requests wait") as refused:
-            await server.connect()
+            await server.connect().future
         assert refused.value.sent is False
         held.give_back()
         assert await second is held
         with pytest.raises(UpstreamError, match="no free connection in time"):
             await third
-        fourth, fifth = server.connect(), server.connect()
+        fourth, fifth = server.connect().future, server.connect().future
         fourth.cancel()
         await asyncio.sleep(0)
         held.abort()  # a place is free: whoever still waits gets a new one
@@ -494,7 +494,7 @@ async def test_more_requests_than_connections_wait_their_turn_and_not_for_ever()
         fresh.give_back()
         assert server.take_idle() is None
         await eventually(lambda: server.open == 0)
-        last = server.connect()
+        last = server.connect().future
         await asyncio.sleep(0)
         await server.close()
         with pytest.raises(UpstreamError, match="given up"):

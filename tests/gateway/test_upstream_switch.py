@@ -32,7 +32,7 @@ class Peer:
         origin = Origin("http", "127.0.0.1", listener.getsockname()[1])
         upstream = Upstream("web", (origin,), UpstreamTimeouts(1.0, 5.0, 5.0), None)
         [self.server] = UpstreamPool(upstream, asyncio.get_running_loop()).servers
-        self.connection = await self.server.connect()
+        self.connection = await self.server.connect().future
         sock, _ = listener.accept()
         listener.close()
         self.reader, self.writer = await asyncio.open_connection(sock=sock)

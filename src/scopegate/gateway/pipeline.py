@@ -7,6 +7,7 @@ What a request meets is decided here, by pure rules of `edge` and one atomic ste
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 
 from scopegate.edge import headers
 from scopegate.edge.bodies import accepted_type
@@ -30,10 +31,10 @@ from scopegate.gateway import responses
 from scopegate.gateway.bodies import hold_unknown, judge_body
 from scopegate.gateway.exchange import Exchange, Outcome, Pending, Step, too_large
 from scopegate.gateway.limiter import key_of
-from scopegate.gateway.pool import Connecting
 from scopegate.gateway.ruleset import RoutePlan, Ruleset
 from scopegate.gateway.section import NOBODY, HeaderSection
 from scopegate.gateway.upstream import UpstreamConnection
+from scopegate.gateway.waiting import Connecting
 from scopegate.gateway.websocket import open_websocket
 from scopegate.limits.breaker import Denied
 from scopegate.limits.window import Spent
@@ -276,16 +277,17 @@ def forward(x: Exchange) -> Outcome:
         x.permit = verdict
     connection = plan.pool.acquire(x.tried, x.retried)
     if isinstance(connection, Connecting):
-        x.tried = x.tried | {connection.server}
         x.client.wait_until(None)
-        return Pending(connection.future, _connected)
+        return Pending(connection.future, partial(_connected, connection))
     x.use(connection)
     return None
 
 
-def _connected(x: Exchange, future: asyncio.Future[UpstreamConnection]) -> Outcome:
+def _connected(waited: Connecting, x: Exchange, future: asyncio.Future[UpstreamConnection]) -> Outcome:
     plan = x.plan
     assert plan is not None
+    if waited.server is not None:
+        x.tried = x.tried | {waited.server}
     try:
         connection = future.result()
         if not (connection.is_usable() or connection.reused):

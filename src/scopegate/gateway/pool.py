@@ -17,6 +17,7 @@ from scopegate.gateway.dial import Dialler, tls_context
 from scopegate.gateway.guard import Guard
 from scopegate.gateway.health import watch
 from scopegate.gateway.upstream import Home, UpstreamConnection
+from scopegate.gateway.waiting import Connecting, Queue
 from scopegate.limits import health
 from scopegate.limits.health import EjectionTerms, ServerState
 from scopegate.policy.policy import Origin, Upstream
@@ -31,7 +32,9 @@ _log = logs.get("upstream")
 class Server:
     """One address of an upstream with its connections."""
 
-    def __init__(self, origin: Origin, upstream: Upstream, dialler: Dialler, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(
+        self, origin: Origin, upstream: Upstream, dialler: Dialler, queue: Queue, loop: asyncio.AbstractEventLoop
+    ) -> None:
         self.origin = origin
         self.dialler = dialler
         self.failing = False
@@ -43,7 +46,8 @@ class Server:
         self._connections: set[UpstreamConnection] = set()
         self._apart: set[UpstreamConnection] = set()
         self._idle: list[UpstreamConnection] = []
-        self._waiting: dict[asyncio.Future[UpstreamConnection], asyncio.TimerHandle] = {}  # in order of arrival
+        self._queue = queue
+        self._waiting = queue.waiting
         self._tasks: set[asyncio.Task[None]] = set()
         self._closed = False
         self._record = health.FRESH
@@ -68,7 +72,7 @@ class Server:
 
     @property
     def load(self) -> int:
-        """Requests in flight, and those that wait."""
+        """Requests in flight, and those of the upstream that wait."""
         return len(self._connections) - len(self._idle) + len(self._waiting)
 
     def take_idle(self) -> UpstreamConnection | None:
@@ -80,41 +84,25 @@ class Server:
                 return connection
         return None
 
-    def connect(self) -> asyncio.Future[UpstreamConnection]:
-        """A connection of one's own, new or handed on. The future may raise UpstreamError (nothing sent)."""
-        future: asyncio.Future[UpstreamConnection] = self._loop.create_future()
+    def connect(self, tried: frozenset[Home] = frozenset()) -> Connecting:
+        """A connection of one's own, here if there is a place, else wherever one gets free first, but at `tried`."""
+        connecting = Connecting(self._loop.create_future(), tried)
         if not self._has_room() and self._idle:
             self._drop(self._idle[0])  # a new one was asked for
         if self._has_room():
-            self._start_connecting(future)
-        elif len(self._waiting) < self._upstream.waiting:
-            timer = self._loop.call_later(self._upstream.timeouts.queue_s, self._give_up, future)
-            self._waiting[future] = timer
-            future.add_done_callback(self._leave_queue)
+            connecting.server = self
+            self._start_connecting(connecting.future)
         else:
-            future.set_exception(UpstreamError("busy", "too many requests wait for the app", sent=False))
-        return future
+            self._queue.join(connecting)
+        return connecting
 
     def _has_room(self) -> bool:
         return len(self._connections) - len(self._apart) < self._upstream.connections
 
-    def _leave_queue(self, future: asyncio.Future[UpstreamConnection]) -> None:
-        timer = self._waiting.pop(future, None)
-        if timer is not None:
-            timer.cancel()
-
-    def _give_up(self, future: asyncio.Future[UpstreamConnection]) -> None:
-        if not future.done():
-            future.set_exception(UpstreamError("busy", "no free connection in time", sent=False))
-
-    def _next_waiting(self) -> asyncio.Future[UpstreamConnection] | None:
-        """Out of the queue: from here on its deadline is that of the connection."""
-        while self._waiting:
-            future = next(iter(self._waiting))
-            self._leave_queue(future)
-            if not future.done():
-                return future
-        return None
+    @property
+    def is_full(self) -> bool:
+        """Whether one more request would have to wait."""
+        return not self._idle and len(self._connections) - len(self._apart) >= self._upstream.connections
 
     def _start_connecting(self, future: asyncio.Future[UpstreamConnection]) -> None:
         connection = UpstreamConnection(self)
@@ -167,10 +155,11 @@ class Server:
         if self._closed:
             self._drop(connection)
             return
-        future = self._next_waiting() if self._waiting else None
-        if future is not None:
-            future.set_result(connection)
-            return
+        if self._waiting:
+            connecting = self._queue.next_for(self)
+            if connecting is not None:
+                connecting.future.set_result(connection)
+                return
         connection.idle_since = self._loop.time()
         self._idle.append(connection)
 
@@ -182,20 +171,25 @@ class Server:
         self._apart.discard(connection)
         if connection in self._idle:
             self._idle.remove(connection)
-        self._fill()
+        self.fill()
 
     def set_apart(self, connection: UpstreamConnection) -> None:
         """Its place goes to who waits: streams are bounded by the connections of clients, not by this pool."""
         if connection in self._connections:
             self._apart.add(connection)
-            self._fill()
+            self.fill()
 
-    def _fill(self) -> None:
-        while self._has_room():
-            future = self._next_waiting()
-            if future is None:
+    def fill(self) -> None:
+        """Give the places that are free to who waits."""
+        while self._waiting and not self._closed and not self.is_full:
+            connecting = self._queue.next_for(self)
+            if connecting is None:
                 return
-            self._start_connecting(future)
+            connection = self.take_idle()
+            if connection is not None:
+                connecting.future.set_result(connection)
+            else:
+                self._start_connecting(connecting.future)
 
     def _drop(self, connection: UpstreamConnection) -> None:
         connection.abort()
@@ -210,9 +204,6 @@ class Server:
     async def close(self) -> None:
         """No new connections, and none is kept; those in use end with their exchange."""
         self._closed = True
-        for future in list(self._waiting):
-            if not future.done():
-                future.set_exception(UpstreamError("connect", "the upstream is closed", sent=False))
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -290,8 +281,10 @@ class UpstreamPool:
         self.upstream = upstream
         self._loop = loop
         tls = tls_context(upstream)
+        most = upstream.waiting * len(upstream.servers)
+        self._queue = queue = Queue(most, upstream.timeouts.queue_s, self._may_serve, loop)
         self.servers = tuple(
-            Server(origin, upstream, Dialler(origin, upstream, tls, loop), loop) for origin in upstream.servers
+            Server(origin, upstream, Dialler(origin, upstream, tls, loop), queue, loop) for origin in upstream.servers
         )
         self.guard = Guard(upstream, loop) if upstream.breaker is not None else None
         self._turn = 0
@@ -305,30 +298,42 @@ class UpstreamPool:
 
     def acquire(self, tried: frozenset[Home] = frozenset(), fresh: bool = False) -> UpstreamConnection | Connecting:
         """A connection at once when one is idle, else one to wait for. `fresh`: idle ones are not trusted."""
+        if tried and len(tried) >= len(self.servers):
+            tried = frozenset()  # each was: then any will do
         server = self.servers[0] if len(self.servers) == 1 else self._choose(tried)
         connection = None if fresh else server.take_idle()
-        return connection if connection is not None else Connecting(server, server.connect())
+        return connection if connection is not None else server.connect(tried)
 
     def _choose(self, tried: frozenset[Home]) -> Server:
-        """The one with the fewest requests in flight among those that are up; those that are even take turns."""
+        """The one with a free place and the fewest requests in flight among those that are up; those that are even take
+        turns."""
         now_s = self._loop.time()
         self._turn = turn = (self._turn + 1) % len(self.servers)
         left = self.servers[turn:] + self.servers[:turn]
         if tried:
-            left = tuple(server for server in left if server not in tried) or left
+            left = tuple(server for server in left if server not in tried)
         if all(server.is_steady(now_s) for server in left):
-            return min(left, key=lambda server: server.load)
+            return min(left, key=lambda server: (server.is_full, server.load))
         up = [server for server in left if server.state(now_s) is ServerState.UP]
         if not up:  # refusing everybody would be no better than asking the least bad one
-            return min(left, key=lambda server: (server.failures, server.load))
+            return min(left, key=lambda server: (server.is_full, server.failures, server.load))
         ready = [server for server in up if server.takes_part(now_s, len(up))] or up
-        return min(ready, key=lambda server: (server.down_until > now_s, server.load)).chosen()
+        if all(server.is_full for server in ready):
+            ready = [server for server in up if not server.is_full] or ready
+        return min(ready, key=lambda server: (server.down_until > now_s, server.is_full, server.load)).chosen()
+
+    def _may_serve(self, server: Home) -> bool:
+        """Whether those that wait may be sent to it: it is up, or no server is."""
+        now_s = self._loop.time()
+        up = [each for each in self.servers if each.state(now_s) is ServerState.UP]
+        return not up or server in up
 
     def expire(self, now_s: float) -> None:
         """Called a few times a second."""
         for server in self.servers:
             server.expire(now_s)
             server.notice(now_s)
+            server.fill()  # it may be up again
 
     def states(self) -> Mapping[ServerState, int]:
         """How many servers there are in each state."""
@@ -341,15 +346,6 @@ class UpstreamPool:
         for task in watching:
             task.cancel()
         await asyncio.gather(*watching, return_exceptions=True)
+        self._queue.close()
         for server in self.servers:
             await server.close()
-
-
-class Connecting:
-    """A connection under way."""
-
-    __slots__ = ("future", "server")
-
-    def __init__(self, server: Server, future: asyncio.Future[UpstreamConnection]) -> None:
-        self.server = server
-        self.future = future

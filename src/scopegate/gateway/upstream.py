@@ -217,21 +217,24 @@ class UpstreamConnection(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         transport, self.transport = self.transport, None
-        self.home.closed(self)
-        if self.exchange is None:
-            tunnel, self._tunnel = self._tunnel, None
-            if tunnel is not None:
-                tunnel.upstream_gone()
-            return
-        if self._reader is not None and exc is None and not _is_tls(transport) and self._reader.eof():
-            self._end_of_answer(b"")
-        else:
+        if self.exchange is not None and (exc is not None or _is_tls(transport) or not self._is_whole()):
             self._fail("reset", "connection closed before the answer was complete")
+            return
+        self.home.closed(self)
+        tunnel, self._tunnel = self._tunnel, None
+        if self.exchange is not None:
+            self._end_of_answer(b"")
+        elif tunnel is not None:
+            tunnel.upstream_gone()
+
+    def _is_whole(self) -> bool:
+        """Whether the end of the connection ends the answer."""
+        return self._reader is not None and self._reader.eof()
 
     def eof_received(self) -> bool:
         """Over TLS it is told by close_notify only (uvloop's TLS): an answer that has no length ends with that, and
         with nothing else (RFC 9112 9.8)."""
-        if self._reader is not None and _is_tls(self.transport) and self._reader.eof():
+        if _is_tls(self.transport) and self._is_whole():
             self._end_of_answer(b"")
         return False
 
@@ -416,6 +419,7 @@ class UpstreamConnection(asyncio.Protocol):
         if kind != "reset" or not (self._reader is not None or (self.reused and not self.answered)):
             self.home.failed()  # an answer broken off had begun; one that idled may be closed at any time
         self.abort()
+        self.home.closed(self)  # after the blame: its place is for nobody if the server is left out now
         if exchange is not None:
             exchange.on_upstream_error(UpstreamError(kind, detail))
 

@@ -147,7 +147,7 @@ class Upstream(Section):
     timeouts: UpstreamTimeouts = section(UpstreamTimeouts, "The longest the app may take.")
     connections: Count = option(512, "Open connections of one process to each server.", le=10_000)
     waiting: Annotated[Whole, Field(ge=0, le=100_000)] = option(
-        1024, "Requests that may wait for a connection to each server; more get 503."
+        1024, "Requests that may wait for a connection, times the number of servers; more get 503."
     )
     health: Health | None = option(None, "How to ask a server whether it is well. Left out: nobody asks.")
     eject: Eject = section(Eject, "When a server that keeps failing gets no requests for a while.")

@@ -175,8 +175,8 @@ class Tls:
 
 @dataclass(frozen=True, slots=True)
 class Upstream:
-    """`connections` and `waiting` bound each server: open connections, and requests that wait for one. `breaker`
-    guards all servers together: while it is open, requests get 503 at once."""
+    """`connections` bounds the open connections to each server; `waiting`, times the number of servers, the requests
+    that wait for one. `breaker` guards all servers together: while it is open, requests get 503 at once."""
 
     name: str
     servers: tuple[Origin, ...]
