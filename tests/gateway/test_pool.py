@@ -535,6 +535,18 @@ async def test_a_full_queue_and_a_lost_client_do_not_open_it(gates: Rigs) -> Non
     assert (await second.ask(GET)).status == 200
 
 
+async def test_an_app_that_hangs_up_on_a_body_under_way_is_not_to_blame(gates: Rigs) -> None:
+    """It may have waited long enough for a visitor who sends nothing: that must not shut others out."""
+    rig = await gates.start(pool={"breaker": {"failures": 1}, "eject": {"failures": 1, "for": "60s"}})
+    client = await rig.connect()
+    for end in (End.CLOSE, End.RESET):
+        rig.app.answers.append(Answer([end], early=True))
+        assert (await client.ask(POST.replace(b"Length: 3", b"Length: 1000"))).code == "upstream_reset"
+        assert rig.servers[0].failures == 0
+        client = await rig.connect()
+        assert (await client.ask(GET)).status == 200
+
+
 async def test_no_time_and_no_connection_open_it(gates: Rigs) -> None:
     rig = await gates.start(pool={"breaker": {"failures": 2}}, upstream={"response": "100ms"})
     rig.app.answers.append(Answer([End.HANG]))

@@ -405,7 +405,8 @@ class Exchange:
             if outcome is not None:
                 self._take(outcome)
             return
-        self.settle(breaker.Outcome.FAILURE)
+        is_excused = error.kind == "reset" and not self.body_done  # the client may have been too slow for the app
+        self.settle(breaker.Outcome.IGNORED if is_excused else breaker.Outcome.FAILURE)
         if self.order is not None:
             self.order.on_upstream_error(error)
         self.fail(error)

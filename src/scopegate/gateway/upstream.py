@@ -414,10 +414,15 @@ class UpstreamConnection(asyncio.Protocol):
             self.transport.abort()
         return exchange
 
+    def _may_hang_up(self) -> bool:
+        """Whether an end of the connection speaks against nobody: an answer had begun, the connection had idled, or
+        the request was still being sent, maybe too slowly for the app."""
+        return self._reader is not None or (self.reused and not self.answered) or not self._request_sent
+
     def _fail(self, kind: UpstreamErrorKind, detail: str) -> None:
         exchange = self.exchange
-        if kind != "reset" or not (self._reader is not None or (self.reused and not self.answered)):
-            self.home.failed()  # an answer broken off had begun; one that idled may be closed at any time
+        if kind != "reset" or not self._may_hang_up():
+            self.home.failed()
         self.abort()
         self.home.closed(self)  # after the blame: its place is for nobody if the server is left out now
         if exchange is not None:
