@@ -132,6 +132,7 @@ class Rig:
                 "clients": len(gate.crowd),
                 "askers": len(gate.askers),
                 "holders": len(gate.holders),
+                "idle": len(gate.idle),
             }
 
         await eventually(lambda: not any(left().values()), left)

@@ -19,6 +19,8 @@ from tests.gateway.rig import ON_ONE_LOOP, Rig, Rigs, eventually
 pytestmark = ON_ONE_LOOP
 
 GET = NEXT
+UNCOUNTED = {"trusted_proxies": ["127.0.0.0/8"]}
+"""Visitors of these tests have one address: else its share would be the bound that they meet."""
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -434,19 +436,110 @@ async def test_a_small_answer_that_nobody_takes_is_let_go(gates: Rigs) -> None:
 # ── caps ────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-async def test_more_connections_than_allowed_are_turned_away(gates: Rigs) -> None:
-    rig = await gates.start(limits={"connections": 2})
-    first, second = await rig.connect(), await rig.connect()
-    assert (await first.ask(GET)).status == 200
+async def busy(rig: Rig) -> Client:
+    """A client whose request the app has, and does not answer."""
+    client, before = await rig.connect(), len(rig.app.requests)
+    rig.app.answers.append(Answer([asyncio.Event()]))
+    client.send(GET)
+    await rig.app.until(lambda: len(rig.app.requests) > before)
+    return client
+
+
+async def is_served(rig: Rig) -> Client:
+    client = await rig.connect()
+    assert (await client.ask(GET)).status == 200
+    return client
+
+
+async def test_more_connections_than_allowed_are_turned_away_while_all_have_requests(gates: Rigs) -> None:
+    rig = await gates.start(limits={"connections": 2}, server=UNCOUNTED)
+    first, _ = await busy(rig), await busy(rig)
     third = await rig.connect()
     reply = await third.answer()
     assert (reply.code, reply.get(b"retry-after"), reply.status) == ("overloaded", [b"1"], 503)
     assert await third.ends() == b""
-    assert (await second.ask(GET)).status == 200
     await first.close()
-    await third.close()
     await eventually(lambda: len(rig.gateway.connections) == 1)
-    assert (await (await rig.connect()).ask(GET)).status == 200
+    await is_served(rig)
+
+
+async def test_an_idle_connection_gives_way_to_a_newcomer_the_longest_idle_first(gates: Rigs) -> None:
+    rig = await gates.start(limits={"connections": 4}, server=UNCOUNTED)
+    first, second, third = [await is_served(rig) for _ in range(3)]
+    assert (await first.ask(GET)).status == 200
+    working = await busy(rig)
+    await is_served(rig)
+    assert await second.ends() == b""
+    await is_served(rig)
+    assert await third.ends() == b""
+    assert (await first.ask(GET)).status == 200
+    assert len(rig.gateway.connections) == 4
+    for _ in range(8):
+        await is_served(rig)
+    assert await first.ends() == b""
+    await working.close()
+
+
+async def test_half_a_head_is_no_request_but_begins_its_time_anew(gates: Rigs) -> None:
+    rig = await gates.start(limits={"connections": 3}, server=UNCOUNTED)
+    half, silent = await is_served(rig), await rig.connect()
+    await eventually(lambda: len(rig.gateway.connections) == 2)
+    kept = await is_served(rig)
+    half.send(b"GET / HT")
+    await asyncio.sleep(0.01)
+    half.send(b"TP/1.1\r\n")
+    for oldest in (silent, kept, half):
+        await is_served(rig)
+        assert await oldest.ends() == b""
+
+
+async def test_empty_lines_are_no_request(gates: Rigs) -> None:
+    rig = await gates.start(limits={"connections": 2}, server=UNCOUNTED)
+    for lines in (b"\r\n", b"\r\n\r", b"\r"):
+        clients = [await rig.connect() for _ in range(2)]
+        for client in clients:
+            client.send(GET + lines)
+            assert (await client.answer()).status == 200
+        await is_served(rig)
+        await is_served(rig)
+        assert [await client.ends() for client in clients] == [b"", b""]
+
+
+async def test_who_was_refused_and_goes_on_sending_gives_way(gates: Rigs) -> None:
+    rig = await gates.start(limits={"connections": 1, "body": "1KiB"}, server=UNCOUNTED)
+    client = await rig.connect()
+    client.send(post(b"Content-Length: 5000000"))
+    assert (await client.answer("POST")).status == 413
+    await is_served(rig)
+
+
+async def test_who_does_not_take_its_answer_gives_way(gates: Rigs) -> None:
+    rig = await gates.start(limits={"connections": 1}, server=UNCOUNTED, kernel_bytes=4096)
+    rig.app.answers.append(body_of(b"x" * 60_000))
+    client = await rig.connect(read_ahead_bytes=1024, kernel_bytes=4096)
+    client.stop_reading()
+    client.send(GET)
+    await eventually(lambda: rig.app.requests and rig.gateway.in_flight == 0)
+    await is_served(rig)
+    client.go_on_reading()
+    with pytest.raises(BrokenTransferError):
+        await client.answer()
+
+
+async def test_nobody_gives_way_to_a_client_that_has_its_share(gates: Rigs) -> None:
+    rig = await gates.start(limits={"connections": 2, "connections_per_client": 2})
+    first, second = await is_served(rig), await is_served(rig)
+    assert (await (await rig.connect()).answer()).code == "too_many_connections"
+    assert [(await client.ask(GET)).status for client in (first, second)] == [200, 200]
+
+
+async def test_a_thousand_newcomers_at_once_leave_as_many_connections_as_allowed(gates: Rigs) -> None:
+    rig = await gates.start(limits={"connections": 10}, server=UNCOUNTED)
+    working = await busy(rig)
+    await asyncio.gather(*[rig.connect() for _ in range(1000)])
+    await eventually(lambda: len(rig.gateway.connections) == 10)
+    await is_served(rig)
+    await working.close()
 
 
 async def test_more_requests_at_once_than_allowed_are_turned_away(gates: Rigs) -> None:

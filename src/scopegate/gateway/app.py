@@ -57,6 +57,8 @@ class Gateway:
         self.intake = intake
         self.connections: set[ClientConnection] = set()
         self.crowd = Crowd()
+        self.idle: dict[ClientConnection, None] = {}
+        """Connections without a request, in the order in which they became so."""
         self.askers = Crowd()
         """Whose requests those in flight are."""
         self.streams = Streams()
@@ -147,6 +149,13 @@ class Gateway:
             return False
         held = self.holders.of(group)
         return held == own or held + more <= self.max_held_bytes // SHARE_OF_HELD
+
+    def make_room(self) -> bool:
+        """For one more connection: that without a request for longest ends. False when all have one."""
+        for connection in self.idle:
+            connection.give_way()
+            return True
+        return False
 
     async def tick_for_ever(self) -> None:
         while True:

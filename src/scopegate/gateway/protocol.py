@@ -144,12 +144,15 @@ class ClientConnection(asyncio.Protocol):
         self.peer = canonical_peer(address[0]) if isinstance(address, tuple) else "127.0.0.1"
         self.wait_until(self._gate.rules.timeouts.head_s)
         rules = self._gate.rules
-        if len(self._gate.connections) > rules.limits.connections:
-            self._turn_away("overloaded", "Too many connections.")
-        elif not rules.trusted or not is_trusted(self.peer, rules.trusted):
-            self._count_in()
+        if not rules.trusted or not is_trusted(self.peer, rules.trusted):
+            if not self._count_in():
+                return
         elif rules.address_from is AddressSource.PROXY_PROTOCOL:
             self._unintroduced = True
+        if len(self._gate.connections) > rules.limits.connections and not self._gate.make_room():
+            self._turn_away("overloaded", "Too many connections.")
+        else:
+            self._gate.idle[self] = None
 
     def _count_in(self) -> bool:
         """Whether this client may have one more connection."""
@@ -167,8 +170,18 @@ class ClientConnection(asyncio.Protocol):
         self._new_exchange().refuse(Refusal(503, code, detail, ((b"retry-after", b"1"),), close=True))
         transport.close()
 
+    def give_way(self) -> None:
+        """This connection has no request, and somebody else needs its place."""
+        transport = self._transport
+        self._gate.idle.pop(self, None)
+        if transport is None or transport.get_write_buffer_size():
+            self.abort()  # an answer that nobody takes would keep the place
+        else:
+            transport.close()
+
     def connection_lost(self, exc: Exception | None) -> None:
         self._transport = None
+        self._gate.idle.pop(self, None)
         if self._group is not None:
             self._gate.crowd.leave(self._group)
             self._group = None
@@ -311,6 +324,8 @@ class ClientConnection(asyncio.Protocol):
             self._buffer = data
             if not checked:
                 self.wait_until(self._gate.rules.timeouts.head_s)
+                self._gate.idle.pop(self, None)
+                self._gate.idle[self] = None
             return
         self._new_exchange().refuse(refusal)
 
@@ -388,6 +403,7 @@ class ClientConnection(asyncio.Protocol):
 
     def _new_exchange(self) -> Exchange:
         self._exchange = exchange = Exchange(self._gate, self)
+        self._gate.idle.pop(self, None)
         self.deadline_s = NEVER
         return exchange
 
@@ -469,6 +485,7 @@ class ClientConnection(asyncio.Protocol):
         if not reusable:
             self._end(linger=linger)
             return
+        self._gate.idle[self] = None
         self._body_paused = False
         self._expects_continue = False
         self.wait_until(self._stop_grace_s() if self._stopping else self._gate.rules.timeouts.keep_alive_s)
@@ -478,7 +495,7 @@ class ClientConnection(asyncio.Protocol):
             self._gate.loop.call_soon(self._receive_next)
 
     def _receive_next(self) -> None:
-        if self._transport is None:
+        if self._transport is None or self._transport.is_closing():
             return  # gone between its answer and its next request: nobody would ever end what is begun now
         if self._exchange is None and self._buffer and not (self._lingering or self._writing_paused):
             data, self._buffer = self._buffer, b""
@@ -520,6 +537,7 @@ class ClientConnection(asyncio.Protocol):
             self.wait_until(self._gate.rules.timeouts.keep_alive_s)
             return
         self._lingering = True
+        self._gate.idle[self] = None
         self._buffer = b""
         self._delivering = False
         self._body = None
