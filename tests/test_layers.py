@@ -46,7 +46,10 @@ MAY_IMPORT: dict[str, set[str]] = {
     "gateway": BASE | WATCHING | PURE | {"stores", "serving"},
     "worker": BASE | WATCHING | PURE | {"stores"},
     "admin": BASE | WATCHING | PURE | {"stores"},
-    "wiring": BASE | WATCHING | PURE | {"settings", "stores", "serving", "reload", "gateway", "worker", "admin"},
+    "wiring": BASE
+    | WATCHING
+    | PURE
+    | {"settings", "stores", "serving", "reload", "gateway", "worker", "admin", "heap"},
     "demo": BASE | WATCHING | PURE | {"cli"},
     "cli": BASE
     | WATCHING
