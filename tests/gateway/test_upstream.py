@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import struct
 from collections.abc import AsyncIterator
 
 import pytest
 import pytest_asyncio
 
 from scopegate.errors import UpstreamError
+from scopegate.gateway.health import Question
 from scopegate.gateway.pool import UpstreamPool
-from scopegate.gateway.upstream import MAX_ANSWER_HEAD_BYTES, MAX_INTERIM_ANSWERS
+from scopegate.gateway.upstream import MAX_ANSWER_HEAD_BYTES, MAX_INTERIM_ANSWERS, UpstreamConnection
 from scopegate.policy.policy import Origin, Upstream, UpstreamTimeouts
 from tests.gateway.app import OK, Answer, App, End, IgnoredFaults, body_of
 from tests.gateway.client import BrokenTransferError
@@ -547,6 +549,26 @@ async def test_when_the_client_leaves_while_a_connection_is_made_it_is_kept_for_
 
 
 # ── early answers ───────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("answer", [body_of(b"no", "413 No"), body_of(b"n" * 100_000, "413 No")], ids=["short", "long"])
+async def test_an_early_answer_survives_the_hanging_up_after_it(answer: bytes) -> None:
+    """The app closes over what it has not read, which is a reset: writing fails before the answer has been read."""
+    loop = asyncio.get_running_loop()
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        question = Question(loop)
+        connection = UpstreamConnection(question)
+        await loop.create_connection(lambda: connection, *listening.getsockname())
+        app, _ = listening.accept()
+        connection.start(question, "POST", b"POST /x HTTP/1.1\r\ncontent-length: 9\r\n\r\n", False)
+        app.setblocking(False)
+        assert await loop.sock_recv(app, 65536)
+        app.send(answer)
+        app.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        app.close()
+        connection.send(b"x", False)  # before the loop has looked for the answer
+        assert await question.status == 413
+        await eventually(lambda: connection.transport is None)
 
 
 async def test_an_answer_before_the_body_is_whole_ends_the_connection(rig: Rig) -> None:

@@ -8,6 +8,8 @@ in any doubt it is closed, so that no visitor can receive another's answer. Erro
 from __future__ import annotations
 
 import asyncio
+import os
+from contextlib import suppress
 from typing import Protocol, cast
 
 import httptools
@@ -22,6 +24,7 @@ MAX_INTERIM_ANSWERS = 32
 MAX_KEPT_BYTES = 2048
 """The head of a connection's last answer is kept up to this size, with what it means: an app that answers the same way
 is not read anew."""
+_MAX_LEFT_BYTES = 256 * 1024
 _HEAD_END = b"\r\n\r\n"
 _VERSIONS = (b"HTTP/1.1 ", b"HTTP/1.0 ")
 
@@ -216,6 +219,8 @@ class UpstreamConnection(asyncio.Protocol):
             self.transport.set_read_buffer_limits(1)  # type: ignore[attr-defined]
 
     def connection_lost(self, exc: Exception | None) -> None:
+        if exc is not None and self.exchange is not None and not _is_tls(self.transport):
+            self._read_what_is_left()
         transport, self.transport = self.transport, None
         if self.exchange is not None and (exc is not None or _is_tls(transport) or not self._is_whole()):
             self._fail("reset", "connection closed before the answer was complete")
@@ -226,6 +231,17 @@ class UpstreamConnection(asyncio.Protocol):
             self._end_of_answer(b"")
         elif tunnel is not None:
             tunnel.upstream_gone()
+
+    def _read_what_is_left(self) -> None:
+        """An app may answer and hang up while a body is being sent to it: the write fails before its answer has been
+        read, and uvloop ends there. The kernel still has it, and the socket is closed only after this."""
+        assert self.transport is not None
+        sock = self.transport.get_extra_info("socket")
+        data = b""
+        with suppress(OSError):
+            data = os.read(sock.fileno(), _MAX_LEFT_BYTES)
+        if data:
+            self.data_received(data)
 
     def _is_whole(self) -> bool:
         """Whether the end of the connection ends the answer."""
