@@ -59,6 +59,8 @@ class Gateway:
         self.crowd = Crowd()
         self.idle: dict[ClientConnection, None] = {}
         """Connections without a request, in the order in which they became so."""
+        self.unread: set[ClientConnection] = set()
+        """Those that are not read from right now: their clients' ends have to be looked for."""
         self.askers = Crowd()
         """Whose requests those in flight are."""
         self.streams = Streams()
@@ -166,6 +168,8 @@ class Gateway:
         """Deadlines, idle connections, and once a second what was counted."""
         for connection in [c for c in self.connections if c.deadline_s <= now]:
             connection.on_deadline()
+        for connection in list(self.unread):
+            connection.look_for_end()
         for pool in self._pools.values():
             pool.expire(now)
         self.access.flush()

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+import select
 import socket
 import struct
 from contextlib import suppress
@@ -60,6 +61,7 @@ _VERSIONS = {b"HTTP/1.1": "1.1", b"HTTP/1.0": "1.0"}
 _LINE_EXTRA_BYTES = 40  # the method, the version and the spaces around the target
 _AT_ONCE = struct.pack("ii", 1, 0)
 _PLAIN_LINE = re.compile(rb"(GET|HEAD|POST|PUT|PATCH|DELETE|OPTIONS) (/[!\"$-~]*) HTTP/1\.1")
+_HUNG_UP = getattr(select, "POLLRDHUP", select.POLLHUP)  # Linux alone tells of the end of what is unread
 NEVER = float("inf")
 
 
@@ -182,6 +184,7 @@ class ClientConnection(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._transport = None
         self._gate.idle.pop(self, None)
+        self._gate.unread.discard(self)
         if self._group is not None:
             self._gate.crowd.leave(self._group)
             self._group = None
@@ -440,9 +443,24 @@ class ClientConnection(asyncio.Protocol):
         if pause != self._reading_paused:
             self._reading_paused = pause
             if pause:
+                self._gate.unread.add(self)
                 transport.pause_reading()
             else:
+                self._gate.unread.discard(self)
                 transport.resume_reading()
+
+    def look_for_end(self) -> bool:
+        """Whether the client left while nothing of it was read: its end stands behind what is unread. Then this ends,
+        but for a tunnel, whose last messages are still to be passed on."""
+        sock = None if self._transport is None else self._transport.get_extra_info("socket")
+        if sock is None or self._tunnel is not None:
+            return False
+        poll = select.poll()
+        poll.register(sock.fileno(), _HUNG_UP)
+        if poll.poll(0):
+            self.abort()
+            return True
+        return False
 
     def become(self, tunnel: Tunnel) -> None:
         self._tunnel = tunnel
@@ -489,14 +507,16 @@ class ClientConnection(asyncio.Protocol):
         self._body_paused = False
         self._expects_continue = False
         self.wait_until(self._stop_grace_s() if self._stopping else self._gate.rules.timeouts.keep_alive_s)
-        if self._reading_paused:
-            self._update_reading()
         if self._buffer and not self._writing_paused:
             self._gate.loop.call_soon(self._receive_next)
+        elif self._reading_paused:
+            self._update_reading()
 
     def _receive_next(self) -> None:
         if self._transport is None or self._transport.is_closing():
             return  # gone between its answer and its next request: nobody would ever end what is begun now
+        if self._reading_paused and self.look_for_end():
+            return
         if self._exchange is None and self._buffer and not (self._lingering or self._writing_paused):
             data, self._buffer = self._buffer, b""
             self._receive_head(data)

@@ -44,3 +44,16 @@ async def test_a_client_that_half_closes_has_left(gates: Rigs) -> None:
     assert await client.ends() == b""
     await eventually(lambda: rig.gateway.in_flight == 0 and rig.servers[0].in_use == 0)
     answer.set()
+
+
+async def test_a_client_that_leaves_behind_much_that_it_pipelined_is_noticed(gates: Rigs) -> None:
+    """Nothing more is read while so much waits, so its end is not read either; and no further request is begun."""
+    rig = await gates.start()
+    rig.app.default = Answer([asyncio.Event()])
+    client = await rig.connect()
+    client.send(NEXT + get(line=b"GET /behind HTTP/1.1") * 4000)
+    await client.writer.drain()
+    await rig.app.until(lambda: len(rig.app.requests) == 1)
+    client.writer.close()
+    await eventually(lambda: rig.gateway.in_flight == 0 and not rig.gateway.connections, patience_s=2)
+    assert {request.target for request in rig.app.requests} == {b"/next"}
