@@ -102,7 +102,7 @@ POLICY_LOADED = Gauge(
 RELOADS = Counter(
     "scopegate_reloads",
     "Looks at a policy file that was changed or asked for, by outcome: applied, refused (the last good policy stays in "
-    "force), unchanged. Counted once, by the process that reads the file.",
+    "force), unchanged. Counted by each process that reads the file: a supervisor, or a role that runs alone.",
     ["outcome"],
 )
 POLICY_STALE = Gauge(
