@@ -547,6 +547,21 @@ async def test_an_app_that_hangs_up_on_a_body_under_way_is_not_to_blame(gates: R
         assert (await client.ask(GET)).status == 200
 
 
+async def test_who_left_unnoticed_blames_nobody(gates: Rigs) -> None:
+    """Its end stands behind what is not read of it, and the app's time is over before anybody looked."""
+    rig = await gates.start(pool={"breaker": {"failures": 1}})
+    rig.app.answers.append(Answer([End.HANG]))
+    client = await rig.connect()
+    client.send(GET * 8000)
+    await eventually(lambda: rig.app.began and rig.gateway.unread)
+    await client.close()
+    await asyncio.sleep(0.02)
+    rig.gateway.tick(rig.gateway.loop.time() + 1000)
+    await eventually(lambda: rig.gateway.in_flight == 0)
+    assert rig.servers[0].failures == 0
+    assert (await (await rig.connect()).ask(GET)).status == 200
+
+
 async def test_no_time_and_no_connection_open_it(gates: Rigs) -> None:
     rig = await gates.start(pool={"breaker": {"failures": 2}}, upstream={"response": "100ms"})
     rig.app.answers.append(Answer([End.HANG]))

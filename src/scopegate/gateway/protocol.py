@@ -530,6 +530,8 @@ class ClientConnection(asyncio.Protocol):
         if transport is not None and self._tunnel is None and self._is_being_read(transport):
             self.wait_until(self._gate.rules.timeouts.keep_alive_s)
         elif self._exchange is not None:
+            if self._reading_paused and self.look_for_end():
+                return  # who left blames nobody for the time that is over
             self.deadline_s = NEVER
             self._exchange.on_deadline()
         elif transport is None or self._lingering or transport.is_closing() or transport.get_write_buffer_size():
