@@ -21,7 +21,7 @@ RUN test -s /etc/ssl/certs/ca-certificates.crt \
  && install -d -o scopegate -g scopegate -m 0700 /var/lib/scopegate
 COPY --from=build /opt/venv /opt/venv
 COPY --from=build /opt/scopegate /opt/scopegate
-COPY policy /etc/scopegate
+COPY gateway.yaml /etc/scopegate/gateway.yaml
 ENV PATH=/opt/venv/bin:$PATH \
     PYTHONPATH=/opt/scopegate \
     PYTHONDONTWRITEBYTECODE=1 \

@@ -195,8 +195,8 @@ TRAFFIC = Row(
         ),
         Panel(
             "In flight",
-            "Requests being served, client connections open, and the WebSocket connections and event streams among them "
-            "(which are no requests in flight), over all gateway processes.",
+            "Requests being served, client connections open, and the WebSocket connections and event streams among "
+            "them (which are no requests in flight), over all gateway processes.",
             "short",
             [
                 Query(f"sum({pick('scopegate_requests_in_flight')})", "requests"),

@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import SplitResult, urlsplit
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError
 from pydantic.fields import FieldInfo
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from scopegate.errors import ConfigError, Problem
 from scopegate.policy.addresses import parse_url
@@ -100,10 +101,10 @@ def _variable(name: str, description: str, default: object = None, *, shown: boo
     return Field(default, validation_alias=name, description=description, repr=shown)
 
 
-class Settings(BaseModel):
+class Settings(BaseSettings):
     """Made by `load` alone. URLs may hold passwords, so none of them shows in `repr`."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+    model_config = SettingsConfigDict(case_sensitive=True, extra="forbid", frozen=True, hide_input_in_errors=True)
 
     redis_url: Annotated[str, AfterValidator(_redis_url)] | None = _variable(
         "REDIS_URL", "Redis or Valkey: redis://, rediss:// or unix://. Unset: limits in memory.", shown=False
@@ -130,6 +131,18 @@ class Settings(BaseModel):
     log_format: Annotated[Literal["auto", "json", "text"], BeforeValidator(_lower)] = _variable(
         "SCOPEGATE_LOG_FORMAT", "json, text, or auto: text on a terminal.", "auto"
     )
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Only what `load` was given: the process' own environment is not looked at."""
+        return (init_settings,)
 
     @property
     def database(self) -> str:

@@ -144,13 +144,13 @@ def test_the_announcement_says_what_runs_where_and_no_secret(tmp_path: Path, pol
 
 # ── the file at the root ────────────────────────────────────────────────────────────────────────────────────────────
 def test_the_default_policy_is_fine_as_it_is() -> None:
-    review = policies.examine(ROOT / "policy/gateway.yaml", {})
+    review = policies.examine(ROOT / "gateway.yaml", {})
     assert list(review.problems) == []
-    assert policies.load(ROOT / "policy/gateway.yaml", {}).offloads == {}
+    assert policies.load(ROOT / "gateway.yaml", {}).offloads == {}
 
 
 def test_the_default_policys_offload_can_be_switched_on_as_it_says(tmp_path: Path) -> None:
-    text = (ROOT / "policy/gateway.yaml").read_text()
+    text = (ROOT / "gateway.yaml").read_text()
     start = text.index("# offloads:")
     end = text.index("\n\n", start)
     text = text[:start] + re.sub(r"^# ?", "", text[start:end], flags=re.M) + text[end:]
@@ -163,7 +163,7 @@ def test_the_default_policys_offload_can_be_switched_on_as_it_says(tmp_path: Pat
 
 def test_the_default_policy_takes_its_addresses_from_the_environment() -> None:
     environ = {"LISTEN": "127.0.0.1:81", "ADMIN_LISTEN": "127.0.0.1:82", "APP_URL": "http://app:83"}
-    policy = policies.load(ROOT / "policy/gateway.yaml", environ)
+    policy = policies.load(ROOT / "gateway.yaml", environ)
     assert ports.shown(policy.server.listen) == "127.0.0.1:81"
     assert ports.shown(policy.admin.listen) == "127.0.0.1:82"
     assert policy.upstreams["web"].servers[0].authority == "app:83"

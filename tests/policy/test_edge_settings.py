@@ -278,7 +278,7 @@ def test_flags_may_come_from_the_environment() -> None:
 
 
 @pytest.mark.parametrize(
-    "file", [EDGE, HERE / "example.yaml", HERE.parent.parent / "policy/gateway.yaml"], ids=lambda f: f.name
+    "file", [EDGE, HERE / "example.yaml", HERE.parent.parent / "gateway.yaml"], ids=lambda f: f.name
 )
 def test_the_json_schema_takes_what_the_reader_takes(file: Path) -> None:
     """Editors complete and check by it."""
