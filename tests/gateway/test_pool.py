@@ -552,8 +552,10 @@ async def test_who_left_unnoticed_blames_nobody(gates: Rigs) -> None:
     rig = await gates.start(pool={"breaker": {"failures": 1}})
     rig.app.answers.append(Answer([End.HANG]))
     client = await rig.connect()
-    client.send(GET * 3000)  # no more than the kernel takes in: an end behind what is unsent arrives late
-    await eventually(lambda: rig.app.began and rig.gateway.unread)
+    client.send(GET * 2500)
+    await eventually(lambda: rig.app.began)
+    client.send(GET * 500)  # no more than the kernel takes in: an end behind what is unsent arrives late
+    await eventually(lambda: rig.gateway.unread)
     await client.close()
     await asyncio.sleep(0.02)
     rig.gateway.tick(rig.gateway.loop.time() + 1000)
