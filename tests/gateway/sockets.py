@@ -35,7 +35,8 @@ class Peer:
         return [line[len(name) + 2 :] for line in self.lines if line.lower().startswith(name + b": ")]
 
     def send(self, data: bytes) -> None:
-        self.writer.write(data)
+        if not self.writer.transport.is_closing():  # a peer that has left says nothing
+            self.writer.write(data)
 
     async def read(self, size: int) -> bytes:
         async with asyncio.timeout(PATIENCE_S):
