@@ -86,12 +86,15 @@ class Place:
 
     def up(self) -> Standing:
         """Waits until all processes serve."""
-        wait_until(
-            lambda: self.status() == 200 and len(self.living()) == (1 if self.workers == 1 else self.workers + 1)
-        )
-        leader = self.leader()
-        assert leader is not None
-        return leader
+        processes = 1 if self.workers == 1 else self.workers + 1
+        found: list[Standing] = []
+
+        def serves() -> bool:
+            found[:] = [one for one in self.living() if one.pid == one.leader]
+            return bool(found) and self.status() == 200 and len(self.living()) == processes
+
+        wait_until(serves)
+        return found[0]
 
     def command(self) -> subprocess.CompletedProcess[str]:
         words = [sys.executable, "-m", "scopegate", "reload"]
