@@ -68,7 +68,7 @@ def status_of(answer: bytes) -> int:
 # ── a client with nothing to hide ───────────────────────────────────────────────────────────────────────────────────
 
 
-async def canary(target: Target) -> Seen:
+async def canary(target: Target, source: str) -> Seen:
     """A small GET every 20 ms, every tenth on a connection of its own; latencies and failures."""
     ending = asyncio.create_task(hold())
     loop = asyncio.get_running_loop()
@@ -82,7 +82,7 @@ async def canary(target: Target) -> Seen:
                 if sock is None or len(taken) % 10 == 0:
                     if sock is not None:
                         sock.close()
-                    sock = await target.connect()
+                    sock = await target.connect(source=source)
                 await loop.sock_sendall(sock, HEAD + b"\r\n")
                 answer = b""
                 while not answer.endswith(b"\r\n\r\nok"):

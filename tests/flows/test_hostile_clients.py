@@ -185,7 +185,7 @@ def house(tmp_path_factory: pytest.TempPathFactory, full: bool, request: pytest.
 def canary(house: House) -> Iterator[dict[str, Any]]:
     """A client that asks for small things all through the test, and must not notice."""
     before = house.descriptors()
-    with house.running("canary", holds=True) as seen:
+    with house.running("canary", holds=True, source=CANARY) as seen:
         yield seen
     assert seen["failures"] == []
     assert seen["asked"] >= 1
