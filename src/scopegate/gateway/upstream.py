@@ -216,7 +216,7 @@ class UpstreamConnection(asyncio.Protocol):
         if _is_tls(self.transport):
             # what comes while reading is paused stays in the kernel: uvloop's TLS throws away what it has of it when it
             # sees the end of the connection
-            self.transport.set_read_buffer_limits(1)  # type: ignore[attr-defined]
+            self.transport.set_read_buffer_limits(1)  # type: ignore[attr-defined]  # uvloop's TLS alone has it
 
     def connection_lost(self, exc: Exception | None) -> None:
         if exc is not None and self.exchange is not None and not _is_tls(self.transport):

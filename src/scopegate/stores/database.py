@@ -212,7 +212,7 @@ class PostgresDatabase:
 
 async def _open_postgres(url: URL) -> PostgresDatabase:
     try:
-        import asyncpg  # noqa: F401
+        import asyncpg  # noqa: F401 - SQLAlchemy loads it later, and without saying what to install
         from sqlalchemy.ext.asyncio import create_async_engine
     except ImportError:
         raise StoreError("PostgreSQL needs the extra: pip install 'scopegate[postgres]'") from None
