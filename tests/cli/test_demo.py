@@ -14,10 +14,10 @@ from typing import ClassVar
 import pytest
 
 from scopegate.cli import demo
-from scopegate.cli.supervisor import Child
 from scopegate.demo.narrator import Narrator
 from scopegate.demo.stage import RealAPI, Stage, free_addresses
 from scopegate.errors import ConfigError
+from scopegate.supervise.supervisor import Child
 
 
 def stage(folder: Path) -> Stage:

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from scopegate.cli import elsewhere
-from scopegate.standing import Standing
+from scopegate.following.standing import Standing
 
 MINE = Standing(7, 7, "/g.yaml", "aaaaaaaaaaaa", 1)
 THEIRS = replace(MINE, host="another-container")

@@ -10,7 +10,7 @@ import pytest
 
 from scopegate.cli import reload
 from scopegate.cli.main import main
-from scopegate.standing import Post, Standing
+from scopegate.following.standing import Post, Standing
 
 LEADER = Standing(10, 10, "/g.yaml", "aaaaaaaaaaaa", 1, 1, "applied")
 

@@ -16,11 +16,12 @@ import pytest
 
 from scopegate import policy as policies
 from scopegate import settings as environment
-from scopegate.cli import leash, role
-from scopegate.cli.supervisor import Child, Supervisor
+from scopegate.cli import role
 from scopegate.clock import SystemClock
 from scopegate.errors import ConfigError
 from scopegate.policy.policy import Policy
+from scopegate.supervise import leash
+from scopegate.supervise.supervisor import Child, Supervisor
 
 PLAIN = """\
 version: 1

@@ -11,7 +11,7 @@ from starlette.applications import Starlette
 from starlette.responses import PlainTextResponse
 from starlette.routing import Route
 
-from scopegate import serving
+from scopegate.process import serving
 from tests.flows.processes import Scopegate, scopegate, wait_until
 
 _POLICY = """\

@@ -16,8 +16,8 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.routing import Route
 
-from scopegate import serving
 from scopegate.leads.job import JobFilter, JobState
+from scopegate.process import serving
 from scopegate.stores.database import open_database
 from scopegate.stores.jobs import SqlJobs
 from tests.flows.processes import scopegate, wait_until

@@ -21,9 +21,9 @@ import httpx
 import jwt
 import pytest
 
-from scopegate import standing
 from scopegate.demo.stage import clean, free_addresses
-from scopegate.standing import Standing
+from scopegate.following import standing
+from scopegate.following.standing import Standing
 from tests.flows.load import load, quick_app
 from tests.flows.processes import Scopegate, scopegate, wait_until
 

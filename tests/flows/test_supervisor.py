@@ -12,7 +12,7 @@ from tests.flows.processes import is_running, left_running
 
 PROGRAM = """
 import asyncio, json, os, sys
-from scopegate.cli.supervisor import Child, Supervisor
+from scopegate.supervise.supervisor import Child, Supervisor
 from scopegate.clock import SystemClock
 
 POLITE = '''
@@ -26,7 +26,7 @@ sys.exit(role.run(serve, int(sys.argv[-1]), 2.0))
 '''
 DEAF = '''
 import os, sys, threading
-from scopegate.cli.leash import Leash
+from scopegate.supervise.leash import Leash
 tied = Leash(int(sys.argv[-1]))
 tied.watch(lambda: None, 0.3)
 tied.ready()

@@ -16,11 +16,11 @@ import pytest
 import pytest_asyncio
 from sqlalchemy import select
 
-from scopegate import metrics
 from scopegate.clock import SystemClock
 from scopegate.errors import StoreUnavailable
 from scopegate.gateway.intake import Intake
 from scopegate.leads.job import Lead, LeadJob, LeadOrder, OrderState
+from scopegate.metrics import catalogue as metrics
 from scopegate.stores.late import LateDatabase
 from scopegate.stores.outbox import SqlOutbox
 from scopegate.stores.queue import NoMessenger

@@ -7,12 +7,12 @@ from collections.abc import Sequence
 
 import pytest
 
-from scopegate import metrics
 from scopegate.clock import ManualClock
 from scopegate.edge.verdict import Caller, Refusal
 from scopegate.errors import StoreUnavailable
 from scopegate.gateway.limiter import Limiter, key_of, windows_of
 from scopegate.limits.window import Quota, Spent, Window
+from scopegate.metrics import catalogue as metrics
 from scopegate.policy.policy import OnStoreError, Tier, TierKey
 from scopegate.stores.memory import MemoryLimits
 

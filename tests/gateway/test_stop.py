@@ -7,7 +7,7 @@ import socket
 import time
 from functools import partial
 
-from scopegate.serving import HANDSHAKE_S
+from scopegate.process.serving import HANDSHAKE_S
 from tests.gateway.rig import HOST, ON_ONE_LOOP, Rigs
 
 pytestmark = ON_ONE_LOOP

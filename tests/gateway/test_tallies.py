@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry, Histogram, generate_latest
 
-from scopegate import metrics
 from scopegate.gateway.tallies import Latencies, RouteTally
+from scopegate.metrics import catalogue as metrics
 
 
 def histogram() -> tuple[CollectorRegistry, Histogram]:

@@ -13,12 +13,12 @@ from pathlib import Path
 
 from pydantic import SecretStr
 
-from scopegate import exposition
+from scopegate.metrics import exposition
 from tests.admin import house
 
 
 def play_gateway() -> None:
-    from scopegate import metrics
+    from scopegate.metrics import catalogue as metrics
 
     metrics.POLICY_LOADED.set_to_current_time()
     metrics.POLICY_STALE.set(0)
@@ -46,7 +46,7 @@ def play_gateway() -> None:
 
 
 def play_worker() -> None:
-    from scopegate import metrics
+    from scopegate.metrics import catalogue as metrics
 
     metrics.JOBS_FINISHED.labels("lead-photos", "done").inc()
     metrics.JOB_SECONDS.labels("lead-photos").observe(12)
@@ -65,7 +65,7 @@ def play_worker() -> None:
 
 def play(role: str, directory: Path) -> None:
     exposition.prepare(directory, role)
-    from scopegate import metrics
+    from scopegate.metrics import catalogue as metrics
 
     metrics.declare(house.policy())
     step, ended = {"gateway": play_gateway, "worker": play_worker}[role], threading.Event()
@@ -81,9 +81,9 @@ async def serve(directory: Path) -> None:
     exposition.prepare(directory, "admin")
     import uvicorn
 
-    from scopegate import metrics
     from scopegate.admin.app import Sources, create_admin
     from scopegate.clock import ManualClock
+    from scopegate.metrics import catalogue as metrics
     from scopegate.stores.database import open_database
     from scopegate.stores.jobs import SqlJobs
     from scopegate.stores.ledger import SqlLedger

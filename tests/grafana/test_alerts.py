@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
-from scopegate import metrics
+from scopegate.metrics import catalogue as metrics
 from tests.engines import missing
 from tests.grafana import queries
 

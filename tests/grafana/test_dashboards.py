@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import yaml
 
-from scopegate import metrics
+from scopegate.metrics import catalogue as metrics
 from tests.grafana import queries
 
 UNITS = {"reqps", "ops", "percentunit", "s", "short", "currencyUSD", "Bps"}

@@ -20,10 +20,10 @@ from pydantic import SecretStr
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from scopegate import metrics
 from scopegate.admin.answers import FIXED_FIELDS, problem
 from scopegate.clock import Clock
 from scopegate.errors import Problem
+from scopegate.metrics import catalogue as metrics
 from scopegate.policy.policy import Policy
 
 OPEN_PATHS = frozenset({"/livez", "/readyz"})

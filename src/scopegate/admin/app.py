@@ -32,9 +32,9 @@ from scopegate.admin.scrape import Scrape, read_standings
 from scopegate.clock import Clock
 from scopegate.errors import StoreError, StoreUnavailable
 from scopegate.leads.job import JobFilter, JobState
+from scopegate.metrics.totals import DirectoryBusy
 from scopegate.policy.policy import Policy
 from scopegate.stores.ports import JobStore, Ledger, Messenger, Outbox
-from scopegate.totals import DirectoryBusy
 
 log = logs.get("admin")
 T = TypeVar("T")

@@ -10,7 +10,8 @@ import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 
-from scopegate import logs, totals
+from scopegate import logs
+from scopegate.metrics import totals
 
 log = logs.get("admin")
 

@@ -15,10 +15,12 @@ from prometheus_client import REGISTRY
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.metrics_core import GaugeMetricFamily, Metric
 
-from scopegate import __version__, logs, metrics, totals
+from scopegate import __version__, logs
 from scopegate.clock import Clock
 from scopegate.leads.job import OrderState
 from scopegate.limits import budget
+from scopegate.metrics import catalogue as metrics
+from scopegate.metrics import totals
 from scopegate.policy.policy import BudgetRule, Policy
 from scopegate.stores.ports import JobStore, Ledger, Outbox
 

@@ -31,12 +31,13 @@ def register(commands: _SubParsersAction[argparse.ArgumentParser]) -> None:
 
 def run(args: argparse.Namespace) -> int:
     catch_up = role.outlive_signals()
-    from scopegate import pinned
+    from scopegate.process import pinned
 
     pinned.check()
     loaded = role.load_all(args.config, [role.ADMIN], join_as=role.ADMIN, copy=args.copy)
     from scopegate import wiring
-    from scopegate.cli import following, ports
+    from scopegate.cli import ports
+    from scopegate.following import member as following
 
     settings, policy = loaded.settings, loaded.policy
     sock = ports.inherited(args.fd) if args.fd is not None else ports.listen(policy.admin.listen)

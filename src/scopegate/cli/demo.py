@@ -13,10 +13,10 @@ from scopegate.errors import ConfigError, Problem
 if TYPE_CHECKING:
     from argparse import _SubParsersAction
 
-    from scopegate.cli.supervisor import Supervisor
     from scopegate.demo.narrator import Narrator
     from scopegate.demo.report import Outcome
     from scopegate.demo.stage import RealAPI, Stage
+    from scopegate.supervise.supervisor import Supervisor
 
 EXIT_INTERRUPTED = 130
 _DRAIN_S = 25.0
@@ -79,9 +79,9 @@ async def _show(args: argparse.Namespace, stage: Stage, narrator: Narrator) -> i
     import asyncio
 
     from scopegate.cli import role
-    from scopegate.cli.restarts import RestartRule
-    from scopegate.cli.supervisor import Supervisor
     from scopegate.clock import SystemClock
+    from scopegate.supervise.restarts import RestartRule
+    from scopegate.supervise.supervisor import Supervisor
 
     stop, hurry = asyncio.Event(), asyncio.Event()
     role.stop_on_signals(asyncio.get_running_loop(), stop, hurry)

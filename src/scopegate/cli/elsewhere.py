@@ -8,8 +8,8 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 
-from scopegate import standing
-from scopegate.standing import Standing
+from scopegate.following import standing
+from scopegate.following.standing import Standing
 
 WITHIN_S = 5.0
 _LOOK_EVERY_S = 0.05

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
     from scopegate.cli.role import Loaded
-    from scopegate.cli.supervisor import Child
     from scopegate.policy.policy import Policy
+    from scopegate.supervise.supervisor import Child
 
 
 SERVED_MAX_DELAY_S = 1.0
@@ -56,7 +56,7 @@ def register(commands: _SubParsersAction[argparse.ArgumentParser]) -> None:
 
 def run(args: argparse.Namespace) -> int:
     reload_early = role.outlive_signals()
-    from scopegate import pinned
+    from scopegate.process import pinned
 
     pinned.check()
     loaded = role.load_all(args.config, [role.GATEWAY], copy=args.copy)
@@ -108,8 +108,8 @@ def children(
     after: tuple[str, ...] = (),
 ) -> list[Child]:
     """The gateway's processes for a supervisor, which keeps the policy for them at `copy`."""
-    from scopegate.cli.restarts import RestartRule
-    from scopegate.cli.supervisor import Child
+    from scopegate.supervise.restarts import RestartRule
+    from scopegate.supervise.supervisor import Child
 
     rule = RestartRule(served_max_delay_s=SERVED_MAX_DELAY_S)
     fd = sock.fileno()
@@ -122,9 +122,9 @@ def _supervise(
     args: argparse.Namespace, loaded: Loaded, port: Port, workers: int, reload_early: Callable[[], None]
 ) -> int:
     role.join(loaded.settings, role.SUPERVISOR)
-    from scopegate.cli.leader import Leader, Led, copy_of
-    from scopegate.cli.supervisor import Supervisor
     from scopegate.clock import SystemClock
+    from scopegate.following.leader import Leader, Led, copy_of
+    from scopegate.supervise.supervisor import Supervisor
 
     directory = role.state_dir(loaded.settings)
     supervisor = Supervisor(
@@ -141,8 +141,9 @@ def _supervise(
 
 def _serve(args: argparse.Namespace, loaded: Loaded, port: Port, reload_early: Callable[[], None]) -> int:
     role.join(loaded.settings, role.GATEWAY)
-    from scopegate import heap, wiring
-    from scopegate.cli.following import Following
+    from scopegate import wiring
+    from scopegate.following.member import Following
+    from scopegate.process import heap
 
     settings, policy = loaded.settings, loaded.policy
     heap.keep_freed_memory()
@@ -160,7 +161,7 @@ def _closing_at_the_end(port: Port, stop: asyncio.Event) -> Iterator[None]:
     """Once `stop` is set, a port of ours takes no further connection."""
     import asyncio
 
-    from scopegate import backlog
+    from scopegate.process import backlog
 
     async def close() -> None:
         await stop.wait()

@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 import socket
 
-from scopegate import backlog
 from scopegate.errors import ScopegateError
 from scopegate.policy.policy import Address
+from scopegate.process import backlog
 
 _FIRST_HANDED_FD = 3
 

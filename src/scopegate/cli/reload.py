@@ -19,7 +19,7 @@ from scopegate.errors import EXIT_CONFIG, ConfigError, Problem, ScopegateError
 if TYPE_CHECKING:
     from argparse import _SubParsersAction
 
-    from scopegate.standing import Standing
+    from scopegate.following.standing import Standing
 
 ANSWER_WITHIN_S = 30.0
 _LOOK_EVERY_S = 0.05
@@ -71,7 +71,7 @@ def run(args: argparse.Namespace) -> int:
 
 def followers(directory: Path, config: Path) -> list[Standing]:
     """The processes that follow this file, by whatever name they know it."""
-    from scopegate import standing
+    from scopegate.following import standing
 
     return [one for one in standing.living(directory) if _is_same(one.config, config)]
 

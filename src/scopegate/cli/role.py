@@ -14,18 +14,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from scopegate.errors import ConfigError, Problem, ScopegateError
-from scopegate.stamps import stamp
+from scopegate.following.stamps import stamp
 
 if TYPE_CHECKING:
     import asyncio
     from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping, Sequence
 
-    from scopegate.cli.source import Source
-    from scopegate.cli.supervisor import Supervisor
+    from scopegate.following.source import Source
+    from scopegate.following.stamps import Stamp
     from scopegate.policy import Review
     from scopegate.policy.policy import Policy
     from scopegate.settings import Settings
-    from scopegate.stamps import Stamp
+    from scopegate.supervise.supervisor import Supervisor
 
     Serve = Callable[[asyncio.Event, Callable[[], None]], Awaitable[None]]
     """Runs a role until the event is set; calls the callback once, when it serves."""
@@ -128,7 +128,7 @@ def _look(
 ) -> tuple[Review, Source | None]:
     """Everything that speaks against serving this file, promises and what the roles need included. One that lacks but
     secrets is asked all of it too."""
-    from scopegate.cli import source as sources
+    from scopegate.following import source as sources
     from scopegate.policy import Review
     from scopegate.worker import prices
 
@@ -156,7 +156,7 @@ def _broken_promises(policy: Policy, config: Path) -> list[Problem]:
 
 def join(settings: Settings, name: str) -> None:
     """Count the metrics of this process as those of role `name`."""
-    from scopegate import exposition
+    from scopegate.metrics import exposition
 
     exposition.prepare(metrics_dir(settings), name)
 
@@ -250,7 +250,7 @@ def run(serve: Serve, leash_fd: int | None, drain_s: float, *, uvloop: bool = Fa
 async def _run(serve: Serve, leash_fd: int | None, drain_s: float) -> None:
     import asyncio
 
-    from scopegate.cli.leash import Leash
+    from scopegate.supervise.leash import Leash
 
     loop, stop = asyncio.get_running_loop(), asyncio.Event()
     stop_on_signals(loop, stop)
@@ -304,7 +304,7 @@ async def _supervise(
 ) -> int:
     import asyncio
 
-    from scopegate.cli.leash import Leash
+    from scopegate.supervise.leash import Leash
 
     loop, stop, hurry = asyncio.get_running_loop(), asyncio.Event(), asyncio.Event()
     stop_on_signals(loop, stop, hurry)
@@ -343,7 +343,8 @@ def _say_lost(task: asyncio.Task[None]) -> None:
 def sweeper(directory: Path) -> Callable[[int], None]:
     """What a supervisor does when a child has ended: fold its metrics into the archive, so that files never pile up.
     A directory in trouble costs metrics, never a process."""
-    from scopegate import logs, totals
+    from scopegate import logs
+    from scopegate.metrics import totals
 
     def sweep(_pid: int) -> None:
         try:

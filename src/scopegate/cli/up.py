@@ -21,12 +21,12 @@ if TYPE_CHECKING:
     import socket
     from argparse import _SubParsersAction
 
-    from scopegate.cli.leader import Uses
     from scopegate.cli.role import Loaded
-    from scopegate.cli.supervisor import Child
+    from scopegate.following.leader import Uses
     from scopegate.policy.policy import Origin, Policy
     from scopegate.settings import Settings
     from scopegate.stores.embedded import EmbeddedValkey
+    from scopegate.supervise.supervisor import Child
 
 ENGINE = "valkey"
 _ROLES = (role.GATEWAY, role.WORKER, role.ADMIN)
@@ -69,7 +69,7 @@ def register(commands: _SubParsersAction[argparse.ArgumentParser]) -> None:
 
 def run(args: argparse.Namespace) -> int:
     reload_early = role.outlive_signals()
-    from scopegate import pinned
+    from scopegate.process import pinned
 
     pinned.check()
     loaded = role.load_all(args.config, _ROLES, join_as=role.SUPERVISOR)
@@ -115,9 +115,9 @@ def _locked(handle: IO[str], directory: Path) -> IO[str]:
 def _supervise(
     args: argparse.Namespace, loaded: Loaded, directory: Path, sockets: Sockets, reload_early: Callable[[], None]
 ) -> int:
-    from scopegate.cli.leader import Leader, Led
-    from scopegate.cli.supervisor import Supervisor
     from scopegate.clock import SystemClock
+    from scopegate.following.leader import Leader, Led
+    from scopegate.supervise.supervisor import Supervisor
 
     settings, policy = loaded.settings, loaded.policy
     with role.using(directory):
@@ -178,8 +178,8 @@ def children(
 ) -> list[Child]:
     """Gateway first: it is the first to be asked to stop. The engine, which the others need, ends last."""
     from scopegate.cli import gateway
-    from scopegate.cli.leader import copy_of
-    from scopegate.cli.supervisor import Child
+    from scopegate.following.leader import copy_of
+    from scopegate.supervise.supervisor import Child
 
     redis_url = settings.redis_url if engine is None else engine.url
     env = environment(directory, redis_url)

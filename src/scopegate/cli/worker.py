@@ -29,7 +29,7 @@ def run(args: argparse.Namespace) -> int:
     catch_up = role.outlive_signals()
     loaded = role.load_all(args.config, [role.WORKER], join_as=role.WORKER, copy=args.copy)
     from scopegate import wiring
-    from scopegate.cli import following
+    from scopegate.following import member as following
 
     settings, policy = loaded.settings, loaded.policy
     with following.alone(loaded, args.config, args.copy, role.WORKER, catch_up) as follow:

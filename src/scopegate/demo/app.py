@@ -27,12 +27,12 @@ from starlette.responses import FileResponse, HTMLResponse, JSONResponse, Respon
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
-from scopegate.cli.leash import Leash
 from scopegate.clock import Clock, SystemClock
 from scopegate.demo import page, presign
 from scopegate.demo.records import LeadRecord, Records, opened
 from scopegate.leads import webhook
 from scopegate.leads.photos import sniff
+from scopegate.supervise.leash import Leash
 from scopegate.types import Json
 
 MAX_PHOTO_BYTES = 8 * 1024 * 1024

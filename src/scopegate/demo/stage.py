@@ -16,7 +16,7 @@ from pathlib import Path
 
 import httpx
 
-from scopegate.cli.supervisor import Child
+from scopegate.supervise.supervisor import Child
 
 LOOPBACK = "127.0.0.1"
 SIMULATED_LATENCY_S = 0.15

@@ -21,7 +21,7 @@ from pathlib import Path
 
 from starlette.applications import Starlette
 
-from scopegate import logs, metrics, serving
+from scopegate import logs
 from scopegate.clock import Clock
 from scopegate.gateway.access import AccessLog
 from scopegate.gateway.crowd import Crowd
@@ -34,7 +34,9 @@ from scopegate.gateway.ruleset import Ruleset
 from scopegate.gateway.signin import SignIn
 from scopegate.gateway.streams import Streams
 from scopegate.limits.health import ServerState
+from scopegate.metrics import catalogue as metrics
 from scopegate.policy.policy import Policy, Upstream
+from scopegate.process import serving
 
 TICK_S = 0.25
 MAX_HELD_BYTES = 64 * 1024 * 1024

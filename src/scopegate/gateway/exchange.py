@@ -29,7 +29,7 @@ from scopegate.gateway.section import NOBODY, HeaderSection
 from scopegate.gateway.upstream import Home, UpstreamConnection
 from scopegate.limits import breaker
 from scopegate.limits.window import Spent
-from scopegate.metrics import NO_ROUTE, UPSTREAM_ERRORS
+from scopegate.metrics.catalogue import NO_ROUTE, UPSTREAM_ERRORS
 from scopegate.types import Fields
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import Awaitable
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from scopegate import logs, metrics
+from scopegate import logs
 from scopegate.clock import Clock
 from scopegate.edge.headers import Noted
 from scopegate.edge.verdict import Refusal
@@ -21,6 +21,7 @@ from scopegate.errors import StoreError, StoreUnavailable, UpstreamError
 from scopegate.gateway.exchange import Exchange, Pending
 from scopegate.leads.intake import Unreadable, parse_body, read_lead
 from scopegate.leads.job import Lead, LeadOrder, OrderState
+from scopegate.metrics import catalogue as metrics
 from scopegate.policy.policy import Offload
 from scopegate.stores.ports import Messenger, Outbox
 from scopegate.types import Json

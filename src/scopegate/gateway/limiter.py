@@ -11,11 +11,12 @@ import hashlib
 from collections.abc import Callable
 from functools import lru_cache
 
-from scopegate import logs, metrics
+from scopegate import logs
 from scopegate.clock import Clock
 from scopegate.edge.verdict import Caller, Refusal
 from scopegate.errors import StoreUnavailable
 from scopegate.limits.window import Spent, Window
+from scopegate.metrics import catalogue as metrics
 from scopegate.policy.policy import OnStoreError, Tier, TierKey
 from scopegate.stores.ports import LimitStore
 

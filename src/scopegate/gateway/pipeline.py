@@ -38,7 +38,7 @@ from scopegate.gateway.waiting import Connecting
 from scopegate.gateway.websocket import open_websocket
 from scopegate.limits.breaker import Denied
 from scopegate.limits.window import Spent
-from scopegate.metrics import UPSTREAM_ERRORS
+from scopegate.metrics.catalogue import UPSTREAM_ERRORS
 from scopegate.policy.policy import AddressSource
 
 _BODILESS = frozenset({"GET", "HEAD", "DELETE", "OPTIONS"})

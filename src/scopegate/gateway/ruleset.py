@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from functools import lru_cache
 
-from scopegate import metrics
 from scopegate.edge.answer_fields import SecurityLines
 from scopegate.edge.bodies import compile_bodies
 from scopegate.edge.cors import CrossOrigin
@@ -16,6 +15,7 @@ from scopegate.edge.routes import NoRoute, RouteTable, compile_routes
 from scopegate.gateway.limiter import WindowsOf, windows_of
 from scopegate.gateway.pool import UpstreamPool
 from scopegate.gateway.tallies import Latencies, RouteTally
+from scopegate.metrics import catalogue as metrics
 from scopegate.policy.policy import Mode, Policy, Route, Upstream
 
 _REMEMBERED = 2048

@@ -10,7 +10,7 @@ from bisect import bisect_left
 
 from prometheus_client import Histogram
 
-from scopegate import metrics
+from scopegate.metrics import catalogue as metrics
 
 _BOUNDS_S = metrics.LATENCY_BUCKETS_S
 

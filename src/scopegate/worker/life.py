@@ -12,7 +12,7 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import Final, assert_never
 
-from scopegate import logs, metrics
+from scopegate import logs
 from scopegate.clock import Clock
 from scopegate.errors import (
     AIBudgetError,
@@ -37,6 +37,7 @@ from scopegate.leads.progress import (
     next_step,
     with_attempt,
 )
+from scopegate.metrics import catalogue as metrics
 from scopegate.policy.policy import BudgetRule, Offload, WhenSpent
 from scopegate.stores.ports import JobStore, Ledger
 from scopegate.types import Json

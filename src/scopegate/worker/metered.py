@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Final, Generic, NoReturn, TypeVar, assert_never
 from uuid import uuid4
 
-from scopegate import logs, metrics
+from scopegate import logs
 from scopegate.clock import Clock
 from scopegate.errors import AIBudgetError, AICircuitBreakerError, AIError, AIOutputError, StoreUnavailable
 from scopegate.leads.findings import Broken
@@ -23,6 +23,7 @@ from scopegate.limits.attempts import Call, CallPlan, GiveUp, Wait
 from scopegate.limits.breaker import Denied, Outcome, Permit
 from scopegate.limits.budget import Account, NoRoom, Reservation, accounts, crossed
 from scopegate.limits.pricing import PriceTable, Usage, price, worst_case
+from scopegate.metrics import catalogue as metrics
 from scopegate.policy.policy import AI
 from scopegate.stores.ports import BreakerStore, Ledger
 from scopegate.worker.call import Caller, Image, ModelRequest, Reply

@@ -17,7 +17,7 @@ from decimal import Decimal
 from functools import partial
 from typing import Final, TypeVar, assert_never
 
-from scopegate import logs, metrics
+from scopegate import logs
 from scopegate.clock import Clock
 from scopegate.errors import DeliveryError, PhotoError
 from scopegate.leads import prompts
@@ -39,6 +39,7 @@ from scopegate.leads.job import LeadJob, StepName
 from scopegate.leads.photos import PhotoCode, Picture
 from scopegate.leads.score import score
 from scopegate.leads.webhook import message
+from scopegate.metrics import catalogue as metrics
 from scopegate.policy.policy import Offload
 from scopegate.types import Json
 from scopegate.worker.call import Image

@@ -10,13 +10,14 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final, TypeVar
 
-from scopegate import logs, metrics
+from scopegate import logs
 from scopegate.errors import AIError, AIOutputError
 from scopegate.leads.findings import Broken
 from scopegate.leads.job import CallRecord, StepName
 from scopegate.limits.attempts import Fault
 from scopegate.limits.breaker import Outcome
 from scopegate.limits.pricing import Usage
+from scopegate.metrics import catalogue as metrics
 from scopegate.worker.call import Reply
 
 log = logs.get("ai")

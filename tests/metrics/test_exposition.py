@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from scopegate import exposition, totals
+from scopegate.metrics import exposition, totals
 
 
 def test_a_name_no_other_process_has_and_file_names_can_hold(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -42,9 +42,9 @@ def test_files_are_there_with_their_blocks_from_the_start(tmp_path: Path) -> Non
 def test_a_place_that_cannot_be_furnished_is_given_up(tmp_path: Path) -> None:
     """A disk that takes no more than 100 KB of a file: nobody must seem alive afterwards."""
     code = (
-        "import resource, sys; from pathlib import Path; from scopegate import exposition\n"
+        "import resource, sys; from pathlib import Path; from scopegate.metrics import exposition\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))\n"
-        "from scopegate import totals\n"
+        "from scopegate.metrics import totals\n"
         "print(exposition.prepare(Path(sys.argv[1]), 'gateway'), dict(totals.living(Path(sys.argv[1]))))"
     )
     done = subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, check=True)

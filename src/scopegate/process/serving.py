@@ -12,8 +12,8 @@ from typing import Any
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from scopegate import backlog
 from scopegate.errors import ScopegateError
+from scopegate.process import backlog
 
 HANDSHAKE_S = 0.05
 """How long a handshake that has begun before the end may take. Everything is served meanwhile."""

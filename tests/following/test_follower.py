@@ -12,10 +12,10 @@ import pytest
 from prometheus_client import REGISTRY
 
 from scopegate.errors import ConfigError, Problem
+from scopegate.following.follower import MOST_LOOKS, Follower, Outcome, Result, needs_restart
+from scopegate.following.stamps import stamp
 from scopegate.policy import Policy, Review, compile_policy, text_of
 from scopegate.policy.policy import Address
-from scopegate.reload import MOST_LOOKS, Follower, Outcome, Result, needs_restart
-from scopegate.stamps import stamp
 
 TEXT = """\
 version: 1

@@ -18,12 +18,12 @@ from typing import TYPE_CHECKING
 from scopegate import logs
 from scopegate.cli import role
 from scopegate.clock import SystemClock
+from scopegate.following.standing import Post, Standing
 from scopegate.policy import Review
-from scopegate.standing import Post, Standing
 
 if TYPE_CHECKING:
     from scopegate.cli.role import Loaded
-    from scopegate.reload import Applying, Result
+    from scopegate.following.follower import Applying, Result
 
 _log = logs.get("following")
 
@@ -70,7 +70,7 @@ class Following:
         self._held.close()
 
     async def run(self, adopt: Applying) -> None:
-        from scopegate.reload import Follower
+        from scopegate.following.follower import Follower
 
         loaded = self._loaded
         follower = Follower(

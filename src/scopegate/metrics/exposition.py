@@ -62,8 +62,8 @@ _presence: _Presence | None = None
 def prepare(directory: Path, role: str) -> bool:
     """Make this process one of `role` in `directory` (created when absent). False, with a warning logged, when the
     directory cannot be used: metrics then count in this process only. Comes before `scopegate.metrics` is imported."""
-    if "scopegate.metrics" in sys.modules:
-        raise RuntimeError("exposition.prepare comes before the import of scopegate.metrics")
+    if "scopegate.metrics.catalogue" in sys.modules:
+        raise RuntimeError("exposition.prepare comes before the import of the catalogue")
     return _enter(directory, role)
 
 

@@ -27,7 +27,7 @@ from prometheus_client.samples import Sample
 from prometheus_client.utils import floatToGoString
 
 from scopegate import logs
-from scopegate.exposition import ALIVE_SUFFIX
+from scopegate.metrics.exposition import ALIVE_SUFFIX
 
 log = logs.get("metrics")
 

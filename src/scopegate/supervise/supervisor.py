@@ -16,10 +16,11 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from scopegate import backlog, logs
-from scopegate.cli import leash
-from scopegate.cli.restarts import GiveUp, Life, Record, Restart, RestartRule, exit_code, next_move
+from scopegate import logs
 from scopegate.clock import Clock
+from scopegate.process import backlog
+from scopegate.supervise import leash
+from scopegate.supervise.restarts import GiveUp, Life, Record, Restart, RestartRule, exit_code, next_move
 
 log = logs.get("supervisor")
 

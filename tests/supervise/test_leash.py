@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from scopegate.cli import leash
+from scopegate.supervise import leash
 
 OURS = """
 import sys, threading
-from scopegate.cli.leash import Leash
+from scopegate.supervise.leash import Leash
 tied = Leash(int(sys.argv[1]))
 slipped = threading.Event()
 tied.watch(slipped.set, float(sys.argv[2]))

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 
 from prometheus_client import Counter, Gauge, Histogram, disable_created_metrics
 
-from scopegate import exposition
 from scopegate.leads.job import StepName
+from scopegate.metrics import exposition
 
 if TYPE_CHECKING:
     from scopegate.policy.policy import Policy, Route

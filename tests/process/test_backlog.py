@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from scopegate import backlog
+from scopegate.process import backlog
 
 
 @pytest.fixture

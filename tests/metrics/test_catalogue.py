@@ -11,7 +11,7 @@ from collections import Counter
 import pytest
 from prometheus_client import REGISTRY, Gauge
 
-from scopegate import metrics
+from scopegate.metrics import catalogue as metrics
 from tests.admin import house
 
 
@@ -77,7 +77,8 @@ def test_declaring_again_makes_nothing_new() -> None:
 
 def test_one_process_alone_counts_without_a_directory() -> None:
     code = (
-        "from scopegate import metrics; metrics.REQUESTS.labels('r', '200').inc(); metrics.IN_FLIGHT.inc(2)\n"
+        "from scopegate.metrics import catalogue as metrics\n"
+        "metrics.REQUESTS.labels('r', '200').inc(); metrics.IN_FLIGHT.inc(2)\n"
         "from prometheus_client import generate_latest; print(generate_latest().decode())"
     )
     environ = {name: value for name, value in os.environ.items() if name != "PROMETHEUS_MULTIPROC_DIR"}

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from scopegate.cli import source
 from scopegate.errors import ConfigError
+from scopegate.following import source
 from scopegate.limits.pricing import PriceTable
 from scopegate.worker import prices
 

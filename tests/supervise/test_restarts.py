@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from scopegate.cli.restarts import GiveUp, Life, Record, Restart, RestartRule, exit_code, next_move
+from scopegate.supervise.restarts import GiveUp, Life, Record, Restart, RestartRule, exit_code, next_move
 
 RULE = RestartRule(first_delay_s=1.0, max_delay_s=8.0, healthy_s=60.0, start_failures=3)
 

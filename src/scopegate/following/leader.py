@@ -16,17 +16,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from scopegate import logs, standing
+from scopegate import logs
 from scopegate.cli import role
 from scopegate.clock import SystemClock
+from scopegate.following import standing
+from scopegate.following.standing import Post, Standing
 from scopegate.policy import Policy, Review
-from scopegate.standing import Post, Standing
 
 if TYPE_CHECKING:
     from scopegate.cli.role import Loaded
-    from scopegate.cli.source import Source
-    from scopegate.cli.supervisor import Supervisor
-    from scopegate.reload import Result
+    from scopegate.following.follower import Result
+    from scopegate.following.source import Source
+    from scopegate.supervise.supervisor import Supervisor
 
 COPY = "policy-copy.json"
 AGREE_WITHIN_S = 10.0
@@ -76,7 +77,7 @@ class Leader:
 
     async def run(self) -> None:
         """Until cancelled."""
-        from scopegate.reload import Follower
+        from scopegate.following.follower import Follower
 
         loop = asyncio.get_running_loop()
         follower = Follower(self._policy, self._read, self._look, self._apply, self._say, roles=self._roles)

@@ -9,7 +9,7 @@ import pytest
 
 _SCRIPT = """
 import resource, sys
-from scopegate import heap
+from scopegate.process import heap
 kept = heap.keep_freed_memory() if sys.argv[1] == "kept" else False
 def churn(times):
     for _ in range(times):
@@ -37,7 +37,7 @@ def test_buffers_that_come_and_go_cost_no_page_faults() -> None:
 
 
 _HOLES = """
-from scopegate import heap
+from scopegate.process import heap
 def resident_kib():
     with open("/proc/self/smaps_rollup") as rollup:
         return next(int(line.split()[1]) for line in rollup if line.startswith("Rss:"))

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from scopegate.standing import FOLDER, Post, Standing, here, living
+from scopegate.following.standing import FOLDER, Post, Standing, here, living
 
 MINE = Standing(
     os.getpid(), os.getpid(), "/etc/gateway.yaml", "abc123", 1000, 2, "refused", ("a: b",), ("server.listen",)
@@ -21,7 +21,7 @@ MINE = Standing(
 
 OTHER = """
 import os, pathlib, sys
-from scopegate.standing import Post, Standing
+from scopegate.following.standing import Post, Standing
 post = Post(pathlib.Path(sys.argv[1])).__enter__()
 post.say(Standing(os.getpid(), os.getpid(), "/g.yaml", "def456", 1))
 print(os.getpid(), flush=True)

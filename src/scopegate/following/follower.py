@@ -1,8 +1,8 @@
 """A policy file followed by a running process: when it is read again, what becomes of it, and what is said of that.
 
 One `Follower` per process that reads the file: a role that runs alone, or a supervisor, whose children follow its copy.
-What applying means, and where the outcome is told, is the caller's (`wiring`, `cli/leader`). A policy with any problem
-never replaces one without.
+What applying means, and where the outcome is told, is the caller's (`wiring`, `following/leader`). A policy with any
+problem never replaces one without.
 """
 
 from __future__ import annotations
@@ -14,10 +14,11 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
 
-from scopegate import logs, metrics
+from scopegate import logs
 from scopegate.errors import Problem
+from scopegate.following.stamps import Stamp, stamp
+from scopegate.metrics import catalogue as metrics
 from scopegate.policy import Policy, Review
-from scopegate.stamps import Stamp, stamp
 
 LOOK_EVERY_S = 0.5
 """A change is loaded once two looks in a row find the same file: a write in place may not be over at the first."""

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from scopegate import pinned
+from scopegate.process import pinned
 
-PYPROJECT = Path(__file__).parents[1] / "pyproject.toml"
+PYPROJECT = Path(__file__).parents[2] / "pyproject.toml"
 
 
 def test_the_range_is_the_one_of_the_package() -> None:

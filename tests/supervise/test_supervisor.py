@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from scopegate.cli.restarts import RestartRule
-from scopegate.cli.supervisor import GRACE_S, Child, Supervisor
 from scopegate.clock import ManualClock
+from scopegate.supervise.restarts import RestartRule
+from scopegate.supervise.supervisor import GRACE_S, Child, Supervisor
 
 TIE = """
 import os, signal, sys, time

@@ -20,14 +20,14 @@ from prometheus_client.openmetrics.exposition import generate_latest as openmetr
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 
-from scopegate import totals
+from scopegate.metrics import totals
 
 CHILD = """
 import sys
 from pathlib import Path
-from scopegate import exposition
+from scopegate.metrics import exposition
 assert exposition.prepare(Path(sys.argv[1]), sys.argv[2])
-from scopegate import metrics
+from scopegate.metrics import catalogue as metrics
 for line in iter(sys.stdin.readline, ""):
     exec(line)
     print("ok", flush=True)
@@ -247,7 +247,7 @@ def test_a_damaged_data_file_of_a_dead_process_is_cleared_away(tmp_path: Path, c
 def test_readers_at_the_same_time_agree(children: Children, tmp_path: Path) -> None:
     """Four readers while processes die: each reading is at least the one before and never more than the truth."""
     reader = (
-        "import sys, json\nfrom pathlib import Path\nfrom scopegate import totals\nseen = []\n"
+        "import sys, json\nfrom pathlib import Path\nfrom scopegate.metrics import totals\nseen = []\n"
         "for _ in range(60):\n"
         "    try: families = totals.read(Path(sys.argv[1])).families\n"
         "    except totals.DirectoryBusy: continue\n"
@@ -318,7 +318,8 @@ def test_both_text_formats_can_be_parsed(children: Children, tmp_path: Path) -> 
 
 def test_prepare_after_the_catalogue_is_an_error(tmp_path: Path) -> None:
     code = (
-        "from scopegate import metrics, exposition; from pathlib import Path; exposition.prepare(Path('x'), 'worker')"
+        "from scopegate.metrics import catalogue, exposition; from pathlib import Path\n"
+        "exposition.prepare(Path('x'), 'worker')"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 1
@@ -329,9 +330,9 @@ def test_prepare_after_the_catalogue_is_an_error(tmp_path: Path) -> None:
 def test_a_directory_that_cannot_be_used_leaves_counting_in_this_process(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     code = (
-        "from scopegate import exposition; from pathlib import Path; import os\n"
+        "from scopegate.metrics import exposition; from pathlib import Path; import os\n"
         "print(exposition.prepare(Path('file'), 'worker'))\n"
-        "from scopegate import metrics; metrics.REQUESTS.labels('r', '200').inc()\n"
+        "from scopegate.metrics import catalogue as metrics; metrics.REQUESTS.labels('r', '200').inc()\n"
         "exposition.reserve(); print(exposition.active_directory(), 'PROMETHEUS_MULTIPROC_DIR' in os.environ)\n"
         "from prometheus_client import generate_latest; print('requests_total' in generate_latest().decode())"
     )
@@ -341,7 +342,7 @@ def test_a_directory_that_cannot_be_used_leaves_counting_in_this_process(tmp_pat
 
 
 def test_an_inherited_directory_is_entered_as_other(tmp_path: Path) -> None:
-    code = "from scopegate import metrics, totals; from pathlib import Path; print(totals.read(Path('.')).processes)"
+    code = "from scopegate.metrics import catalogue, totals; from pathlib import Path; print(totals.read(Path('.')).processes)"
     environ = {**os.environ, "PROMETHEUS_MULTIPROC_DIR": str(tmp_path)}
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=environ, capture_output=True, text=True)
     assert done.stdout.strip() == "{'other': 1}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from scopegate.stamps import stamp
+from scopegate.following.stamps import stamp
 
 
 def test_a_stamp_sees_what_a_path_leads_to(tmp_path: Path) -> None:

@@ -2,8 +2,8 @@
 
 The leash is a socket whose other end only the supervisor holds: the kernel closes it when the supervisor dies,
 however it dies. Our own processes watch it (`Leash`) and say on it when they serve. A program that is not ours is run
-by `python -m scopegate.cli.leash --leash FD -- PROGRAM ...`, which on Linux asks the kernel to kill the program with
-its parent and then becomes it, and elsewhere stays beside it and watches.
+by `python -m scopegate.supervise.leash --leash FD -- PROGRAM ...`, which on Linux asks the kernel to kill the program
+with its parent and then becomes it, and elsewhere stays beside it and watches.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ class Leash:
 
 def wrap(fd: int, argv: Sequence[str]) -> list[str]:
     """The command that runs a program of others on the leash `fd`."""
-    return [sys.executable, "-P", "-m", "scopegate.cli.leash", "--leash", str(fd), "--", *argv]
+    return [sys.executable, "-P", "-m", "scopegate.supervise.leash", "--leash", str(fd), "--", *argv]
 
 
 def _await_end(fd: int) -> None:

@@ -8,7 +8,7 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from scopegate import serving
+from scopegate.process import serving
 
 REQUEST = b"GET / HTTP/1.1\r\nHost: a.example\r\n\r\n"
 
