@@ -342,7 +342,10 @@ def test_a_directory_that_cannot_be_used_leaves_counting_in_this_process(tmp_pat
 
 
 def test_an_inherited_directory_is_entered_as_other(tmp_path: Path) -> None:
-    code = "from scopegate.metrics import catalogue, totals; from pathlib import Path; print(totals.read(Path('.')).processes)"
+    code = (
+        "from pathlib import Path; from scopegate.metrics import catalogue, totals\n"
+        "print(totals.read(Path('.')).processes)"
+    )
     environ = {**os.environ, "PROMETHEUS_MULTIPROC_DIR": str(tmp_path)}
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=environ, capture_output=True, text=True)
     assert done.stdout.strip() == "{'other': 1}"
