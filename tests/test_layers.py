@@ -39,7 +39,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "gateway": BASE | WATCHING | PURE | {"stores", "process"},
     "worker": BASE | WATCHING | PURE | {"stores"},
     "admin": BASE | WATCHING | PURE | {"stores"},
-    "following": BASE | WATCHING | PURE | {"settings", "supervise", "cli"},
+    "following": BASE | WATCHING | PURE | {"settings", "supervise"},
     "wiring": BASE | WATCHING | PURE | {"settings", "stores", "process", "following", "gateway", "worker", "admin"},
     "demo": BASE | WATCHING | PURE | {"supervise"},
     "cli": BASE

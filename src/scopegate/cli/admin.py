@@ -41,7 +41,7 @@ def run(args: argparse.Namespace) -> int:
 
     settings, policy = loaded.settings, loaded.policy
     sock = ports.inherited(args.fd) if args.fd is not None else ports.listen(policy.admin.listen)
-    with following.alone(loaded, args.config, args.copy, role.ADMIN, catch_up) as follow:
+    with following.alone(loaded, catch_up) as follow:
 
         async def serve(stop: asyncio.Event, ready: Callable[[], None]) -> None:
             await wiring.serve_admin(settings, policy, sock, stop, ready, follow)

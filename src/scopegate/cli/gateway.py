@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from argparse import _SubParsersAction
     from collections.abc import Callable, Iterator, Mapping
 
-    from scopegate.cli.role import Loaded
+    from scopegate.following.loaded import Loaded
     from scopegate.policy.policy import Policy
     from scopegate.supervise.supervisor import Child
 
@@ -135,7 +135,7 @@ def _supervise(
         on_exit=role.sweeper(role.metrics_dir(loaded.settings)),
     )
     with role.using(directory):
-        leader = Leader(loaded, args.config, [role.GATEWAY], Led(names(workers), {}), supervisor)
+        leader = Leader(loaded, Led(names(workers), {}), supervisor)
     return role.supervise(supervisor, args.leash, reload_early, leader.run)
 
 
@@ -147,7 +147,7 @@ def _serve(args: argparse.Namespace, loaded: Loaded, port: Port, reload_early: C
 
     settings, policy = loaded.settings, loaded.policy
     heap.keep_freed_memory()
-    with Following(loaded, args.config, args.copy, role.GATEWAY, reload_early) as following:
+    with Following(loaded, reload_early) as following:
 
         async def serve(stop: asyncio.Event, ready: Callable[[], None]) -> None:
             with _closing_at_the_end(port, stop):

@@ -9,7 +9,7 @@ import argparse
 import errno
 import os
 from contextlib import contextmanager
-from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     import asyncio
     from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping, Sequence
 
+    from scopegate.following.loaded import Loaded
     from scopegate.following.source import Source
-    from scopegate.following.stamps import Stamp
     from scopegate.policy import Review
     from scopegate.policy.policy import Policy
     from scopegate.settings import Settings
@@ -52,16 +52,6 @@ def add_socket_option(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--fd", metavar="N", type=int, default=None, help="serve on this inherited listening socket")
 
 
-@dataclass(frozen=True, slots=True)
-class Loaded:
-    """`read`: the files the policy was read from, itself first, as they looked before; `source` has their contents."""
-
-    settings: Settings
-    policy: Policy
-    source: Source
-    read: Stamp
-
-
 def load(
     config: Path, roles: Sequence[str], *, join_as: str | None = None, copy: Path | None = None
 ) -> tuple[Settings, Policy]:
@@ -78,6 +68,7 @@ def load_all(config: Path, roles: Sequence[str], *, join_as: str | None = None, 
     With `join_as` this process counts its metrics as that role: settled here, because what comes after may import the
     catalogue (see `exposition.prepare`)."""
     from scopegate import logs
+    from scopegate.following.loaded import Loaded
 
     settings, problems = _settings(os.environ)
     full: StateDirUnusable | None = None
@@ -101,14 +92,17 @@ def load_all(config: Path, roles: Sequence[str], *, join_as: str | None = None, 
     assert review.policy is not None, "a policy without problems is there"
     assert source is not None, "and was read from somewhere"
     logs.configure(settings.log_level, settings.log_format)
-    return Loaded(settings, review.policy, source, before | stamp(review.files[1:]))
-
-
-def look(
-    config: Path, settings: Settings, roles: Sequence[str], *, copy: Path | None = None
-) -> tuple[Review, Source | None]:
-    """The file as it is now, for a reload, judged like at the start. Without a source there is no file to read."""
-    return _look(config, copy, os.environ, settings, roles)
+    return Loaded(
+        settings,
+        review.policy,
+        source,
+        before | stamp(review.files[1:]),
+        config.absolute(),
+        copy,
+        state_dir(settings),
+        roles,
+        look=partial(_look, config.absolute(), copy, os.environ, settings, roles),
+    )
 
 
 def _settings(environ: Mapping[str, str]) -> tuple[Settings, list[Problem]]:

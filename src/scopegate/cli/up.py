@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     import socket
     from argparse import _SubParsersAction
 
-    from scopegate.cli.role import Loaded
     from scopegate.following.leader import Uses
+    from scopegate.following.loaded import Loaded
     from scopegate.policy.policy import Origin, Policy
     from scopegate.settings import Settings
     from scopegate.stores.embedded import EmbeddedValkey
@@ -133,7 +133,7 @@ def _supervise(
     )
     gateways = [child.name for child in found if child.name.startswith(role.GATEWAY)]
     with role.using(directory):
-        leader = Leader(loaded, args.config, _ROLES, Led(gateways, _USES), supervisor)
+        leader = Leader(loaded, Led(gateways, _USES), supervisor)
     text = announcement(settings, policy, directory, engine)
 
     def when_ready() -> None:

@@ -32,7 +32,7 @@ def run(args: argparse.Namespace) -> int:
     from scopegate.following import member as following
 
     settings, policy = loaded.settings, loaded.policy
-    with following.alone(loaded, args.config, args.copy, role.WORKER, catch_up) as follow:
+    with following.alone(loaded, catch_up) as follow:
 
         async def serve(stop: asyncio.Event, ready: Callable[[], None]) -> None:
             await wiring.serve_worker(settings, policy, stop, ready, follow)

@@ -17,15 +17,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from scopegate import logs
-from scopegate.cli import role
 from scopegate.clock import SystemClock
 from scopegate.following import standing
 from scopegate.following.standing import Post, Standing
 from scopegate.policy import Policy, Review
 
 if TYPE_CHECKING:
-    from scopegate.cli.role import Loaded
     from scopegate.following.follower import Result
+    from scopegate.following.loaded import Loaded
     from scopegate.following.source import Source
     from scopegate.supervise.supervisor import Supervisor
 
@@ -55,16 +54,13 @@ def copy_of(directory: Path) -> Path:
 class Leader:
     """Follows one file for a supervisor, inside its loop. Made before the children start: they need the copy."""
 
-    def __init__(self, loaded: Loaded, config: Path, roles: Sequence[str], led: Led, supervisor: Supervisor) -> None:
+    def __init__(self, loaded: Loaded, led: Led, supervisor: Supervisor) -> None:
         """Raises OSError where the state directory is unusable."""
-        self._config = config.absolute()
-        self._settings = loaded.settings
-        self._roles = roles
+        self._loaded = loaded
         self._led = led
         self._supervisor = supervisor
         self._policy = loaded.policy
-        self._read = loaded.read
-        self._directory = role.state_dir(loaded.settings)
+        self._directory = loaded.directory
         self._copy = copy_of(self._directory)
         self._source: Source | None = None
         self._clock = SystemClock()
@@ -80,7 +76,9 @@ class Leader:
         from scopegate.following.follower import Follower
 
         loop = asyncio.get_running_loop()
-        follower = Follower(self._policy, self._read, self._look, self._apply, self._say, roles=self._roles)
+        follower = Follower(
+            self._policy, self._loaded.read, self._look, self._apply, self._say, roles=self._loaded.roles
+        )
         loop.add_signal_handler(signal.SIGHUP, follower.ask)
         loop.add_signal_handler(signal.SIGUSR2, self._rolling.set)
         self._post.say(self._standing())
@@ -92,7 +90,7 @@ class Leader:
 
     # ── a changed policy ────────────────────────────────────────────────────────────────────────────────────────────
     def _look(self) -> Review:
-        review, self._source = role.look(self._config, self._settings, self._roles)
+        review, self._source = self._loaded.look()
         return review
 
     async def _apply(self, policy: Policy) -> None:
@@ -159,7 +157,7 @@ class Leader:
     ) -> Standing:
         pid, now_ms = os.getpid(), self._clock.now_ms()
         return Standing(
-            pid, pid, str(self._config), self._policy.digest, now_ms, heard, outcome, problems, needs_restart,
+            pid, pid, str(self._loaded.config), self._policy.digest, now_ms, heard, outcome, problems, needs_restart,
             processes=len(self._led.gateways),
         )  # fmt: skip
 

@@ -11,19 +11,17 @@ import os
 import signal
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import ExitStack, contextmanager
-from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING
 
 from scopegate import logs
-from scopegate.cli import role
 from scopegate.clock import SystemClock
 from scopegate.following.standing import Post, Standing
 from scopegate.policy import Review
 
 if TYPE_CHECKING:
-    from scopegate.cli.role import Loaded
     from scopegate.following.follower import Applying, Result
+    from scopegate.following.loaded import Loaded
 
 _log = logs.get("following")
 
@@ -34,30 +32,20 @@ def _say_alone() -> None:
 
 
 class Following:
-    """A place in the state directory from `with` on; `run` goes on as long as the process serves as `played`."""
+    """A place in the state directory from `with` on; `run` goes on as long as the process serves."""
 
-    def __init__(
-        self,
-        loaded: Loaded,
-        config: Path,
-        copy: Path | None,
-        played: str,
-        catch_up: Callable[[], None] = lambda: None,
-    ) -> None:
+    def __init__(self, loaded: Loaded, catch_up: Callable[[], None]) -> None:
         """`catch_up` is called once SIGHUP is heard here (`role.outlive_signals`)."""
         self._loaded = loaded
-        self._roles = [played]
         self._catch_up = catch_up
-        self._config = config.absolute()
-        self._copy = copy
-        self._alone = copy is None
+        self._alone = loaded.copy is None
         self._clock = SystemClock()
         self._held = ExitStack()
         self._post: Post | None = None
 
     def __enter__(self) -> Following:
         """A directory in trouble costs `scopegate reload` its answer, never a process."""
-        directory = role.state_dir(self._loaded.settings)
+        directory = self._loaded.directory
         try:
             self._post = self._held.enter_context(Post(directory))
         except OSError as exc:
@@ -81,7 +69,7 @@ class Following:
             self._say,
             watch=self._alone,
             count=self._alone,
-            roles=self._roles,
+            roles=loaded.roles,
         )
         asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, follower.ask)
         asyncio.get_running_loop().add_signal_handler(signal.SIGUSR2, _say_alone)
@@ -90,7 +78,7 @@ class Following:
         await follower.run()
 
     def _look(self) -> Review:
-        review, _ = role.look(self._config, self._loaded.settings, self._roles, copy=self._copy)
+        review, _ = self._loaded.look()
         return review
 
     def _say(self, result: Result, heard: int) -> None:
@@ -108,7 +96,7 @@ class Following:
 
     def _who(self) -> tuple[int, int, str]:
         pid = os.getpid()
-        return pid, pid if self._alone else os.getppid(), str(self._config)
+        return pid, pid if self._alone else os.getppid(), str(self._loaded.config)
 
     def _tell(self, standing: Standing) -> None:
         if self._post is not None:
@@ -117,11 +105,11 @@ class Following:
 
 @contextmanager
 def alone(
-    loaded: Loaded, config: Path, copy: Path | None, played: str, catch_up: Callable[[], None]
+    loaded: Loaded, catch_up: Callable[[], None]
 ) -> Iterator[Callable[[Applying], Coroutine[None, None, None]] | None]:
     """How a worker or an admin process follows the file: None under a supervisor, which starts it anew instead."""
-    if copy is not None:
+    if loaded.copy is not None:
         yield None
         return
-    with Following(loaded, config, copy, played, catch_up) as following:
+    with Following(loaded, catch_up) as following:
         yield following.run
