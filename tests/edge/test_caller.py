@@ -114,9 +114,14 @@ STOPPED: list[Case] = [  # an entry that is no address ends the walk at the last
 
 HALF_WAY: list[Case] = [
     (PROXY, [b"1.2.3.4, unknown, 10.0.0.3"], "10.0.0.3"),
-    (PROXY, [b"1.2.3.4, , 10.0.0.3"], "10.0.0.3"),
-    (PROXY, [b"1.2.3.4,"], PROXY),
-    (PROXY, [b"1.2.3.4", b""], PROXY),
+    (PROXY, [b"1.2.3.4, , 10.0.0.3"], "1.2.3.4"),
+    (PROXY, [b"1.2.3.4,"], "1.2.3.4"),
+    (PROXY, [b"203.0.113.9, "], "203.0.113.9"),
+    (PROXY, [b"1.2.3.4 ,\t, ,"], "1.2.3.4"),
+    (PROXY, [b"1.2.3.4", b""], "1.2.3.4"),
+    (PROXY, [b"1.2.3.4, unknown, ,"], PROXY),
+    (PROXY, [b"1.2.3.4" + b"," * 31], "1.2.3.4"),
+    (PROXY, [b"1.2.3.4" + b"," * 32], PROXY),
     (PROXY, [b", 1.2.3.4"], "1.2.3.4"),
     (PROXY, [b"garbage, 1.2.3.4"], "1.2.3.4"),
     (PROXY, [b"\xff\xfe, 1.2.3.4"], "1.2.3.4"),

@@ -170,13 +170,14 @@ def _element(pairs: Sequence[tuple[bytes, bytes]]) -> Element:
 
 
 def _from_the_right(lines: Sequence[bytes]) -> Iterator[bytes]:
-    """At most MAX_HOPS entries, last line first: several lines are one list (RFC 9110 5.3)."""
+    """At most MAX_HOPS entries, last line first: several lines are one list (RFC 9110 5.3). Empty ones name nobody and
+    are passed over (5.6.1.2), but they count: the work is bounded."""
     left = MAX_HOPS
     for line in reversed(lines):
         entries = line.rsplit(b",", left)
         if len(entries) > left:
             del entries[0]  # the unread rest
-        yield from reversed(entries)
+        yield from (entry for entry in reversed(entries) if entry.strip(b" \t"))
         left -= len(entries)
         if left <= 0:
             return
