@@ -30,9 +30,8 @@ lint: $(BIN)/.installed-dev
 	$(BIN)/mypy --strict bench
 
 test: lint
-	@# What fails beside others is asked once more, alone: a busy machine must not decide. What fails twice has failed.
-	$(BIN)/python -m pytest -n 2 --cov --cov-report=term $(ARGS) || \
-	  $(BIN)/python -m pytest --no-cov --last-failed --last-failed-no-failures none $(ARGS)
+	@# What fails beside others is asked once more, alone, and named.
+	@$(BIN)/python -m tests.again $(ARGS)
 
 bench: $(BIN)/.installed-dev
 	@$(BIN)/python -m bench $(ARGS)

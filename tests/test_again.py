@@ -1,0 +1,44 @@
+"""What `make test` says of tests that pass only alone, in folders of their own."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests import again
+
+_ONCE = """
+from pathlib import Path
+def test_{n}():
+    seen = Path(__file__).with_name("seen{n}")
+    again = seen.exists()
+    seen.touch()
+    assert again
+"""
+
+
+def _outcome(folder: Path, *tests: str) -> int:
+    (folder / "pytest.ini").write_text("[pytest]\n")
+    for n, text in enumerate(tests):
+        (folder / f"test_{n}.py").write_text(text.replace("{n}", str(n)))
+    return again.run(["-q"], ["-q"], folder)
+
+
+@pytest.mark.parametrize(("unsteady", "code"), [(0, 0), (1, 0), (2, 0), (3, 1)])
+def test_two_that_pass_only_alone_are_named_and_three_fail(
+    unsteady: int, code: int, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert _outcome(tmp_path, "def test_steady(): pass", *[_ONCE] * unsteady) == code
+    said = capfd.readouterr().out
+    assert ("passed only when asked again" in said) == (unsteady > 0)
+    named = said.partition("passed only when asked again, alone:")[2]
+    assert [f"test_{n}.py::test_{n}" in named for n in range(1, 4)] == [n <= unsteady for n in range(1, 4)]
+
+
+def test_what_fails_twice_has_failed(tmp_path: Path) -> None:
+    assert _outcome(tmp_path, _ONCE, "def test_wrong(): assert False") == 1
+
+
+def test_a_run_without_tests_is_no_success(tmp_path: Path) -> None:
+    assert _outcome(tmp_path) == 5
