@@ -31,7 +31,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "edge": BASE | {"limits", "policy"},
     "leads": BASE | {"limits", "policy"},
     "logs": BASE,
-    "metrics": BASE | {"logs", "leads", "policy"},
+    "metrics": BASE | {"logs", "limits", "leads", "policy"},
     "settings": BASE | {"policy"},
     "process": BASE,
     "supervise": BASE | WATCHING | {"process"},

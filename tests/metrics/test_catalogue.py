@@ -11,6 +11,7 @@ from collections import Counter
 import pytest
 from prometheus_client import REGISTRY, Gauge
 
+from scopegate.limits.decision import LIMIT_DECISIONS
 from scopegate.metrics import catalogue as metrics
 from tests.admin import house
 
@@ -58,8 +59,9 @@ def test_every_series_of_a_policy_exists_before_anything_happens() -> None:
             labels = {"route": route.name, "status": status}
             assert REGISTRY.get_sample_value("scopegate_requests_total", labels) is not None
         assert REGISTRY.get_sample_value("scopegate_request_seconds_count", {"route": route.name}) is not None
-        labels = {"route": route.name, "tier": "strict", "decision": "limited"}
-        assert REGISTRY.get_sample_value("scopegate_limit_decisions_total", labels) is not None
+        for decision in LIMIT_DECISIONS:
+            labels = {"route": route.name, "tier": "strict", "decision": decision}
+            assert REGISTRY.get_sample_value("scopegate_limit_decisions_total", labels) is not None
     labels = {"model": "claude-haiku-5-5", "step": "estimate", "outcome": "ok"}
     assert REGISTRY.get_sample_value("scopegate_ai_calls_total", labels) is not None
     assert REGISTRY.get_sample_value("scopegate_budget_refusals_total", {"budget": "day"}) is not None

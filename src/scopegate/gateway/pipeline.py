@@ -37,6 +37,7 @@ from scopegate.gateway.upstream import UpstreamConnection
 from scopegate.gateway.waiting import Connecting
 from scopegate.gateway.websocket import open_websocket
 from scopegate.limits.breaker import Denied
+from scopegate.limits.decision import LimitDecision
 from scopegate.limits.window import Spent
 from scopegate.metrics.catalogue import UPSTREAM_ERRORS
 from scopegate.policy.policy import AddressSource
@@ -176,7 +177,7 @@ def spend(x: Exchange) -> Outcome:
             section.windows, section.windows_of = windows, plan.windows
     spent = x.gate.limiter.spend(windows)
     if isinstance(spent, Spent):
-        return _spent(x, spent, "")
+        return _spent(x, spent)
     if spent is None:
         return _spend_without_store(x)
     return Pending(spent, _after_spending)
@@ -184,7 +185,7 @@ def spend(x: Exchange) -> Outcome:
 
 def _after_spending(x: Exchange, future: asyncio.Future[Spent]) -> Outcome:
     spent = x.gate.limiter.settle(future)
-    return _spent(x, spent, "") if spent is not None else _spend_without_store(x)
+    return _spent(x, spent) if spent is not None else _spend_without_store(x)
 
 
 def _spend_without_store(x: Exchange) -> Outcome:
@@ -194,7 +195,7 @@ def _spend_without_store(x: Exchange) -> Outcome:
     assert plan.windows is not None
     verdict = x.gate.limiter.without_store(plan.tier, plan.windows(key_of(plan.tier, x.caller)))
     if isinstance(verdict, Spent):
-        return _spent(x, verdict, "local_")
+        return _spent(x, verdict, "local_admitted", "local_limited")
     if verdict is None or not plan.enforced:
         plan.tally.decide("allowed")
         return None
@@ -202,17 +203,22 @@ def _spend_without_store(x: Exchange) -> Outcome:
     return verdict
 
 
-def _spent(x: Exchange, spent: Spent, prefix: str) -> Outcome:
+def _spent(
+    x: Exchange,
+    spent: Spent,
+    admitted: LimitDecision = "admitted",
+    limited: LimitDecision = "limited",
+) -> Outcome:
     plan = x.plan
     assert plan is not None
     if spent.admitted:
-        plan.tally.decide(prefix + "admitted")
+        plan.tally.decide(admitted)
         x.spent = spent
         return None
     if not plan.enforced:
         plan.tally.decide("would_limit")
         return None
-    plan.tally.decide(prefix + "limited")
+    plan.tally.decide(limited)
     x.spent = spent
     return responses.rate_limited(spent)
 

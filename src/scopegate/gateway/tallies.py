@@ -10,6 +10,7 @@ from bisect import bisect_left
 
 from prometheus_client import Histogram
 
+from scopegate.limits.decision import LimitDecision
 from scopegate.metrics import catalogue as metrics
 
 _BOUNDS_S = metrics.LATENCY_BUCKETS_S
@@ -52,7 +53,7 @@ class RouteTally:
         self.statuses: dict[int, int] = {}
         self.refusals: dict[str, int] = {}
         self.watched: dict[str, int] = {}
-        self.decisions: dict[str, int] = {}
+        self.decisions: dict[LimitDecision, int] = {}
         self.bytes_in = 0
         self.bytes_out = 0
         self.latencies = Latencies(metrics.REQUEST_SECONDS.labels(name))
@@ -70,7 +71,7 @@ class RouteTally:
         """Watch mode: what would have been refused, and passed."""
         self.watched[code] = self.watched.get(code, 0) + 1
 
-    def decide(self, decision: str) -> None:
+    def decide(self, decision: LimitDecision) -> None:
         self.decisions[decision] = self.decisions.get(decision, 0) + 1
 
     def flush(self) -> None:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from prometheus_client import Counter, Gauge, Histogram, disable_created_metrics
 
 from scopegate.leads.job import StepName
+from scopegate.limits import decision
 from scopegate.metrics import exposition
 
 if TYPE_CHECKING:
@@ -282,8 +283,7 @@ def _declare_route(route: Route) -> None:
         reasons += ["too_many_streams", "stream_idle"]
     if route.tier is not None:
         reasons.append("rate_limited")
-        decisions = ("admitted", "limited", "would_limit")
-        _make(LIMIT_DECISIONS, ([route.name, route.tier.name, decision] for decision in decisions))
+        _make(LIMIT_DECISIONS, ([route.name, route.tier.name, one] for one in decision.LIMIT_DECISIONS))
     _make(REFUSALS, ([route.name, reason] for reason in reasons))
 
 
