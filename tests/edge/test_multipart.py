@@ -287,4 +287,4 @@ def test_what_costs_readers_much_costs_little_here() -> None:
         read(body, rule=rule)
         read(*[body[i : i + 1000] for i in range(0, len(body), 1000)], rule=rule)
     read(*[bodies[1][i : i + 1] for i in range(len(blank))], rule=rule)
-    assert time.process_time() - began < 2
+    assert time.process_time() - began < 8
