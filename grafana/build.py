@@ -1,7 +1,7 @@
 """Builds `dashboards/scopegate.json`: run `python grafana/build.py` after a change, a test compares the result.
 
 Classic dashboard JSON: a data source variable, one description and unit on every panel, `$__rate_interval` in every
-rate. Metric names and labels are those of `src/scopegate/metrics.py`; a test holds them together.
+rate. Metric names and labels are those of `src/scopegate/metrics/catalogue.py`; a test holds them together.
 """
 
 from __future__ import annotations
