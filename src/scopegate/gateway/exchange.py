@@ -292,7 +292,7 @@ class Exchange:
             trace=self.trace,
         )
         may_repeat = connection.reused or len(plan.pool.servers) > 1
-        retryable = may_repeat and self.method in _SAFE and self.order is None and not self._held and self.body_done
+        retryable = may_repeat and self.is_repeatable()
         data = head + self._framed(self.drop_held(), self.body_done) if self.body_length else head
         self.upstream = connection
         self.retried = self.retried or not retryable
@@ -301,6 +301,10 @@ class Exchange:
         self._wait_for_what_is_next()
         if not self.body_done:
             self.client.pause_body(self._app_paused)
+
+    def is_repeatable(self) -> bool:
+        """Whether it does no harm if the app sees the request twice, and all of it could be sent again."""
+        return self.method in _SAFE and self.order is None and not self._held and self.body_done
 
     def _forwarded_lines(self) -> bytes:
         section, notes = self.section, self.notes

@@ -281,7 +281,7 @@ def forward(x: Exchange) -> Outcome:
         if isinstance(verdict, Denied):
             return x.unreached(UpstreamError("open", sent=False, retry_after_s=verdict.retry_after_s))
         x.permit = verdict
-    connection = plan.pool.acquire(x.tried, x.retried)
+    connection = plan.pool.acquire(x.tried, fresh=x.retried, once=not x.is_repeatable())
     if isinstance(connection, Connecting):
         x.client.wait_until(None)
         return Pending(connection.future, partial(_connected, connection))

@@ -16,6 +16,7 @@ from scopegate.errors import UpstreamError
 from scopegate.gateway.dial import Dialler, tls_context
 from scopegate.gateway.guard import Guard
 from scopegate.gateway.health import watch
+from scopegate.gateway.keeping import idles_for_s, is_sure
 from scopegate.gateway.upstream import Home, UpstreamConnection
 from scopegate.gateway.waiting import Connecting, Queue
 from scopegate.limits import health
@@ -75,25 +76,24 @@ class Server:
         """Requests in flight, and those of the upstream that wait."""
         return len(self._connections) - len(self._idle) + len(self._waiting)
 
-    def take_idle(self) -> UpstreamConnection | None:
-        """The most recently used connection that is still open."""
+    def take_idle(self, *, once: bool = False) -> UpstreamConnection | None:
+        """The most recently used connection that is still open; with `once`, for a request that may not be sent twice,
+        only if it will surely stay so."""
         idle = self._idle
-        while idle:
-            connection = idle.pop()
-            if connection.is_usable():
-                return connection
-        return None
+        while idle and not idle[-1].is_usable():
+            idle.pop()
+        if not idle or (once and not is_sure(self._loop.time() - idle[-1].idle_since, idle[-1].kept_s)):
+            return None
+        return idle.pop()
 
     def connect(self, tried: frozenset[Home] = frozenset()) -> Connecting:
         """A connection of one's own, here if there is a place, else wherever one gets free first, but at `tried`."""
         connecting = Connecting(self._loop.create_future(), tried)
-        if not self._has_room() and self._idle:
-            self._drop(self._idle[0])  # a new one was asked for
-        if self._has_room():
+        if self.is_full:
+            self._queue.join(connecting)
+        else:
             connecting.server = self
             self._start_connecting(connecting.future)
-        else:
-            self._queue.join(connecting)
         return connecting
 
     def _has_room(self) -> bool:
@@ -105,6 +105,11 @@ class Server:
         return not self._idle and len(self._connections) - len(self._apart) >= self._upstream.connections
 
     def _start_connecting(self, future: asyncio.Future[UpstreamConnection]) -> None:
+        """In a free place, or in that of the connection which has idled for longest."""
+        if not self._has_room():
+            oldest = self._idle.pop(0)
+            self._connections.remove(oldest)  # before its end is told: its place is taken
+            oldest.abort()
         connection = UpstreamConnection(self)
         self._connections.add(connection)
         task = self._loop.create_task(self.dialler.open(lambda: connection))
@@ -185,7 +190,7 @@ class Server:
             connecting = self._queue.next_for(self)
             if connecting is None:
                 return
-            connection = self.take_idle()
+            connection = self.take_idle(once=True)
             if connection is not None:
                 connecting.future.set_result(connection)
             else:
@@ -196,9 +201,9 @@ class Server:
         self.closed(connection)
 
     def expire(self, now_s: float) -> None:
-        """Close the connections that have been idle for longer than the policy says."""
-        oldest = now_s - self._upstream.timeouts.idle_s
-        for connection in [c for c in self._idle if c.idle_since < oldest]:
+        """Close the connections that have been idle for longer than the policy or the app says."""
+        most_s = self._upstream.timeouts.idle_s
+        for connection in [c for c in self._idle if now_s - c.idle_since > min(most_s, idles_for_s(c.kept_s))]:
             connection.abort()
 
     async def close(self) -> None:
@@ -296,12 +301,15 @@ class UpstreamPool:
         if asked is not None and not self._watching:
             self._watching = [self._loop.create_task(watch(server, asked, self._loop)) for server in self.servers]
 
-    def acquire(self, tried: frozenset[Home] = frozenset(), fresh: bool = False) -> UpstreamConnection | Connecting:
-        """A connection at once when one is idle, else one to wait for. `fresh`: idle ones are not trusted."""
+    def acquire(
+        self, tried: frozenset[Home] = frozenset(), *, fresh: bool = False, once: bool = False
+    ) -> UpstreamConnection | Connecting:
+        """A connection at once when one is idle, else one to wait for. `fresh`: idle ones are not trusted; `once`: only
+        those that will surely not be closed meanwhile, for the request may not be sent twice."""
         if tried and len(tried) >= len(self.servers):
             tried = frozenset()  # each was: then any will do
         server = self.servers[0] if len(self.servers) == 1 else self._choose(tried)
-        connection = None if fresh else server.take_idle()
+        connection = None if fresh else server.take_idle(once=once)
         return connection if connection is not None else server.connect(tried)
 
     def _choose(self, tried: frozenset[Home]) -> Server:

@@ -17,6 +17,7 @@ import httptools
 from scopegate.edge.framing import BodyReader, ChunkedBody, EofBody, FramingError, LengthBody
 from scopegate.edge.headers import CHUNKED, UNTIL_EOF, BadAnswerError, Noted, read_interim, read_response
 from scopegate.errors import UpstreamError, UpstreamErrorKind
+from scopegate.gateway.keeping import kept_for_s
 from scopegate.types import Fields
 
 MAX_ANSWER_HEAD_BYTES = 64 * 1024
@@ -115,6 +116,7 @@ class UpstreamConnection(asyncio.Protocol):
         "exchange",
         "home",
         "idle_since",
+        "kept_s",
         "reused",
         "transport",
     )
@@ -139,6 +141,8 @@ class UpstreamConnection(asyncio.Protocol):
         self.answered = False
         self.reused = False
         self.idle_since = 0.0
+        self.kept_s: float | None = None
+        """How long the app lets it idle, as its answers told (see `keeping`)."""
 
     # ── what an exchange asks of it ─────────────────────────────────────────────────────────────────────────────────
 
@@ -364,6 +368,9 @@ class UpstreamConnection(asyncio.Protocol):
         persistent = (
             self._parser.get_http_version() == "1.1" and b"close" not in notes.tokens and notes.length != UNTIL_EOF
         )
+        self.kept_s = kept_for_s(self._fields)
+        if self.kept_s == 0:
+            persistent = False
         self._last_head = b""
         if self._method != "HEAD" and persistent and len(head) <= MAX_KEPT_BYTES:
             self._last_head = head
