@@ -1,15 +1,35 @@
-"""Routes: the first match in file order, by rules that lean to the stricter reading, at a flat cost."""
+"""Routes: the first match in file order, in every reading of a path, at a flat cost."""
 
 from __future__ import annotations
 
 import fnmatch
 import random
 import timeit
+from dataclasses import fields, replace
+from typing import Any
 
 import pytest
+from pydantic import SecretStr
 
-from scopegate.edge.routes import NoRoute, RouteTable, compile_routes
-from scopegate.policy.policy import BodyRule, Mode, Route, Upstream, UpstreamTimeouts
+from scopegate.edge.routes import Ambiguous, NoRoute, RouteTable, compile_routes
+from scopegate.policy.policy import (
+    AnswerFields,
+    Auth,
+    BodyRule,
+    Cors,
+    Deliver,
+    JwtRule,
+    Mode,
+    Offload,
+    OnStoreError,
+    PathStep,
+    Route,
+    StreamRule,
+    Tier,
+    TierKey,
+    Upstream,
+    UpstreamTimeouts,
+)
 
 UPSTREAM = Upstream("web", (), UpstreamTimeouts(1, 1, 1), None)
 
@@ -25,8 +45,19 @@ def table(*matches: str) -> RouteTable:
     return compile_routes([route(match, match) for match in matches])
 
 
-def name(found: Route | NoRoute) -> str | None:
+def name(found: Route | NoRoute | Ambiguous) -> str | None:
     return found.name if isinstance(found, Route) else None
+
+
+def graded(*matches: str) -> RouteTable:
+    """As `table`, each with the tier that stands behind its match; without one it is free."""
+    made = []
+    for words in matches:
+        method, pattern, *tier = words.split()
+        grade = Tier(tier[0], (), TierKey.CLIENT_IP, OnStoreError.DENY) if tier else None
+        match = f"{method} {pattern}"
+        made.append(replace(route(match, match), tier=grade))
+    return compile_routes(made)
 
 
 EXAMPLE = table(
@@ -46,7 +77,6 @@ EXAMPLE = table(
     [
         ("POST", "/api/leads", "POST /api/leads"),
         ("POST", "/api/leads/", "POST /api/leads"),
-        ("POST", "/API/Leads", "POST /api/leads"),
         ("GET", "/api/leads", "GET /api/**"),
         ("HEAD", "/api/leads", "GET /api/**"),
         ("GET", "/api", "GET /api/**"),
@@ -119,20 +149,22 @@ def test_head_alone_does_not_bring_get() -> None:
 @pytest.mark.parametrize(
     ("pattern", "path"),
     [
-        ("/users/@me", "/users/%40me"),
-        ("/users/@me", "/USERS/%40ME/"),
-        ("/a+b", "/a%2Bb"),
+        ("/users/@me", "/users/@me"),
+        ("/users/%40me", "/users/%40me"),
         ("/a%2Cb", "/a,b"),
         ("/caf%C3%A9", "/caf%C3%A9"),
-        ("/caf%C3%A9", "/CAF%C3%89"),
+        ("/caf%C3%A9", "/caf%c3%a9"),
         ("/a%20b", "/a%20b"),
-        ("/Mixed/Case", "/mixed/case"),
+        ("/what%3F", "/what%3F"),
+        ("/Mixed/Case", "/Mixed/Case"),
         ("/dir/", "/dir"),
         ("/dir", "/dir/"),
     ],
 )
-def test_escapes_case_and_a_trailing_slash_do_not_count(pattern: str, path: str) -> None:
+def test_a_route_is_met_as_it_is_written(pattern: str, path: str) -> None:
+    """A trailing slash does not count, nor the case of hex digits; everybody decodes what only escapes can say."""
     assert name(table(f"GET {pattern}").match("GET", path)) == f"GET {pattern}"
+    assert name(graded(f"GET {pattern} strict", "ANY /**").match("GET", path)) == f"GET {pattern}"
 
 
 @pytest.mark.parametrize("path", ["/a/%2A", "/a/*", "/a/b"])
@@ -141,9 +173,184 @@ def test_a_star_is_a_pattern_only_in_the_policy(path: str) -> None:
     assert name(table("GET /a/%2A").match("GET", path)) == (None if path == "/a/b" else "GET /a/%2A")
 
 
-@pytest.mark.parametrize("path", ["/a/%252e", "/a/%25%32%65", "/a%253Bb"])
-def test_escapes_are_decoded_once(path: str) -> None:
-    assert table("GET /a/.", "GET /a;b", "GET /a").match("GET", path) == NoRoute(())
+# ── one path, several readings ──────────────────────────────────────────────────────────────────────────────────────
+
+LEADS = graded("POST /api/leads strict", "ANY /account/** strict", "ANY /files/* files", "ANY /shop/**", "ANY /**")
+
+
+@pytest.mark.parametrize(
+    ("path", "match"),
+    [
+        ("/a%2Fb", "ANY /**"),
+        ("/files/a%20b", "ANY /files/*"),
+        ("/o/images%2Fpic.jpg", "ANY /**"),
+        ("/list;page=2", "ANY /**"),
+        ("/shop/list;page=2/x", "ANY /shop/**"),
+        ("/account/a%2fb;c=%00", "ANY /account/**"),
+        ("/account/%41%2561", "ANY /account/**"),
+        ("/account;jsessionid=1/x", None),
+        ("/account/..%2fapi/leads", "ANY /account/**"),
+        ("/account/..%2fx", None),
+        ("/shop/../x", "ANY /shop/**"),  # read as either of two routes, but they are of one strictness
+        ("//x", "ANY /**"),
+        ("/files/" + "%2F" * 2000, None),
+        ("/x/" + "%2F" * 2000, "ANY /**"),
+        ('/[a]|b/"c"', "ANY /**"),
+    ],
+)
+def test_a_path_that_means_one_thing_to_everybody_passes(path: str, match: str | None) -> None:
+    found = LEADS.match("POST", path)
+    assert name(found) == match
+    assert isinstance(found, Route if match is not None else Ambiguous)
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/%2561pi/leads",
+        "/%61pi/leads",
+        "/api%2Fleads",
+        "/api%252fleads",
+        "/api\\leads",
+        "/api%5Cleads",
+        "/api/leads;x",
+        "/api/leads%3Bx",
+        "/api;x/leads",
+        "/api/leads%3Fx",
+        "/api/leads%23x",
+        "/api/leads%00.png",
+        "/api/leads%20",
+        "/api/leads%0D%0Ax",
+        "/API/leads",
+        "/api/Leads/",
+        "//api/leads",
+        "/api//leads",
+        "/x/../api/leads",
+        "/x/..;/api/leads",
+        "/x/%2e%2e/api/leads",
+        "/x/..%2fapi/leads",
+        "/../api/leads",
+        "/./api/leads",
+        "/api/leads/.",
+        "/api/%6C%65ads/../leads",
+    ],
+)
+def test_a_path_that_may_be_read_as_the_protected_route_meets_no_other(path: str) -> None:
+    found = LEADS.match("POST", path)
+    assert isinstance(found, Ambiguous)
+    assert "POST /api/leads" in found.names
+
+
+def test_what_is_laxer_than_everything_else_is_no_way_in_either() -> None:
+    """An app that tells cases apart serves /PUBLIC by another handler than /public."""
+    routes = graded("ANY /public/**", "ANY /** strict")
+    assert name(routes.match("GET", "/public/x")) == "ANY /public/**"
+    for path in ("/PUBLIC/x", "/public/../x", "/public%2Fx", "/public/..%5cx", "//public/x", "/public;/x"):
+        assert routes.match("GET", path) == Ambiguous(routes.match("GET", path).routes), path  # type: ignore[union-attr]
+
+
+def test_the_routes_that_were_met_are_named() -> None:
+    found = LEADS.match("POST", "/%2561pi/leads")
+    assert isinstance(found, Ambiguous)
+    assert found.names == "ANY /**, POST /api/leads"
+    nowhere = graded("GET /a strict").match("GET", "/a;b")
+    assert isinstance(nowhere, Ambiguous)
+    assert nowhere.names == "none, GET /a"
+
+
+def test_too_many_readings_are_ambiguous_whatever_the_routes() -> None:
+    found = LEADS.match("GET", "/x" + "%2F..;x%252e\\//%3f%23%00%20%252F" * 200)
+    assert isinstance(found, Ambiguous)
+    assert found.names == "ANY /**"
+
+
+def test_where_nothing_is_served_in_any_reading_nothing_is() -> None:
+    routes = table("GET /a", "POST /b")
+    assert routes.match("GET", "/c%2Fd;e") == NoRoute(())
+    assert routes.match("POST", "/a") == NoRoute(("GET", "HEAD"))
+
+
+def test_a_lower_case_path_is_not_the_route_in_capitals_to_everybody() -> None:
+    routes = graded("ANY /Admin/** strict", "ANY /**")
+    assert name(routes.match("GET", "/Admin/x")) == "ANY /Admin/**"
+    assert isinstance(routes.match("GET", "/admin/x"), Ambiguous)
+    assert name(routes.match("GET", "/other/x")) == "ANY /**"
+
+
+HOW_MET = {"name", "methods", "pattern", "line", "reads"}
+DIFFERENT: dict[str, Any] = {
+    "tier": Tier("strict", (), TierKey.CLIENT_IP, OnStoreError.DENY),
+    "auth": Auth("a", JwtRule(None, None, None, None, (), None, 0), {}),
+    "body": BodyRule(2, frozenset()),
+    "offload": Offload("o", frozenset(), "", None, "", "", (), Deliver("", SecretStr("")), None),
+    "mode": Mode.WATCH,
+    "upstream": replace(UPSTREAM, name="other"),
+    "websocket": StreamRule(1, 1, 1),
+    "events": StreamRule(1, 1, 1),
+    "answer_fields": AnswerFields("f", ()),
+    "cors": Cors("c", frozenset(), True, frozenset(), frozenset(), (), False, 1),
+}
+
+
+def test_routes_are_of_one_strictness_when_they_differ_in_how_they_are_met_alone() -> None:
+    assert DIFFERENT.keys() | HOW_MET == {each.name for each in fields(Route)}
+    one, two = route("one", "ANY /one/**"), route("two", "GET|POST /two/**")
+    assert compile_routes([one, two]).match("GET", "/one/../two/x") == one
+    for field, value in DIFFERENT.items():
+        found = compile_routes([one, replace(two, **{field: value})]).match("GET", "/one/../two/x")
+        assert isinstance(found, Ambiguous), field
+
+
+# ── a route that says how its app reads ─────────────────────────────────────────────────────────────────────────────
+
+
+def reading(match: str, *steps: PathStep) -> Route:
+    return replace(
+        route(match, match), tier=Tier(match, (), TierKey.CLIENT_IP, OnStoreError.DENY), reads=frozenset(steps)
+    )
+
+
+READING = compile_routes(
+    [
+        reading("ANY /files/*"),
+        reading("ANY /docs/*", PathStep.ESCAPES),
+        reading("ANY /java/**", PathStep.PARAMETERS, PathStep.ESCAPES, PathStep.DOTS),
+        reading("ANY /pricing", PathStep.CASE, PathStep.DOUBLES),
+        route("POST /api/leads", "POST /api/leads"),
+        route("ANY /**", "ANY /**"),
+    ]
+)
+
+
+@pytest.mark.parametrize(
+    ("path", "match"),
+    [
+        ("/files/a%2Fb", "ANY /files/*"),
+        ("/files/..%2fapi%2Fleads", "ANY /files/*"),
+        ("/docs/a%20b%3F", "ANY /docs/*"),
+        ("/java/x;jsessionid=1/../y", "ANY /java/**"),
+        ("/java;a=b/x", "ANY /java/**"),
+        ("/PRICING", "ANY /pricing"),
+        ("//Pricing/", "ANY /pricing"),
+    ],
+)
+def test_where_a_route_says_how_its_app_reads_no_other_reading_counts(path: str, match: str) -> None:
+    assert name(READING.match("POST", path)) == match
+
+
+@pytest.mark.parametrize(
+    "path", ["/files/a/../b", "/files/a%2Fb/c", "/FILES/a%2Fb", "/pricing;x", "/api/leads;/../../files/x"]
+)
+def test_a_route_has_only_what_meets_it_in_its_own_reading(path: str) -> None:
+    found = compile_routes([reading("ANY /files/*"), reading("ANY /pricing", PathStep.CASE), route("rest", "ANY /**")])
+    assert name(found.match("POST", path)) in (None, "rest")
+
+
+def test_two_routes_that_both_have_a_path_in_their_own_reading_must_be_alike() -> None:
+    one, other = reading("ANY /a/*"), reading("ANY /b/*", PathStep.SLASHES, PathStep.DOTS)
+    path = "/a/..%2F..%2Fb%2Fc"
+    assert isinstance(compile_routes([one, other]).match("GET", path), Ambiguous)
+    assert name(compile_routes([one, replace(other, tier=one.tier)]).match("GET", path)) in ("ANY /a/*", "ANY /b/*")
 
 
 def test_no_routes_match_nothing() -> None:

@@ -1,8 +1,7 @@
-"""Targets, hosts and methods: one rule per class of spelling, and no spelling that dodges a policy."""
+"""Targets, hosts and methods: what nobody can read is refused, and everything else goes on byte for byte."""
 
 from __future__ import annotations
 
-import random
 import re
 from collections.abc import Sequence
 from urllib.parse import unquote_to_bytes
@@ -11,20 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scopegate.edge.routes import compile_routes
 from scopegate.edge.target import METHODS, judge_host, judge_target
 from scopegate.edge.verdict import Refusal, Target
-from scopegate.policy.policy import BodyRule, Mode, Route, Upstream, UpstreamTimeouts
 
 HOST = b"leads.example.com"
-UPSTREAM = Upstream("web", (), UpstreamTimeouts(1, 1, 1), None)
-
-
-def route(name: str, methods: frozenset[str] | None, pattern: str) -> Route:
-    return Route(name, methods, pattern, None, None, BodyRule(1, frozenset()), None, Mode.ENFORCE, UPSTREAM, 1)
-
-
-ROUTES = compile_routes([route("submit", frozenset({"POST"}), "/api/leads"), route("rest", None, "/**")])
 
 
 def judged(raw: bytes, method: bytes = b"POST", hosts: Sequence[bytes] = (HOST,)) -> Target | Refusal:
@@ -37,74 +26,23 @@ def accepted(raw: bytes) -> Target:
     return target
 
 
-def met(target: Target) -> str:
-    found = ROUTES.match(target.method, target.path)
-    assert isinstance(found, Route)
-    return found.name
-
-
 # ── one row per spelling: what is forwarded, or the code of the refusal ─────────────────────────────────────────────
 
-PROTECTED = [  # spellings that must meet the policy of /api/leads, with what goes to the app
-    (b"/api/leads", b"/api/leads"),
-    (b"/api/leads?x=1", b"/api/leads?x=1"),
-    (b"/api/leads?", b"/api/leads?"),
-    (b"/api/leads??", b"/api/leads??"),
-    (b"/api/leads?/../x", b"/api/leads?/../x"),
-    (b"/api/leads?a=%00&b=%2F%zz", b"/api/leads?a=%00&b=%2F%zz"),
-    (b"/api/leads/", b"/api/leads/"),
-    (b"/api/leads//", b"/api/leads/"),
-    (b"/api/leads///?q", b"/api/leads/?q"),
-    (b"//api/leads", b"/api/leads"),
-    (b"///api///leads", b"/api/leads"),
-    (b"/api//leads", b"/api/leads"),
-    (b"/./api/leads", b"/api/leads"),
-    (b"/api/./leads", b"/api/leads"),
-    (b"/api/././leads", b"/api/leads"),
-    (b"/api/leads/.", b"/api/leads/"),
-    (b"/api/leads/./", b"/api/leads/"),
-    (b"/api/leads/x/..", b"/api/leads/"),
-    (b"/api/leads/x/../", b"/api/leads/"),
-    (b"/api/leads/x/y/../..", b"/api/leads/"),
-    (b"/api/x/../leads", b"/api/leads"),
-    (b"/api/x/y/../../leads", b"/api/leads"),
-    (b"/x/../api/leads", b"/api/leads"),
-    (b"/../api/leads", b"/api/leads"),
-    (b"/../../../api/leads", b"/api/leads"),
-    (b"/api/../api/leads", b"/api/leads"),
-    (b"/api/leads/../leads", b"/api/leads"),
-    (b"/_next/../api/leads", b"/api/leads"),
-    (b"/_next/static/../../api/leads", b"/api/leads"),
-    (b"/public/%2e%2e/api/leads", b"/api/leads"),
-    (b"/public/%2E%2E/api/leads", b"/api/leads"),
-    (b"/public/.%2e/api/leads", b"/api/leads"),
-    (b"/public/%2e./api/leads", b"/api/leads"),
-    (b"/api/%2e/leads", b"/api/leads"),
-    (b"/%2e/api/leads", b"/api/leads"),
-    (b"/api/leads/%2e", b"/api/leads/"),
-    (b"/api//x/../leads", b"/api/leads"),
-    (b"/api//../leads", b"/api/leads"),
-    (b"/%61pi/leads", b"/api/leads"),
-    (b"/api/%6ceads", b"/api/leads"),
-    (b"/api/%6Ceads", b"/api/leads"),
-    (b"/api/lead%73", b"/api/leads"),
-    (b"/%61%70%69/%6c%65%61%64%73", b"/api/leads"),
-    (b"/api/%6c%65%61%64%73/", b"/api/leads/"),
-    (b"/API/leads", b"/API/leads"),
-    (b"/api/LEADS", b"/api/LEADS"),
-    (b"/Api/Leads/", b"/Api/Leads/"),
-    (b"/api/%4ceads", b"/api/Leads"),
+ORIGIN_FORM = [  # absolute-form, and what goes to the app of it
     (b"http://leads.example.com/api/leads", b"/api/leads"),
     (b"https://leads.example.com/api/leads", b"/api/leads"),
     (b"HTTP://LEADS.EXAMPLE.COM/api/leads", b"/api/leads"),
     (b"http://leads.example.com:80/api/leads", b"/api/leads"),
     (b"https://leads.example.com:443/api/leads?q", b"/api/leads?q"),
     (b"http://leads.example.com./api/leads", b"/api/leads"),
-    (b"http://leads.example.com/api/x/../%6ceads", b"/api/leads"),
-    (b"http://leads.example.com//api/leads", b"/api/leads"),
+    (b"http://leads.example.com/api/x/../%6ceads", b"/api/x/../%6ceads"),
+    (b"http://leads.example.com//api/leads", b"//api/leads"),
+    (b"http://leads.example.com", b"/"),
+    (b"http://leads.example.com?q", b"/?q"),
+    (b"https://leads.example.com/", b"/"),
 ]
 
-UNTOUCHED = [  # honest paths: nothing about them changes
+UNTOUCHED = [  # what may be read in more ways than one is for the routes to judge: nothing changes here
     b"/",
     b"/?q",
     b"/a",
@@ -147,31 +85,37 @@ UNTOUCHED = [  # honest paths: nothing about them changes
     b"/api/leads%20",
     b"/api/leads.json",
     b"/x?a=;b='\"<>\\^`{|}[]@:/?",
-]
-
-NORMALISED = [
-    (b"/caf%c3%a9", b"/caf%C3%A9"),
-    (b"/%7euser", b"/~user"),
-    (b"/a%2d%5f%2e%7E", b"/a-_.~"),
-    (b"/a%30", b"/a0"),
-    (b"/[slug]", b"/%5Bslug%5D"),
-    (b"/a|b", b"/a%7Cb"),
-    (b"/a^b`", b"/a%5Eb%60"),
-    (b'/"a"', b"/%22a%22"),
-    (b"/<a>", b"/%3Ca%3E"),
-    (b"/{a}", b"/%7Ba%7D"),
-    (b"/a/..", b"/"),
-    (b"/..", b"/"),
-    (b"/.", b"/"),
-    (b"/./", b"/"),
-    (b"//", b"/"),
-    (b"///?q", b"/?q"),
-    (b"/a/b/..", b"/a/"),
-    (b"/a//b/../c", b"/a/c"),
-    (b"/api/x//../leads", b"/api/x/leads"),
-    (b"http://leads.example.com", b"/"),
-    (b"http://leads.example.com?q", b"/?q"),
-    (b"https://leads.example.com/", b"/"),
+    b"/api/leads?",
+    b"/api/leads??",
+    b"/api/leads?/../x",
+    b"/api/leads?a=%00&b=%2F%zz",
+    b"/api/leads//",
+    b"//api/leads",
+    b"///?q",
+    b"/api/./leads",
+    b"/public/%2e%2E/api/leads",
+    b"/../../../api/leads",
+    b"/%61pi/%6Ceads",
+    b"/API/leads/",
+    b"/caf%c3%a9",
+    b"/%7euser",
+    b"/[slug]",
+    b"/a|b",
+    b"/a^b`",
+    b'/"a"',
+    b"/<a>",
+    b"/{a}",
+    b"/api%2Fleads",
+    b"/x/..%2fapi/leads",
+    b"/api\\leads",
+    b"/\\evil.example",
+    b"/x/..%5Capi/leads",
+    b"/list;page=2",
+    b"/x/..;/api/leads",
+    b"/api/leads%00.png",
+    b"/api/leads%0D%0Ax",
+    b"/api/leads%C2%85",
+    b"/a" + b"%2F" * 2000,
 ]
 
 REFUSED = [
@@ -235,176 +179,75 @@ REFUSED = [
     (b"/%ff", "bad_path"),
     (b"/%ed%a0%80", "bad_path"),
     (b"/%f4%90%80%80", "bad_path"),
-    (b"/%00", "bad_path"),
-    (b"/api/leads%00", "bad_path"),
-    (b"/api/leads%00.png", "bad_path"),
-    (b"/api/leads%0a", "bad_path"),
-    (b"/api/leads%0D%0Ax", "bad_path"),
-    (b"/api/leads%09", "bad_path"),
-    (b"/api/leads%7f", "bad_path"),
-    (b"/api/leads%1F", "bad_path"),
-    (b"/api/leads%C2%85", "bad_path"),
-    (b"/api%2Fleads", "bad_path"),
-    (b"/api%2fleads", "bad_path"),
-    (b"/%2fapi/leads", "bad_path"),
-    (b"/api/leads%2f", "bad_path"),
-    (b"/x/..%2fapi/leads", "bad_path"),
-    (b"/x/%2e%2e%2fapi/leads", "bad_path"),
-    (b"/api\\leads", "bad_path"),
     (b"\\api\\leads", "bad_target"),
-    (b"/\\evil.example", "bad_path"),
-    (b"/api%5cleads", "bad_path"),
-    (b"/api%5Cleads", "bad_path"),
-    (b"/x\\..\\api/leads", "bad_path"),
-    (b"/x/..\\api/leads", "bad_path"),
-    (b"/api/leads;", "bad_path"),
-    (b"/api/leads;x", "bad_path"),
-    (b"/api/leads;x=1", "bad_path"),
-    (b"/api;x/leads", "bad_path"),
-    (b"/;/api/leads", "bad_path"),
-    (b"/x/..;/api/leads", "bad_path"),
-    (b"/api/;/leads", "bad_path"),
-    (b"/.;/api/leads", "bad_path"),
 ]
 
 
 def test_the_tables_are_as_large_as_promised() -> None:
-    assert len(PROTECTED) + len(UNTOUCHED) + len(NORMALISED) + len(REFUSED) >= 150
+    assert len(ORIGIN_FORM) + len(UNTOUCHED) + len(REFUSED) >= 140
 
 
-@pytest.mark.parametrize(("raw", "forwarded"), PROTECTED)
-def test_every_spelling_of_the_protected_route_meets_its_policy(raw: bytes, forwarded: bytes) -> None:
-    target = accepted(raw)
-    assert target.raw == forwarded
-    assert met(target) == "submit"
-
-
-@pytest.mark.parametrize("raw", UNTOUCHED)
-def test_an_honest_target_is_forwarded_as_it_is(raw: bytes) -> None:
-    target = accepted(raw)
-    assert target.raw == raw
-    assert target.path == raw.partition(b"?")[0].decode()
-    assert met(target) == "rest"
-
-
-@pytest.mark.parametrize(("raw", "forwarded"), NORMALISED)
-def test_other_spellings_are_normalised(raw: bytes, forwarded: bytes) -> None:
+@pytest.mark.parametrize(("raw", "forwarded"), ORIGIN_FORM)
+def test_an_absolute_target_is_forwarded_from_its_path_on(raw: bytes, forwarded: bytes) -> None:
     assert accepted(raw).raw == forwarded
 
 
+@pytest.mark.parametrize("raw", UNTOUCHED, ids=lambda raw: raw[:40].decode())
+def test_a_target_is_forwarded_byte_for_byte(raw: bytes) -> None:
+    target = accepted(raw)
+    assert target.raw == raw
+    assert target.path == raw.partition(b"?")[0].decode()
+
+
 @pytest.mark.parametrize(("raw", "code"), REFUSED)
-def test_what_is_ambiguous_is_refused_and_the_connection_closed(raw: bytes, code: str) -> None:
+def test_what_nobody_can_read_is_refused_and_the_connection_closed(raw: bytes, code: str) -> None:
     refusal = judged(raw)
     assert isinstance(refusal, Refusal)
     assert (refusal.status, refusal.code, refusal.close) == (400, code, True)
 
 
-def test_every_control_and_every_byte_beyond_ascii_is_refused_raw_and_escaped() -> None:
+def test_every_control_and_every_byte_beyond_ascii_is_refused() -> None:
     for byte in (*range(0x21), *range(0x7F, 0x100)):
         for raw in (b"/a%cb", b"/a?%cb"):
             assert isinstance(judged(raw % byte), Refusal), byte
-    for byte in (*range(0x20), 0x7F, *range(0x80, 0x100)):
+    for byte in range(0x80, 0x100):
         assert isinstance(judged(b"/a%%%02x" % byte), Refusal), byte
 
 
-# ── properties ──────────────────────────────────────────────────────────────────────────────────────────────────────
+PIECES = [
+    "/",
+    "//",
+    ".",
+    "..",
+    "%2e",
+    "%2F",
+    "%5c",
+    "\\",
+    ";",
+    "?",
+    "#",
+    "@",
+    "a",
+    "%61",
+    "%25",
+    "%",
+    "%C3%A9",
+    "%c3",
+    " ",
+]
+targets = st.lists(st.sampled_from([*PIECES, "http://leads.example.com"]), max_size=12)
 
-SLASHES_AND_DOTS = ["/", "//", ".", "..", "%2e", "%2E", "%2F", "%5c", "\\", ";", "%3B", "?", "#", "*", "@", "%40"]
-TEXT = ["a", "%61", "%41", "api", "leads", "%25", "%C3%A9", "%c3", "%00", "[", "|", "%7e", " "]
-PIECES = [*SLASHES_AND_DOTS, *TEXT, "http://leads.example.com"]
-targets = st.lists(st.sampled_from(PIECES), max_size=12).map(lambda pieces: ("/" + "".join(pieces)).encode())
 
-
-@given(st.one_of(targets, st.binary(max_size=40), st.binary(max_size=40).map(lambda tail: b"/" + tail)))
-def test_judging_is_idempotent_and_what_passes_is_canonical(raw: bytes) -> None:
+@given(st.one_of(targets.map(lambda pieces: ("/" + "".join(pieces)).encode()), st.binary(max_size=40)))
+def test_judging_is_idempotent_and_what_passes_is_as_it_was_sent(raw: bytes) -> None:
     target = judged(raw)
     if isinstance(target, Refusal):
         return
     assert judged(target.raw, hosts=[target.host.encode()]) == target
-    assert re.fullmatch(r"/(?:[\w.~!$&'()*+,=:@/-]|%[0-9A-F]{2})*", target.path, re.ASCII)
-    assert "//" not in target.path
-    assert not {".", ".."} & set(target.path.split("/"))
+    assert raw == target.raw or raw.lower().startswith(b"http")
+    assert re.fullmatch(r"/(?:[!\"$&->@-~]|%[0-9A-Fa-f]{2})*", target.path)
     assert target.raw.partition(b"?")[0] == target.path.encode()
     unquote_to_bytes(target.path).decode("utf-8")
-
-
-@given(st.lists(st.sampled_from(["", ".", "..", "a", "%2e", "%2E%2e", ".%2e", "b.c", "%61"]), min_size=1, max_size=10))
-def test_dot_segments_go_as_rfc_3986_says(segments: list[str]) -> None:
-    assert accepted(("/" + "/".join(segments)).encode()).path == re.sub("/+", "/", rfc_3986_normal("/".join(segments)))
-
-
-def rfc_3986_normal(path: str) -> str:
-    """Section 5.2.4 to the letter, after the letters are decoded (6.2.2.2)."""
-    given_ = "/" + re.sub("%2e", ".", path, flags=re.I).replace("%61", "a")
-    output = ""
-    while given_:
-        if given_.startswith("/./") or given_ == "/.":
-            given_ = "/" + given_[3:]
-        elif given_.startswith("/../") or given_ == "/..":
-            given_ = "/" + given_[4:]
-            output = output.rpartition("/")[0]
-        else:
-            segment = re.match("/?[^/]*", given_)
-            assert segment is not None
-            output += segment[0]
-            given_ = given_[segment.end() :]
-    return output
-
-
-def served_by_a_lenient_app(forwarded: bytes) -> str:
-    """The most forgiving reading we know of: decodes first, ignores case, repeated and trailing slashes, `;x`."""
-    path = unquote_to_bytes(forwarded.partition(b"?")[0]).decode("utf-8", "replace").replace("\\", "/").lower()
-    return "/" + "/".join(part.partition(";")[0] for part in path.split("/") if part)
-
-
-def test_fifty_thousand_spellings_of_the_protected_route_and_no_dodge() -> None:
-    seed = 20260101
-    picks = random.Random(seed)
-    seen = {"submit": 0, "rest": 0, "refused": 0}
-    for _ in range(50_000):
-        raw = spelt(picks)
-        target = judged(raw)
-        if isinstance(target, Refusal):
-            seen["refused"] += 1
-            continue
-        name = met(target)
-        seen[name] += 1
-        if served_by_a_lenient_app(target.raw) == "/api/leads":
-            assert name == "submit", (seed, raw, target)
-        if spelling_is_plain(raw):
-            assert name == "submit", (seed, raw, target)
-    assert seen["submit"] > 10_000, seen
-    assert seen["refused"] > 1_000, seen
-
-
-def spelling_is_plain(raw: bytes) -> bool:
-    """Whether the RFC 3986 normal form of a spelling is the protected route itself."""
-    path = raw.partition(b"?")[0].decode()
-    if re.search(r"%(?!2e|[46][0-9a-f]|[57][0-9a]|61)|[;\\]", path, re.I) or path.startswith("http"):
-        return False
-    letters = re.sub("%([0-9a-f]{2})", lambda code: chr(int(code[1], 16)), path, flags=re.I)
-    return rfc_3986_normal(letters[1:]) == "/api/leads"
-
-
-def spelt(picks: random.Random) -> bytes:
-    """One generated spelling: detours, doubled slashes, escapes, capitals, and now and then something unlawful."""
-    parts: list[str] = []
-    for segment in ("api", "leads"):
-        for _ in range(picks.choice((0, 0, 0, 1, 2))):
-            parts += picks.choice(([".."], ["."], ["%2e"], ["x", ".."], ["x", "%2E."], ["x", "y", "..", ".%2e"], [""]))
-        parts.append("".join(letter_spelt(picks, letter) for letter in segment))
-    parts += picks.choice(([], [], [], [""], ["."], ["x", ".."], [";x"], ["", ""]))
-    slash = picks.choice(("/",) * 12 + ("\\", "%2f", "%5C", ";/"))
-    return ("/" + slash.join(parts) + picks.choice(("", "", "?", "?a=/../b"))).encode()
-
-
-def letter_spelt(picks: random.Random, letter: str) -> str:
-    spelling = picks.choice(("plain",) * 12 + ("escape", "ESCAPE", "capital"))
-    if spelling == "plain":
-        return letter
-    if spelling == "capital":
-        return letter.upper()
-    return f"%{ord(letter):02X}" if spelling == "ESCAPE" else f"%{ord(letter):02x}"
 
 
 # ── method and host ─────────────────────────────────────────────────────────────────────────────────────────────────
@@ -588,5 +431,5 @@ def test_refusals_never_repeat_the_client() -> None:
 def test_a_long_target_is_judged_like_a_short_one() -> None:
     long = b"/" + b"a" * 5000
     assert accepted(long).raw == long
-    assert accepted(long + b"/../../api/leads").raw == b"/api/leads"
-    assert isinstance(judged(long + b"%2f"), Refusal)
+    assert accepted(long + b"/../api/%6ceads").raw == long + b"/../api/%6ceads"
+    assert isinstance(judged(long + b"%2"), Refusal)

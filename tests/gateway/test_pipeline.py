@@ -48,7 +48,7 @@ async def test_routes(gates: Rigs) -> None:
     for line, status, allow in [
         ("GET /api/x", 200, []),
         ("HEAD /api/x", 200, []),
-        ("GET /API/X", 200, []),
+        ("GET /api/a%2Fb;c", 200, []),
         ("POST /api/leads", 200, []),
         ("POST /api/leads/", 200, []),
         ("GET /other", 404, []),
@@ -59,6 +59,29 @@ async def test_routes(gates: Rigs) -> None:
         reply = await client.ask(raw(line))
         assert (reply.status, reply.get(b"allow"), reply.get(b"connection")) == (status, allow, []), line
     assert len(rig.app.requests) == 5
+
+
+async def test_a_path_that_can_be_read_as_two_routes_is_refused_and_both_are_named_in_the_log(
+    gates: Rigs, caplog: pytest.LogCaptureFixture
+) -> None:
+    routes = [
+        route("leads", "POST /api/leads", "strict"),
+        route("files", "ANY /files/*", reads=[]),
+        route("rest", "ANY /**"),
+    ]
+    rig = await gates.start(tiers=STRICT, routes=routes)
+    client = await rig.connect()
+    for line in ("GET /a%2fb;c//d/../e%20", "POST /files/a%2Fb", "POST /files/..%2fapi%2fleads"):
+        assert (await client.ask(raw(line))).status == 200
+    assert [request.target for request in rig.app.requests] == [
+        b"/a%2fb;c//d/../e%20", b"/files/a%2Fb", b"/files/..%2fapi%2fleads",
+    ]  # fmt: skip
+    caplog.set_level(logging.INFO, "scopegate")
+    reply = await client.ask(raw("POST /%2561pi/leads"))
+    assert (reply.status, reply.code, reply.get(b"connection")) == (400, "ambiguous_path", [b"close"])
+    (told,) = [record for record in caplog.records if record.getMessage() == "request.ambiguous"]
+    assert "rest, leads" in str(told.__dict__)
+    assert len(rig.app.requests) == 3
 
 
 async def test_what_the_gateway_says_itself(gates: Rigs) -> None:

@@ -124,7 +124,7 @@ async def test_apps_check_the_signature_as_the_docs_say(gates: Rigs, tmp_path: P
     assert [ask_the_app(runner, each) for each in forged] == [None] * len(forged)
 
 
-ODD = '/area/a|{}"b/%20%25?b=%20"c&x={}|'
+ODD = '/area/a%7C%7B%7D%22b/%20%25?b=%20"c&x={}|'
 AS_NEXT_JS_TELLS_IT = [
     "http://localhost:3000/area/a%7C%7B%7D%22b/%20%25?b=+%22c&x=%7B%7D%7C",
     "http://localhost:3000/area/a%7C%7B%7D%22b/%20%25?b=+%22c&x=%7B%7D%7C&_rsc=abc",

@@ -21,6 +21,7 @@ from scopegate.policy.policy import (
     JsonRule,
     MultipartRule,
     Origin,
+    PathStep,
     Policy,
     Route,
     ServerLimits,
@@ -214,6 +215,20 @@ def test_what_was_left_out_is_no_mistake() -> None:
     document["server"] = {"limits": {"connections": 100}}
     review = compile_policy(yaml.safe_dump(document).encode(), "F", {})
     assert (review.problems, review.warnings) == ((), ())
+
+
+@pytest.mark.parametrize(
+    ("settings", "steps"),
+    [
+        ({}, None),
+        ({"reads": []}, frozenset()),
+        ({"reads": ["parameters", "case"]}, {PathStep.PARAMETERS, PathStep.CASE}),
+        ({"reads": [str(step) for step in PathStep]}, set(PathStep)),
+    ],
+)
+def test_how_the_app_of_a_route_reads_a_path(settings: dict[str, Any], steps: set[PathStep] | None) -> None:
+    (found,) = compiled(routes=[route(**settings)]).routes
+    assert found.reads == steps
 
 
 def test_standard_may_be_defined_anew() -> None:

@@ -5,7 +5,7 @@ Pure. Called by `scopegate check` and before a reload, to hold a policy to its p
 
 from __future__ import annotations
 
-from scopegate.edge.routes import NoRoute, compile_routes
+from scopegate.edge.routes import AMBIGUOUS, Ambiguous, NoRoute, compile_routes
 from scopegate.edge.target import judge_target
 from scopegate.edge.verdict import Refusal
 from scopegate.policy.policy import Auth, Mode, Policy, Route
@@ -27,6 +27,8 @@ def decider(policy: Policy) -> Decide:
         if isinstance(judged, Refusal):
             return Outcome(None, None, judged.status)
         found = table.match(judged.method, judged.path)
+        if isinstance(found, Ambiguous):
+            return Outcome(None, None, AMBIGUOUS.status)
         if isinstance(found, NoRoute):
             return Outcome(None, None, 405 if found.allowed else 404)
         return Outcome(found.name, found.tier.name if found.tier else NO_TIER, _refusal(found, without))

@@ -1,22 +1,26 @@
-"""From a canonical path to the one route that governs it: a tree of segments, compiled once per policy.
+"""From a path to the one route that governs it: trees of segments, compiled once per policy.
 
-Pure. Called by the gateway on every request and by `explain`. The first match in file order wins, whatever the
-number of routes; a route matches by these rules, each on the side of the stricter reading:
+Pure. Called by the gateway on every request and by `foresee`. The first match in file order wins, whatever the number
+of routes. `*` is exactly one segment; a last `**` is any number, also none: `/api/**` governs `/api` itself. HEAD
+follows GET, and no field of the request can change the method. A trailing slash does not count.
 
-- `*` is exactly one segment; a last `**` is any number, also none: `/api/**` governs `/api` itself.
-- A trailing slash does not count: `/api/leads/` meets the policy of `/api/leads`.
-- Letter case does not count: some frameworks ignore it (Express), so `/API/leads` meets the policy of `/api/leads`.
-- Escapes do not count: `/users/%40me` meets the policy of `/users/@me`, as frameworks that decode first would serve it.
-- HEAD follows GET. No field of the request can change the method.
+Beyond that servers read one path in several ways (`readings`), and in either case of its letters. All readings have to
+meet the same route, or routes of the same strictness: such that differ in name, methods and pattern alone. Otherwise no
+route is met. A route that says how its app reads paths (`reads`) has what it is met by in that reading.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+from itertools import product
 from urllib.parse import unquote
 
-from scopegate.policy.policy import Route
+from scopegate.edge.readings import Reading, read_as, readings
+from scopegate.edge.verdict import Refusal
+from scopegate.policy.policy import PathStep, Route
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +29,21 @@ class NoRoute:
     where GET is; empty when no method would: 404 then, else 405 with Allow."""
 
     allowed: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Ambiguous:
+    """What a path may be read as meets rules that differ. `routes` are two of those met, None for no route; one when
+    the path has more readings than are looked at."""
+
+    routes: tuple[Route | None, ...]
+
+    @property
+    def names(self) -> str:
+        return ", ".join(route.name if route is not None else "none" for route in self.routes)
+
+
+AMBIGUOUS = Refusal(400, "ambiguous_path", "The path can be read in ways that meet different rules.", close=True)
 
 
 _Ranked = tuple[int, Route]
@@ -67,45 +86,132 @@ class _Node:
 class RouteTable:
     """The routes of one policy. Immutable after `compile_routes`; holds nothing a client can make grow."""
 
-    __slots__ = ("_exact", "_methods", "_root")
+    __slots__ = ("_bare", "_has_capitals", "_known", "_methods", "_plain", "_trees", "_ways")
 
-    def __init__(self, root: _Node, methods: frozenset[str], literal_paths: Sequence[str]) -> None:
-        self._root = root
-        self._methods = methods
-        self._exact: Mapping[str, Mapping[str, Route]] = {
-            path: {method: route for method in methods if (route := self._walk(method, path)) is not None}
-            for path in literal_paths
+    def __init__(self, routes: Sequence[Route]) -> None:
+        self._methods = frozenset().union(*(_with_head(route.methods or ()) for route in routes))
+        self._bare = {route.name: _bare(route) for route in routes}
+        self._ways = {route.reads for route in routes if route.reads is not None}
+        patterns = "".join(unquote(route.pattern) for route in routes)
+        self._has_capitals = patterns != patterns.lower()
+        self._trees = _trees(routes)
+        self._plain = self._trees[False, True]
+        self._known: Mapping[str, Mapping[str, Route]] = {
+            route.pattern: self._by_method(route.pattern) for route in routes if "*" not in route.pattern
         }
 
-    def match(self, method: str, path: str) -> Route | NoRoute:
-        """The route for a canonical path (`Target.path`, without query), or what would have matched."""
-        exact = self._exact.get(path)
-        if exact is not None:
-            route = exact.get(method)
+    def match(self, method: str, path: str) -> Route | NoRoute | Ambiguous:
+        """The route for a path as sent (`Target.path`, without query), or what would have matched."""
+        known = self._known.get(path)
+        if known is not None:
+            route = known.get(method)
             if route is not None:
                 return route
-        found = self._walk(method, path)
-        return found if found is not None else NoRoute(self._allowed(path))
+        return self._match(method, path)
 
-    def _walk(self, method: str, path: str) -> Route | None:
-        best = _first(self._root, _segments(path), 0, method)
+    def _by_method(self, pattern: str) -> Mapping[str, Route]:
+        """What a path meets that the policy writes out: with that it has said how it is to be read."""
+        as_written = Reading(pattern, "%" in pattern)
+        found = {method: self._read(method, as_written, folded=False) for method in self._methods}
+        return {method: route for method, route in found.items() if route is not None}
+
+    def _match(self, method: str, path: str) -> Route | NoRoute | Ambiguous:
+        if _ODD.search(path) is None:
+            folded = path.lower()
+            met = self._walk(self._plain, method, folded)
+            is_plain = folded == path and not self._has_capitals
+            if is_plain or met is self._walk(self._trees[False, False], method, path):
+                return met or NoRoute(self._allowed(path))
+        return self._claimed(method, path) or self._agreed(method, path)
+
+    def _claimed(self, method: str, path: str) -> Route | Ambiguous | None:
+        """The route whose app is said to read the path so, if there is one."""
+        met = [
+            route
+            for steps in self._ways
+            for route in [self._read(method, read_as(path, steps), folded=PathStep.CASE in steps)]
+            if route is not None and route.reads == steps
+        ]
+        return self._one_of(met) if met else None
+
+    def _agreed(self, method: str, path: str) -> Route | NoRoute | Ambiguous:
+        """What all readings meet."""
+        read = readings(path)
+        if read is None:
+            return Ambiguous((self._read(method, Reading(path, "%" in path), folded=False),))
+        return self._one_of(self._met(method, read)) or NoRoute(self._allowed(path))
+
+    def _met(self, method: str, read: Iterable[Reading]) -> Iterator[Route | None]:
+        for each in read:
+            yield self._read(method, each, folded=False)
+            if self._has_capitals or not each.path.islower():
+                yield self._read(method, each, folded=True)
+
+    def _one_of(self, met: Iterable[Route | None]) -> Route | Ambiguous | None:
+        """The first, if all are of its strictness."""
+        all_met = iter(met)
+        first = next(all_met)
+        for route in all_met:
+            if route is not first and not self._are_alike(route, first):
+                return Ambiguous((first, route))
+        return first
+
+    def _are_alike(self, one: Route | None, other: Route | None) -> bool:
+        return one is not None and other is not None and self._bare[one.name] == self._bare[other.name]
+
+    def _read(self, method: str, reading: Reading, *, folded: bool) -> Route | None:
+        path = reading.path.lower() if folded else reading.path
+        return self._walk(self._trees[reading.is_raw, folded], method, path)
+
+    def _walk(self, tree: _Node, method: str, path: str) -> Route | None:
+        best = _first(tree, _segments(path), 0, method)
         return best[1] if best is not None else None
 
     def _allowed(self, path: str) -> tuple[str, ...]:
-        return tuple(sorted(method for method in self._methods if self._walk(method, path) is not None))
+        sent = Reading(path, "%" in path)
+        return tuple(sorted(each for each in self._methods if self._read(each, sent, folded=True) is not None))
+
+
+_ODD = re.compile(r"[%;\\]|//|/\.")
+"""Without one of these, servers differ about a path in letter case alone."""
+
+
+def _bare(route: Route) -> Route:
+    """What of a route is its strictness: all that happens to a request, and not how it came to be met."""
+    return replace(route, name="", methods=None, pattern="", line=0, reads=None)
 
 
 def compile_routes(routes: Sequence[Route]) -> RouteTable:
     """A table of these routes, in file order. Patterns are `/`-separated: literals, `*`, and `**` as the last."""
+    return RouteTable(routes)
+
+
+def _trees(routes: Sequence[Route]) -> Mapping[tuple[bool, bool], _Node]:
+    """By whether escapes stand as they were sent, and whether case is dropped: patterns are spelt like the reading."""
+    trees: dict[tuple[bool, bool], _Node] = {}
+    made: dict[tuple[str, ...], _Node] = {}
+    for is_raw, is_folded in product((False, True), repeat=2):
+        spell = partial(_spelt, is_raw=is_raw, is_folded=is_folded)
+        spelt = tuple(spell(route.pattern) for route in routes)
+        if spelt not in made:
+            made[spelt] = _tree(routes, spell)
+        trees[is_raw, is_folded] = made[spelt]
+    return trees
+
+
+def _spelt(written: str, *, is_raw: bool, is_folded: bool) -> str:
+    text = written if is_raw else unquote(written)
+    return text.lower() if is_folded else text
+
+
+def _tree(routes: Sequence[Route], spell: Callable[[str], str]) -> _Node:
     root = _Node()
     for rank, route in enumerate(routes):
-        _insert(root, rank, route)
-    methods = frozenset().union(*(_with_head(route.methods or ()) for route in routes))
-    literal = [route.pattern for route in routes if "*" not in route.pattern]
-    return RouteTable(root, methods, literal)
+        _insert(root, rank, route, spell)
+    return root
 
 
-def _insert(root: _Node, rank: int, route: Route) -> None:
+def _insert(root: _Node, rank: int, route: Route, spell: Callable[[str], str]) -> None:
     assert route.pattern.startswith("/"), route.pattern
     node = root
     for written in route.pattern.strip("/").split("/") if route.pattern.strip("/") else ():
@@ -117,7 +223,7 @@ def _insert(root: _Node, rank: int, route: Route) -> None:
             node.star = node.star or _Node()
             node = node.star
         else:
-            node = node.literals.setdefault(_folded(written), _Node())
+            node = node.literals.setdefault(spell(written), _Node())
     node.ends = node.ends or _Choice()
     node.ends.add(rank, route)
 
@@ -146,17 +252,12 @@ def _earlier(one: _Ranked | None, other: _Ranked | None) -> _Ranked | None:
 
 
 def _segments(path: str) -> list[str]:
-    """What is compared: folded segments, without the empty one a trailing slash makes."""
-    segments = _folded(path).split("/")
+    """What is compared: segments without the empty one that a trailing slash makes."""
+    segments = path.split("/")
     del segments[0]
     if segments and not segments[-1]:
         segments.pop()
     return segments
-
-
-def _folded(text: str) -> str:
-    """Escapes decoded once and case dropped. A canonical path holds no encoded slash, so segments stay apart."""
-    return (unquote(text) if "%" in text else text).lower()
 
 
 def _with_head(methods: Sequence[str] | frozenset[str]) -> frozenset[str]:

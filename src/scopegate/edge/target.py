@@ -1,6 +1,7 @@
-"""A request's method, target and Host, judged once: what passes is canonical and is forwarded byte for byte.
+"""A request's method, target and Host, judged once: what passes is forwarded byte for byte.
 
-No I/O, no policy beyond the set of hosts served. Called by the gateway on every request, before routing.
+No I/O, no policy beyond the set of hosts served. Called by the gateway on every request, before routing, which asks
+what servers may read in the path (`readings`) and refuses one that may be read as two things.
 Every refusal here closes the connection, except 421. The length of a target is the protocol's business (414).
 From the wire, authority-form and most illegal bytes do not come so far: the parser takes no such head (`bad_syntax`).
 
@@ -12,15 +13,8 @@ From the wire, authority-form and most illegal bytes do not come so far: the par
 | `*`, `host:port` (asterisk-form, authority-form), empty          | 400 `bad_target`                                |
 | fragment, space, control, NUL or non-ASCII byte, anywhere        | 400 `bad_target`                                |
 | `%` without two hex digits, invalid or overlong UTF-8 in a path  | 400 `bad_path`                                  |
-| encoded NUL or control character in a path (`%00`, `%0a`, `%C2%85`) | 400 `bad_path`                               |
-| encoded slash (`%2F`), backslash (raw or `%5C`) in a path        | 400 `bad_path`                                  |
-| path parameter (raw `;`)                                         | 400 `bad_path`                                  |
-| encoded unreserved character (`%61`, `%2e`), lower-case hex      | decoded; hex digits upper-cased (RFC 3986 6.2.2)|
-| dot segments, plain or encoded, also above the root              | removed as RFC 3986 5.2.4 says                  |
-| repeated slashes                                                 | merged, after dot segments are gone             |
-| quotes, brackets, braces, `^`, backtick, bar raw in a path       | percent-encoded                                 |
-| any other encoded character (`%40`, `%3B`, `%25`, `%C3%A9`)      | kept encoded; decoded for routing only          |
-| trailing slash, letter case                                      | kept and forwarded; routing ignores both        |
+| any other escape, `;`, `\\`, dot segments, `//`, quotes, brackets | kept; `routes` decides                          |
+| trailing slash, letter case                                      | kept; `routes` decides                          |
 | query                                                            | kept byte for byte                              |
 | Host missing, repeated, not a name or an address, port not 1-65535 | 400 `bad_host`                                |
 | Host in capitals, with a final dot, port empty, 80 or 443        | lower-cased; dot and such a port dropped        |
@@ -35,6 +29,7 @@ import re
 from collections.abc import Sequence
 from functools import lru_cache
 from ipaddress import AddressValueError, IPv4Address, IPv6Address
+from urllib.parse import unquote_to_bytes
 
 from scopegate.edge.verdict import Refusal, Target
 
@@ -49,17 +44,12 @@ METHODS = _HTTP_METHODS | _LOCKS_AND_COPIES | _COLLECTIONS | _VERSIONS
 _METHOD_TEXT = {method.encode(): method for method in METHODS}
 _METHOD_TOKEN = re.compile(rb"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,24}")
 
-# The common case in one match: legal characters, no escape, no empty segment, none that starts with a dot.
-_CLEAN = re.compile(rb"(/|(?:/[\w~!$&'()*+,=:@-][\w~!$&'()*+,=:@.-]*)+/?)(?:\?[!\"$-~]*)?", re.ASCII)
+# The common case in one match: printable ASCII from a slash on, and no escape in the path.
+_CLEAN = re.compile(rb"(/[!\"$&->@-~]*)(?:\?[!\"$-~]*)?")
 _TARGET = re.compile(rb"[!\"$-~]+")  # printable ASCII without `#`
 _ABSOLUTE = re.compile(rb"(https?)://([^/?]*)([^?]*)(\?.*)?", re.IGNORECASE | re.DOTALL)
 
-_UNRESERVED = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~")
-_PCHAR = _UNRESERVED | frozenset(b"!$&'()*+,=:@/%")
-_ESCAPE = re.compile(rb"%([0-9A-Fa-f]{2})?")
-_NOT_PCHAR = re.compile(rb"[^A-Za-z0-9._~!$&'()*+,=:@/%-]")
-_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f]")
-_SLASHES = re.compile(rb"/{2,}")
+_BROKEN_ESCAPE = re.compile(rb"%(?![0-9A-Fa-f]{2})")
 
 _LABEL = r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?"
 _HOST = re.compile(rf"(?:\[([0-9a-f:.]+)\]|((?:{_LABEL}\.)*{_LABEL})\.?)(?::([0-9]{{0,5}}))?")
@@ -87,17 +77,14 @@ _FRAGMENT = _refused("bad_target", "The request target must not hold a fragment.
 _USERINFO = _refused("bad_target", "The request target must not hold credentials.")
 _BAD_ESCAPE = _refused("bad_path", "The path holds an invalid percent escape.")
 _BAD_UTF8 = _refused("bad_path", "The path is not valid UTF-8.")
-_CONTROL_IN_PATH = _refused("bad_path", "The path holds a control character.")
-_SLASH_IN_SEGMENT = _refused("bad_path", "The path holds an encoded slash or a backslash.")
-_PARAMETER = _refused("bad_path", "Path parameters are not supported.")
 
 
 def judge_target(method: bytes, raw: bytes, hosts: Sequence[bytes], served: frozenset[str] | None) -> Target | Refusal:
-    """What a request asks for, in canonical form, or why it is refused (see the table above).
+    """What a request asks for, or why it is refused (see the table above).
 
     `raw` is the request target as received, `hosts` the values of every Host field; `served` holds canonical hosts
     (`leads.example.com`, `leads.example.com:8080`), None serves any valid one. Idempotent: the `raw` and `host` of a
-    Target are judged to themselves. RFC 9112 3.2, RFC 3986 6.2.2.
+    Target are judged to themselves. RFC 9112 3.2.
     """
     if len(hosts) != 1:
         return _TWO_HOSTS if hosts else _NO_HOST
@@ -124,11 +111,8 @@ def _judge(method: bytes, raw: bytes, host: bytes) -> Target | Refusal:
     origin = _origin_form(raw, authority)
     if isinstance(origin, Refusal):
         return origin
-    path, mark, query = origin.partition(b"?")
-    canonical = _canonical_path(path)
-    if isinstance(canonical, Refusal):
-        return canonical
-    return Target(known, canonical.decode("ascii"), canonical + mark + query, authority)
+    path = origin.partition(b"?")[0]
+    return _fault(path) or Target(known, path.decode("ascii"), origin, authority)
 
 
 _judge_remembered = lru_cache(_REMEMBERED)(_judge)  # bounded in entries and, by the caller, in bytes
@@ -150,47 +134,15 @@ def _origin_form(raw: bytes, authority: str) -> bytes | Refusal:
     return (absolute[3] or b"/") + (absolute[4] or b"")
 
 
-def _canonical_path(path: bytes) -> bytes | Refusal:
-    """The path in RFC 3986 normal form with slashes merged. `path` is printable ASCII and starts with a slash."""
-    escapes = _ESCAPE.findall(path)
-    if b"" in escapes:
+def _fault(path: bytes) -> Refusal | None:
+    """Why nobody can say what a path is. It is printable ASCII."""
+    if _BROKEN_ESCAPE.search(path):
         return _BAD_ESCAPE
-    refusal = _forbidden(path, bytes(int(escape, 16) for escape in escapes))
-    if refusal is not None:
-        return refusal
     try:
-        text = _ESCAPE.sub(lambda escape: bytes((int(escape[1], 16),)), path).decode("utf-8")
+        unquote_to_bytes(path).decode("utf-8")
     except UnicodeDecodeError:
         return _BAD_UTF8
-    if _CONTROL.search(text):
-        return _CONTROL_IN_PATH
-    plain = _NOT_PCHAR.sub(lambda character: b"%%%02X" % character[0][0], path)
-    return _SLASHES.sub(b"/", _without_dot_segments(_ESCAPE.sub(_canonical_escape, plain)))
-
-
-def _forbidden(path: bytes, escaped: bytes) -> Refusal | None:
-    if b"/" in escaped or b"\\" in escaped or b"\\" in path:
-        return _SLASH_IN_SEGMENT
-    return _PARAMETER if b";" in path else None
-
-
-def _canonical_escape(escape: re.Match[bytes]) -> bytes:
-    byte = int(escape[1], 16)
-    return bytes((byte,)) if byte in _UNRESERVED else b"%%%02X" % byte
-
-
-def _without_dot_segments(path: bytes) -> bytes:
-    """RFC 3986 5.2.4 on an absolute path: `/a/./b/../c` is `/a/c`, `/a/..` is `/`, `/../a` is `/a`."""
-    kept: list[bytes] = []
-    segments = path.split(b"/")[1:]
-    for segment in segments:
-        if segment == b"..":
-            del kept[-1:]
-        elif segment != b".":
-            kept.append(segment)
-    if segments[-1] in (b".", b".."):
-        kept.append(b"")  # a dot segment at the end leaves a directory
-    return b"/" + b"/".join(kept)
+    return None
 
 
 @lru_cache(512)

@@ -40,8 +40,8 @@ class RequestHead(NamedTuple):
 
 
 class Target(NamedTuple):
-    """What was judged, and therefore what is forwarded. `path` is canonical and percent-encoded as it will be sent;
-    `raw` is path plus query, byte for byte what the upstream gets; `host` is the lower-case authority without a
+    """What was judged, and therefore what is forwarded. `path` is as it was sent, printable ASCII; `raw` is path plus
+    query, byte for byte what the upstream gets; `host` is the lower-case authority without a
     default port, e.g. `leads.example.com` or `[::1]:8080`."""
 
     method: str

@@ -1,6 +1,6 @@
 """The access log: one JSON line per request, in the shape of `logs.JsonLines`, written in batches.
 
-Every field is made by us or judged before (the path is canonical, the id well-formed): nothing of the client's text
+Every field is made by us or judged before (the path is printable, the id well-formed): nothing of the client's text
 can break a line, and the query is left out since it may carry credentials.
 """
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from functools import partial
 
+from scopegate import logs
 from scopegate.edge import headers
 from scopegate.edge.bodies import accepted_type
 from scopegate.edge.caller import (
@@ -22,7 +23,7 @@ from scopegate.edge.caller import (
 from scopegate.edge.cors import asked_method
 from scopegate.edge.headers import Noted
 from scopegate.edge.proxy_protocol import Told
-from scopegate.edge.routes import NoRoute
+from scopegate.edge.routes import AMBIGUOUS, Ambiguous
 from scopegate.edge.target import judge_target
 from scopegate.edge.traceparent import new_trace
 from scopegate.edge.verdict import Caller, Refusal, Reply
@@ -41,6 +42,8 @@ from scopegate.limits.decision import LimitDecision
 from scopegate.limits.window import Spent
 from scopegate.metrics.catalogue import UPSTREAM_ERRORS
 from scopegate.policy.policy import AddressSource
+
+_log = logs.get("pipeline")
 
 _BODILESS = frozenset({"GET", "HEAD", "DELETE", "OPTIONS"})
 """Methods that need no body, also where bodies are judged."""
@@ -112,7 +115,7 @@ def _who_asks(peer: str, told: Told | None, notes: Noted, rules: Ruleset) -> tup
 
 
 def find_target(x: Exchange) -> Outcome:
-    """What is asked for, in the one spelling that is judged and forwarded."""
+    """What is asked for, as it was sent: what is judged is forwarded."""
     target = judge_target(x.head.method, x.head.target, x.notes.get(b"host"), x.rules.hosts)
     if isinstance(target, Refusal):
         return target
@@ -123,15 +126,18 @@ def find_target(x: Exchange) -> Outcome:
 
 
 def find_route(x: Exchange) -> Outcome:
-    """The one route whose policy holds."""
+    """The one route whose policy holds, however a server may read the path."""
     if x.method == "OPTIONS":
         reply = _preflight(x)
         if reply is not None:
             return reply
     found = x.rules.match(x.method, x.path)
-    if not isinstance(found, NoRoute):
+    if isinstance(found, RoutePlan):
         x.plan = found
         return None
+    if isinstance(found, Ambiguous):
+        _log.info("request.ambiguous", request_id=x.request_id.decode(), path=x.path, routes=found.names)
+        return AMBIGUOUS
     if not found.allowed:
         return Refusal(404, "no_route", "Nothing is served here.")
     allow = ", ".join(found.allowed).encode()

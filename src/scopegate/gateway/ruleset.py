@@ -11,7 +11,7 @@ from functools import lru_cache
 from scopegate.edge.answer_fields import SecurityLines
 from scopegate.edge.bodies import compile_bodies
 from scopegate.edge.cors import CrossOrigin
-from scopegate.edge.routes import NoRoute, RouteTable, compile_routes
+from scopegate.edge.routes import Ambiguous, NoRoute, RouteTable, compile_routes
 from scopegate.gateway.limiter import WindowsOf, windows_of
 from scopegate.gateway.pool import UpstreamPool
 from scopegate.gateway.tallies import Latencies, RouteTally
@@ -100,13 +100,13 @@ class Ruleset:
 
         self.pools = frozenset(plan.pool for plan in self._plans.values())
 
-    def match(self, method: str, path: str) -> RoutePlan | NoRoute:
-        """The plan for a canonical path. The newest 2,048 answers are kept, as far as their paths are short."""
+    def match(self, method: str, path: str) -> RoutePlan | NoRoute | Ambiguous:
+        """The plan for a path as sent. The newest 2,048 answers are kept, as far as their paths are short."""
         return self._remembered(method, path) if len(path) <= _REMEMBERED_CHARS else self._match(method, path)
 
-    def _match(self, method: str, path: str) -> RoutePlan | NoRoute:
+    def _match(self, method: str, path: str) -> RoutePlan | NoRoute | Ambiguous:
         found = self._table.match(method, path)
-        return found if isinstance(found, NoRoute) else self._plans[found.name]
+        return self._plans[found.name] if isinstance(found, Route) else found
 
     def plans(self) -> Iterator[RoutePlan]:
         yield from self._plans.values()

@@ -116,6 +116,7 @@ def _route(route: document.Route, named: _Named, body_bytes: int, beside: SideFi
         events=_stream(route.events),
         answer_fields=named.headers.get(route.headers),
         cors=None if route.cors is None else named.cors.get(route.cors),
+        reads=None if route.reads is None else frozenset(route.reads),
     )
 
 

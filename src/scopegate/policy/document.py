@@ -56,7 +56,7 @@ from scopegate.policy.kinds import (
     option,
     section,
 )
-from scopegate.policy.policy import AddressSource, Mode, OnStoreError, TierKey, WhenSpent
+from scopegate.policy.policy import AddressSource, Mode, OnStoreError, PathStep, TierKey, WhenSpent
 from scopegate.policy.spelling import FORM_DATA, JSON
 
 
@@ -265,6 +265,9 @@ class Route(Section):
     events: Stream | None = option(None, "Bounds for server-sent events. Left out: they are answers like any other.")
     offload: Name | None = option(None, "A name out of `offloads`: the work that leaves the request.")
     mode: Annotated[Mode, Field(strict=False)] = option("enforce", "`watch` decides and counts, and never refuses.")
+    reads: list[Annotated[PathStep, Field(strict=False)]] | None = option(
+        None, "What the app does to a path before it routes; [] is nothing. Left out: unknown, all readings must agree."
+    )
     upstream: Name | None = option(None, "A name out of `upstreams`. May be left out where there is one.")
 
 

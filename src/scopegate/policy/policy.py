@@ -51,6 +51,18 @@ class AddressSource(StrEnum):
     PROXY_PROTOCOL = "proxy-protocol"
 
 
+class PathStep(StrEnum):
+    """What a server may do to a path before it looks for a handler: drop `;parameters`, take `%2F` and backslashes for
+    slashes, decode other escapes, merge `//`, resolve dot segments, ignore letter case."""
+
+    PARAMETERS = "parameters"
+    SLASHES = "slashes"
+    ESCAPES = "escapes"
+    DOUBLES = "doubles"
+    DOTS = "dots"
+    CASE = "case"
+
+
 class WhenSpent(StrEnum):
     """A job that meets a spent budget waits for the next period, or fails by name."""
 
@@ -316,7 +328,8 @@ class Offload:
 class Route:
     """`methods` is None for ANY. `pattern` is as written: literal segments, `*` for one, a last `**` for any number.
     `body` is always set: the route's own rule or the server's default. `line` is where the route stands in the file.
-    Without `websocket` no upgrade passes; without `events` event streams are answers like any other."""
+    Without `websocket` no upgrade passes; without `events` event streams are answers like any other. `reads` are the
+    steps by which the app here reads a path; None where nobody knows, and every known reading counts."""
 
     name: str
     methods: frozenset[str] | None
@@ -332,6 +345,7 @@ class Route:
     events: StreamRule | None = None
     answer_fields: AnswerFields | None = None
     cors: Cors | None = None
+    reads: frozenset[PathStep] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -121,9 +121,9 @@ def check_pattern(path: str) -> None:
 
 def _segment_fault(segment: str) -> str | None:
     if segment == "":
-        return "has an empty segment (//), which no request keeps"
+        return "has an empty segment (//), which servers do not read alike"
     if segment in {".", ".."}:
-        return "has a dot segment, which no request keeps"
+        return "has a dot segment, which servers do not read alike"
     if "*" in segment:
         return "has * inside a segment: * stands for a whole segment"
     if "?" in segment or "#" in segment:
@@ -131,13 +131,13 @@ def _segment_fault(segment: str) -> str | None:
     if "{" in segment or "[" in segment:
         return "has a bracket: write * for a segment that varies"
     if ";" in segment:
-        return "has a path parameter (;), which no request keeps"
+        return "has a path parameter (;), which servers do not read alike"
     for match in _PERCENT.finditer(segment):
         character = chr(int(match[1], 16))
         if _UNRESERVED.fullmatch(character):
             return f"writes {match[0]} for {character}: write the character itself"
         if character in "/\\\x7f" or character < " ":
-            return f"has {match[0]}, which no request keeps"
+            return f"has {match[0]}, which servers do not read alike"
         if match[1] != match[1].upper():
             return "has a percent code in lower case: use capitals, like %C3"
     if _SEGMENT.fullmatch(segment) is None:
