@@ -81,6 +81,7 @@ HOMES: dict[str, set[str]] = {
         *("metrics/catalogue.py", "metrics/exposition.py", "metrics/totals.py"),
         *("admin/scrape.py", "gateway/tallies.py"),
     },
+    "aiohappyeyeballs": {"gateway/dial.py", "gateway/names.py"},
     "jmespath": {"leads/intake.py", "policy/spelling.py"},
     "rich": {"cli/tables.py", "demo/narrator.py"},
 }

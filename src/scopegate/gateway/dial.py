@@ -7,11 +7,20 @@ prove itself or speaks no TLS).
 from __future__ import annotations
 
 import asyncio
+import socket
 import ssl
 from collections.abc import Callable
+from ipaddress import ip_address
+from typing import Final
+
+import aiohappyeyeballs
 
 from scopegate.errors import ConfigError, Problem, UpstreamError
+from scopegate.gateway.names import Name
 from scopegate.policy.policy import Origin, Tls, Upstream
+
+NEXT_ADDRESS_S: Final = 0.25
+"""After which the next address of a name is tried beside one that has not answered yet (RFC 8305 5)."""
 
 
 def tls_context(upstream: Upstream) -> ssl.SSLContext | None:
@@ -41,6 +50,10 @@ class Dialler:
         self._tls = tls if origin.scheme == "https" else None
         self._server_name = (upstream.tls.server_name or origin.host) if self._tls is not None else None
         self._loop = loop
+        self.name = (
+            None if origin.scheme == "unix" or _is_address(origin.host) else Name(origin.host, origin.port, loop)
+        )
+        """What is looked up first, if anything is."""
 
     async def open(self, protocol: Callable[[], asyncio.Protocol]) -> None:
         """`protocol` has its `connection_made` when this returns. Raises UpstreamError (not sent)."""
@@ -55,13 +68,46 @@ class Dialler:
             raise UpstreamError("connect", type(error).__name__, sent=False) from error
 
     async def _open(self, protocol: Callable[[], asyncio.Protocol]) -> None:
-        origin = self._origin
+        origin, name = self._origin, self.name
         if origin.scheme == "unix":
             await self._loop.create_unix_connection(protocol, origin.host)
-        else:
+        elif name is None:
             await self._loop.create_connection(
                 protocol, origin.host, origin.port, ssl=self._tls, server_hostname=self._server_name
             )
+        else:
+            await self._open_by(name, protocol)
+
+    async def _open_by(self, name: Name, protocol: Callable[[], asyncio.Protocol]) -> None:
+        """At the first of the name's addresses that answers. Where none does the name is looked up again, once."""
+        was_known = name.is_known()
+        try:
+            sock = await self._reach(name)
+        except OSError:
+            if not was_known:
+                raise
+            sock = await self._reach(name)
+        try:
+            await self._loop.create_connection(protocol, sock=sock, ssl=self._tls, server_hostname=self._server_name)
+        except BaseException:
+            sock.close()
+            raise
+
+    async def _reach(self, name: Name) -> socket.socket:
+        try:
+            infos = await name.addresses()
+            return await aiohappyeyeballs.start_connection(infos, happy_eyeballs_delay=NEXT_ADDRESS_S, loop=self._loop)
+        except BaseException:  # given up for lack of time, too
+            name.forget()
+            raise
+
+
+def _is_address(host: str) -> bool:
+    try:
+        ip_address(host)
+    except ValueError:
+        return False
+    return True
 
 
 def _reason(error: ssl.SSLError) -> str:

@@ -205,6 +205,17 @@ class Server:
         most_s = self._upstream.timeouts.idle_s
         for connection in [c for c in self._idle if now_s - c.idle_since > min(most_s, idles_for_s(c.kept_s))]:
             connection.abort()
+        self._follow_name()
+
+    def _follow_name(self) -> None:
+        """Close what idles at an address that the server's name does not lead to any more."""
+        name = self.dialler.name
+        if name is None or not self._idle:
+            return
+        if not name.is_known():
+            name.look_up()  # for the next time
+        for connection in [c for c in self._idle if not name.leads_to(c.peer)]:
+            connection.abort()
 
     async def close(self) -> None:
         """No new connections, and none is kept; those in use end with their exchange."""
@@ -212,6 +223,8 @@ class Server:
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        if self.dialler.name is not None:
+            await self.dialler.name.close()
         for connection in list(self._idle):
             self._drop(connection)
 

@@ -117,6 +117,7 @@ class UpstreamConnection(asyncio.Protocol):
         "home",
         "idle_since",
         "kept_s",
+        "peer",
         "reused",
         "transport",
     )
@@ -141,6 +142,8 @@ class UpstreamConnection(asyncio.Protocol):
         self.answered = False
         self.reused = False
         self.idle_since = 0.0
+        self.peer = ""
+        """The address at its other end; empty for a unix socket."""
         self.kept_s: float | None = None
         """How long the app lets it idle, as its answers told (see `keeping`)."""
 
@@ -217,6 +220,8 @@ class UpstreamConnection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast(asyncio.Transport, transport)  # uvloop has classes of its own
+        peer = transport.get_extra_info("peername")
+        self.peer = peer[0] if isinstance(peer, tuple) else ""
         if _is_tls(self.transport):
             # what comes while reading is paused stays in the kernel: uvloop's TLS throws away what it has of it when it
             # sees the end of the connection
