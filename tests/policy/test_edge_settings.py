@@ -18,6 +18,7 @@ from scopegate.policy.policy import (
     Cors,
     Ejection,
     Health,
+    HostUse,
     JsonRule,
     MultipartRule,
     Origin,
@@ -66,6 +67,7 @@ def edge() -> Policy:
 
 def test_the_public_port(edge: Policy) -> None:
     assert edge.server.address_from is AddressSource.PROXY_PROTOCOL
+    assert edge.server.forwarded_host == {HostUse.APP, HostUse.HOSTS}
     assert edge.server.limits.connections_per_client == 64
     assert edge.server.timeouts.body_s == 600
 

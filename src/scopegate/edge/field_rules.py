@@ -15,6 +15,7 @@ _HOP_BY_HOP = (
 ).split()
 _OURS_IN_REQUESTS = (
     b"content-length host expect x-request-id via forwarded x-forwarded-for x-forwarded-proto x-forwarded-host "
+    b"x-forwarded-port "
     b"x-forwarded forwarded-for x-original-forwarded-for "
     # what CGI apps read as the environment's HTTP_PROXY (CVE-2016-5385)
     b"proxy "

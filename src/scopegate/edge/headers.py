@@ -13,6 +13,7 @@ from copy import copy
 from http import HTTPStatus
 
 from scopegate.edge.field_rules import CUT, JUDGED, NOTE, PASS, REQUEST_RULES, RESPONSE_RULES, Rules
+from scopegate.edge.public_host import PublicHost
 from scopegate.edge.verdict import Refusal, Target
 from scopegate.types import Fields
 
@@ -171,15 +172,22 @@ def request_id(notes: Noted, fresh: bytes) -> bytes:
     return value if _REQUEST_ID.fullmatch(value) else fresh
 
 
-def forwarded_lines(notes: Noted, *, host: str, address: bytes, chain: bytes, scheme: bytes) -> bytes:
+def forwarded_lines(
+    notes: Noted, *, host: str, address: bytes, chain: bytes, scheme: bytes, public: PublicHost | None = None
+) -> bytes:
     """What a request's fields become upstream, as far as they are the same for every request with the same fields.
-    `address` is the client's, `chain` the X-Forwarded-For to send (ending in the peer that we saw)."""
+    `address` is the client's, `chain` the X-Forwarded-For to send (ending in the peer that we saw); `public` is what
+    the app is told of the host besides Host, where that is another."""
     via = b", ".join([*notes.noted[b"via"], VIA]) if b"via" in notes.noted else VIA
-    authority = host.encode()
+    authority = public_host = host.encode()
+    port = b""
+    if public is not None:
+        public_host = public.host.encode() or authority
+        port = b"x-forwarded-port: %b\r\n" % public.port if public.port else b""
     return (
         b"host: %b\r\n%bx-real-ip: %b\r\nx-forwarded-for: %b\r\nx-forwarded-proto: %b\r\nx-forwarded-host: %b\r\n"
-        b"via: %b\r\n"
-    ) % (authority, notes.lines, address, chain, scheme, authority, via)
+        b"%bvia: %b\r\n"
+    ) % (authority, notes.lines, address, chain, scheme, public_host, port, via)
 
 
 def request_head(

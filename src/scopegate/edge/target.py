@@ -70,7 +70,7 @@ _NO_HOST = _refused("bad_host", "The request has no Host field.")
 _TWO_HOSTS = _refused("bad_host", "The request has more than one Host field.")
 _BAD_HOST = _refused("bad_host", "The Host field is not a valid host.")
 _OTHER_HOST = _refused("bad_host", "The request target and the Host field name different hosts.")
-_NOT_SERVED = Refusal(421, "misdirected_request", "This host is not served here.")
+NOT_SERVED = Refusal(421, "misdirected_request", "This host is not served here.")
 _BAD_FORM = _refused("bad_target", "The request target must be a path.")
 _BAD_CHARACTER = _refused("bad_target", "The request target holds a character that is not allowed there.")
 _FRAGMENT = _refused("bad_target", "The request target must not hold a fragment.")
@@ -94,7 +94,7 @@ def judge_target(method: bytes, raw: bytes, hosts: Sequence[bytes], served: froz
     else:
         judged = _judge(method, raw, host)
     if served is not None and isinstance(judged, Target) and judged.host not in served:
-        return _NOT_SERVED
+        return NOT_SERVED
     return judged
 
 

@@ -80,6 +80,8 @@ class Exchange:
     counted_for = ""
     """The limit group among whose requests in flight this one counts; empty while it counts among nobody's."""
     scheme = b"http"
+    asked_host = ""
+    """The host that was asked for, where a trusted proxy told another than Host."""
     trace = b""
     stranger: Refusal | None = None
     """Why sign-in turns the visitor away, told once the request has been counted."""
@@ -314,6 +316,7 @@ class Exchange:
         lines = headers.forwarded_lines(
             notes,
             host=self.target.host,
+            public=section.public if self.rules.tells_host_on else None,
             address=self.caller.address.encode(),
             chain=section.chain,
             scheme=self.scheme,

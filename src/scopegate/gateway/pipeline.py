@@ -23,13 +23,15 @@ from scopegate.edge.caller import (
 from scopegate.edge.cors import asked_method
 from scopegate.edge.headers import Noted
 from scopegate.edge.proxy_protocol import Told
+from scopegate.edge.public_host import public_host
 from scopegate.edge.routes import AMBIGUOUS, Ambiguous
-from scopegate.edge.target import judge_target
+from scopegate.edge.target import NOT_SERVED, judge_target
 from scopegate.edge.traceparent import new_trace
 from scopegate.edge.verdict import Caller, Refusal, Reply
 from scopegate.errors import UpstreamError
 from scopegate.gateway import responses
 from scopegate.gateway.bodies import hold_unknown, judge_body
+from scopegate.gateway.client import Client
 from scopegate.gateway.exchange import Exchange, Outcome, Pending, Step, too_large
 from scopegate.gateway.limiter import key_of
 from scopegate.gateway.ruleset import RoutePlan, Ruleset
@@ -92,12 +94,25 @@ def find_caller(x: Exchange) -> Outcome:
     if section.caller is NOBODY:
         peer = x.client.peer
         address, https = _who_asks(peer, x.client.introduction, section.notes, x.rules)
-        section.caller = Caller(address, limit_group(address))
+        x.caller = Caller(address, limit_group(address))
+        if x.rules.hears_of_host and _is_proxy(x.client, x.rules):
+            public = public_host(section.notes.get(b"x-forwarded-host"), section.notes.get(b"x-forwarded-port"))
+            if isinstance(public, Refusal):
+                return public
+            section.public = public
+        section.caller = x.caller
         section.scheme = b"https" if https else b"http"
         section.chain = address.encode() if address == peer else b"%b, %b" % (address.encode(), peer.encode())
     x.caller = section.caller
     x.scheme = section.scheme
     return None
+
+
+def _is_proxy(client: Client, rules: Ruleset) -> bool:
+    """Whether a trusted proxy speaks on this connection."""
+    if rules.address_from is AddressSource.PROXY_PROTOCOL:
+        return client.introduction is not None
+    return is_trusted(client.peer, rules.trusted)
 
 
 def _who_asks(peer: str, told: Told | None, notes: Noted, rules: Ruleset) -> tuple[str, bool]:
@@ -116,7 +131,13 @@ def _who_asks(peer: str, told: Told | None, notes: Noted, rules: Ruleset) -> tup
 
 def find_target(x: Exchange) -> Outcome:
     """What is asked for, as it was sent: what is judged is forwarded."""
-    target = judge_target(x.head.method, x.head.target, x.notes.get(b"host"), x.rules.hosts)
+    public, served = x.section.public, x.rules.hosts
+    if public is not None and public.host and x.rules.serves_told_host:
+        x.asked_host = public.asked
+        if served is not None and x.asked_host not in served:
+            return NOT_SERVED
+        served = None
+    target = judge_target(x.head.method, x.head.target, x.notes.get(b"host"), served)
     if isinstance(target, Refusal):
         return target
     x.target = target

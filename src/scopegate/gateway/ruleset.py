@@ -16,7 +16,7 @@ from scopegate.gateway.limiter import WindowsOf, windows_of
 from scopegate.gateway.pool import UpstreamPool
 from scopegate.gateway.tallies import Latencies, RouteTally
 from scopegate.metrics import catalogue as metrics
-from scopegate.policy.policy import Mode, Policy, Route, Upstream
+from scopegate.policy.policy import HostUse, Mode, Policy, Route, Upstream
 
 _REMEMBERED = 2048
 _REMEMBERED_CHARS = 256
@@ -80,6 +80,9 @@ class Ruleset:
         self.hosts = policy.server.hosts
         self.trusted = policy.server.trusted_proxies
         self.address_from = policy.server.address_from
+        self.hears_of_host = bool(policy.server.forwarded_host)
+        self.serves_told_host = HostUse.HOSTS in policy.server.forwarded_host
+        self.tells_host_on = HostUse.APP in policy.server.forwarded_host
         self.limits = policy.server.limits
         self.timeouts = policy.server.timeouts
         self.stray = RouteTally(metrics.NO_ROUTE, None)

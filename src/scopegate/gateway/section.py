@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from scopegate.edge import headers
 from scopegate.edge.headers import Noted
+from scopegate.edge.public_host import PublicHost
 from scopegate.edge.traceparent import given_trace
 from scopegate.edge.verdict import Caller
 from scopegate.gateway.limiter import WindowsOf
@@ -23,8 +24,9 @@ NOBODY = Caller("", "")
 
 class HeaderSection:
     """`request_id` and `trace` are empty where the client gave none that counts. `caller`, `chain` (the X-Forwarded-For
-    to send) and `scheme` hold once `caller` is somebody; `lines` are those of `headers.forwarded_lines`, empty until
-    they were needed; `windows` are those that `windows_of` gave for `caller`."""
+    to send) and `scheme` hold once `caller` is somebody; `public` is the host that a trusted proxy told; `lines` are
+    those of `headers.forwarded_lines`, empty until they were needed; `windows` are those that `windows_of` gave for
+    `caller`."""
 
     __slots__ = (
         "caller",
@@ -33,6 +35,7 @@ class HeaderSection:
         "keep_alive",
         "lines",
         "notes",
+        "public",
         "request_id",
         "rules",
         "scheme",
@@ -52,5 +55,6 @@ class HeaderSection:
         self.chain = b""
         self.scheme = b"http"
         self.lines = b""
+        self.public: PublicHost | None = None
         self.windows_of: WindowsOf | None = None
         self.windows: tuple[Window, ...] = ()

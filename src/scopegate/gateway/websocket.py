@@ -52,7 +52,7 @@ def open_websocket(x: Exchange) -> Outcome:
     opening = judge_opening(x.head, notes)
     if isinstance(opening, Refusal):
         return opening
-    refusal = judge_origin(x.head, x.target.host, x.scheme.decode(), plan.route.cors)
+    refusal = judge_origin(x.head, x.asked_host or x.target.host, x.scheme.decode(), plan.route.cors)
     if refusal is not None:
         if plan.enforced:
             return refusal

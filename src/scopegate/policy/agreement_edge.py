@@ -32,13 +32,17 @@ class _Spot:
         return Fault(self._source.at(self._loc), self._loc, what, warning=True)
 
 
-def _client_address(draft: Draft, source: Source) -> Iterator[Fault]:
+def _proxies_word(draft: Draft, source: Source) -> Iterator[Fault]:
     if draft.server is None or draft.server.trusted_proxies:
         return
-    if draft.server.client_address is not AddressSource.X_FORWARDED_FOR:
-        loc: Loc = ("server", "client_address")
-        what = f"{source.said(loc)} is believed from `trusted_proxies` alone, and there are none"
-        yield Fault(source.at(loc), loc, what)
+    for setting, is_believed in (
+        ("client_address", draft.server.client_address is not AddressSource.X_FORWARDED_FOR),
+        ("forwarded_host", bool(draft.server.forwarded_host)),
+    ):
+        if is_believed:
+            loc: Loc = ("server", setting)
+            what = f"{source.said(loc)} is believed from `trusted_proxies` alone, and there are none"
+            yield Fault(source.at(loc), loc, what)
 
 
 def _server_bounds(draft: Draft, source: Source) -> Iterator[Fault]:
@@ -161,7 +165,7 @@ def _streams(draft: Draft, source: Source) -> Iterator[Fault]:
 
 
 EDGE_CHECKS: tuple[Callable[[Draft, Source], Iterator[Fault]], ...] = (
-    _client_address,
+    _proxies_word,
     _server_bounds,
     _upstream_tls,
     _unsigned_identity,

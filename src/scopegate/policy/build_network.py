@@ -30,6 +30,7 @@ def server(section: document.Server) -> Server:
         limits=_limits(section.limits),
         timeouts=_timeouts(section.timeouts),
         address_from=section.client_address,
+        forwarded_host=frozenset(section.forwarded_host),
     )
 
 

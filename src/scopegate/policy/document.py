@@ -56,7 +56,7 @@ from scopegate.policy.kinds import (
     option,
     section,
 )
-from scopegate.policy.policy import AddressSource, Mode, OnStoreError, PathStep, TierKey, WhenSpent
+from scopegate.policy.policy import AddressSource, HostUse, Mode, OnStoreError, PathStep, TierKey, WhenSpent
 from scopegate.policy.spelling import FORM_DATA, JSON
 
 
@@ -95,6 +95,10 @@ class Server(Section):
     )
     client_address: Annotated[AddressSource, Field(strict=False)] = option(
         "x-forwarded-for", "How a trusted proxy tells the visitor's address; nothing else of the kind is believed."
+    )
+    forwarded_host: list[Annotated[HostUse, Field(strict=False)]] = option(
+        [],
+        "What X-Forwarded-Host and -Port of a trusted proxy count for: `hosts` (above), `app` (what the app is told).",
     )
     workers: Workers = option(1, "Gateway processes that share the port; `auto` is one per core.")
     limits: ServerLimits = section(ServerLimits, "The most of anything that is taken in.")

@@ -51,6 +51,14 @@ class AddressSource(StrEnum):
     PROXY_PROTOCOL = "proxy-protocol"
 
 
+class HostUse(StrEnum):
+    """What the host counts for that a trusted proxy tells: which hosts are served (and whose pages may open WebSocket
+    connections), and what the app is told."""
+
+    HOSTS = "hosts"
+    APP = "app"
+
+
 class PathStep(StrEnum):
     """What a server may do to a path before it looks for a handler: drop `;parameters`, take `%2F` and backslashes for
     slashes, decode other escapes, merge `//`, resolve dot segments, ignore letter case."""
@@ -113,6 +121,7 @@ class Server:
     limits: ServerLimits
     timeouts: ServerTimeouts
     address_from: AddressSource = AddressSource.X_FORWARDED_FOR
+    forwarded_host: frozenset[HostUse] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
