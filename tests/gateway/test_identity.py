@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import gzip
 import hashlib
 import hmac
 import json
@@ -673,6 +674,14 @@ async def test_keys_are_fetched_once_for_everybody_who_waits(identities: Identit
     assert b"accept-encoding: identity" in endpoint.heads[0].lower()
 
 
+@pytest.mark.parametrize("coding", ["gzip", "x-gzip", " GZIP "])
+async def test_keys_are_taken_from_a_server_that_zips_unasked(
+    identities: Identities, endpoint: Endpoint, coding: str
+) -> None:
+    endpoint.fields, endpoint.body = {"content-encoding": coding}, gzip.compress(endpoint.body)
+    assert outcome(await identities.check(published(endpoint), bearer(token()), [])) == "user-1"
+
+
 async def test_a_waiter_that_leaves_does_not_spoil_it_for_the_others(
     identities: Identities, endpoint: Endpoint
 ) -> None:
@@ -813,7 +822,16 @@ def answers_badly(endpoint: Endpoint, fault: str) -> None:
         case "redirect":
             endpoint.status, endpoint.fields = "302 Found", {"location": endpoint.url}
         case "compressed":
+            endpoint.fields = {"content-encoding": "br"}
+        case "no gzip":
             endpoint.fields = {"content-encoding": "gzip"}
+        case "cut gzip":
+            endpoint.fields, endpoint.body = {"content-encoding": "gzip"}, gzip.compress(endpoint.body)[:-9]
+        case "two in one gzip":
+            endpoint.fields, endpoint.body = {"content-encoding": "gzip"}, gzip.compress(endpoint.body) * 2
+        case "gzip bomb":
+            bomb = gzip.compress(endpoint.body + b" " * 100 * jwks.MAX_BYTES)
+            endpoint.fields, endpoint.body = {"content-encoding": "gzip"}, bomb
         case "no JSON":
             endpoint.body = b"<html>"
         case "no keys":
@@ -838,6 +856,10 @@ FAULTS = [
     "status",
     "redirect",
     "compressed",
+    "no gzip",
+    "cut gzip",
+    "two in one gzip",
+    "gzip bomb",
     "no JSON",
     "no keys",
     "list",

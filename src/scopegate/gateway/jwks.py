@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import zlib
 from collections.abc import Callable
 from typing import Generic, TypeVar
 
@@ -125,7 +126,7 @@ class KeySet(Generic[Keys]):
             _log.info("identity.keys_loaded", url=self._url, generation=self.generation)
 
     async def _download(self) -> bytes:
-        """The document: status 200, not compressed, not redirected, at most MAX_BYTES, within the time-out."""
+        """The document: status 200, plain or gzip, not redirected, at most MAX_BYTES, within the time-out."""
         wanted = {"accept": "application/json", "accept-encoding": "identity"}
         async with (
             asyncio.timeout(self._timeout_s),
@@ -133,11 +134,26 @@ class KeySet(Generic[Keys]):
         ):
             if response.status_code != 200:
                 raise _Unusable(f"status {response.status_code}")
-            if response.headers.get("content-encoding", "identity") != "identity":
+            coding = response.headers.get("content-encoding", "identity").strip().lower()
+            if coding not in ("identity", "gzip", "x-gzip"):
                 raise _Unusable("compressed")
             document = bytearray()
             async for chunk in response.aiter_raw():
                 document += chunk
                 if len(document) > MAX_BYTES:
                     raise _Unusable(f"larger than {MAX_BYTES} bytes")
-            return bytes(document)
+            return bytes(document) if coding == "identity" else _unzipped(document)
+
+
+def _unzipped(document: bytearray) -> bytes:
+    """Some servers send gzip whatever is asked for. httpx would unpack without a bound."""
+    unzip = zlib.decompressobj(wbits=zlib.MAX_WBITS | 16)
+    try:
+        plain = unzip.decompress(document, MAX_BYTES + 1)
+    except zlib.error as error:
+        raise _Unusable("no gzip") from error
+    if len(plain) > MAX_BYTES:
+        raise _Unusable(f"larger than {MAX_BYTES} bytes")
+    if not unzip.eof or unzip.unused_data:
+        raise _Unusable("cut gzip")
+    return plain
