@@ -16,6 +16,7 @@ from typing import IO, TYPE_CHECKING
 
 from scopegate.cli import role
 from scopegate.errors import ScopegateError
+from scopegate.process import lockfile
 
 if TYPE_CHECKING:
     import socket
@@ -98,14 +99,10 @@ def lock(directory: Path) -> IO[str]:
 
 
 def _locked(handle: IO[str], directory: Path) -> IO[str]:
-    import fcntl
-
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
+    if not lockfile.try_lock(handle.fileno()):
         handle.seek(0)
         holder = handle.read(20).strip() or "unknown"
-        raise StateDirTaken(f"{directory} is in use by another `scopegate up` (pid {holder})") from None
+        raise StateDirTaken(f"{directory} is in use by another `scopegate up` (pid {holder})")
     handle.truncate(0)
     handle.write(f"{os.getpid()}\n")
     handle.flush()

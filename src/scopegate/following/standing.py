@@ -7,16 +7,16 @@ among the processes of one host only, and every word says of which. Knows nothin
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import re
 import socket
-from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from types import TracebackType
+
+from scopegate.process import lockfile
 
 FOLDER = "gateway"
 _MAX_PROBLEMS = 50
@@ -63,13 +63,8 @@ class Post:
 
     def __enter__(self) -> Post:
         self._folder.mkdir(mode=0o700, exist_ok=True)
-        entering = self._path.with_suffix(".entering")
-        with suppress(FileNotFoundError):
-            entering.unlink()
-        self._handle = os.open(entering, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-        fcntl.flock(self._handle, fcntl.LOCK_EX)
         self._path.unlink(missing_ok=True)
-        entering.rename(self._lock)  # seen only once locked
+        self._handle = lockfile.create(self._lock, 0o600)
         return self
 
     def __exit__(
@@ -101,26 +96,10 @@ def living(state_dir: Path) -> list[Standing]:
 
 def _swept(lock: Path) -> bool:
     """Whether nobody holds it; what it belonged to is gone then."""
-    try:
-        handle = os.open(lock, os.O_RDONLY | os.O_CLOEXEC)
-    except OSError:
-        return True
-    try:
-        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        if os.fstat(handle).st_ino == os.stat(lock).st_ino:
-            for path in _of(lock):
-                path.unlink(missing_ok=True)
-    except BlockingIOError:
-        return False
-    except OSError:
-        return True
-    finally:
-        os.close(handle)
-    return True
-
-
-def _of(lock: Path) -> Iterable[Path]:
-    return (lock.with_suffix(".json"), lock.with_suffix(".fresh"), lock)
+    with lockfile.abandoned(lock) as free, suppress(OSError):
+        for path in (lock.with_suffix(".json"), lock.with_suffix(".fresh"), lock) if free else ():
+            path.unlink(missing_ok=True)
+    return free
 
 
 def _read(lock: Path) -> Standing | None:

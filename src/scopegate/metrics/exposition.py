@@ -9,7 +9,6 @@ imported. Without it metrics count in this process only.
 from __future__ import annotations
 
 import errno
-import fcntl
 import os
 import re
 import secrets
@@ -20,6 +19,7 @@ from pathlib import Path
 from prometheus_client import values
 
 from scopegate import logs
+from scopegate.process import lockfile
 
 log = logs.get("metrics")
 
@@ -39,10 +39,7 @@ class _Presence:
     def enter(self) -> None:
         host = re.sub(r"[^A-Za-z0-9-]", "-", socket.gethostname())[:40] or "host"
         self.identity = f"{self.role}-{host}-{os.getpid()}-{secrets.token_hex(4)}"  # no "_": file names are split there
-        entering = self.directory / f"{self.identity}.entering"
-        self.lock = os.open(entering, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o660)
-        fcntl.flock(self.lock, fcntl.LOCK_EX)
-        entering.rename(self.directory / (self.identity + ALIVE_SUFFIX))  # seen only once locked
+        self.lock = lockfile.create(self.directory / (self.identity + ALIVE_SUFFIX), 0o660)
         try:
             for kind in _FILES:
                 _allocate(self.directory / f"{kind}_{self.identity}.db", _FILE_BYTES.get(kind, 64 * 1024))

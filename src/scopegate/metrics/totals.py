@@ -8,7 +8,6 @@ here knows the catalogue. Called by the admin process at each scrape and by the 
 from __future__ import annotations
 
 import errno
-import fcntl
 import json
 import math
 import os
@@ -28,6 +27,7 @@ from prometheus_client.utils import floatToGoString
 
 from scopegate import logs
 from scopegate.metrics.exposition import ALIVE_SUFFIX
+from scopegate.process import lockfile
 
 log = logs.get("metrics")
 
@@ -97,12 +97,9 @@ def _exclusive(directory: Path) -> Iterator[None]:
 def _lock(handle: int, tries: int = 100, pause_s: float = 0.005) -> None:
     pause = threading.Event()
     for _ in range(tries):
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            pause.wait(pause_s)
-        else:
+        if lockfile.try_lock(handle):
             return
+        pause.wait(pause_s)
     raise DirectoryBusy
 
 
@@ -144,19 +141,7 @@ def _data(paths: Iterable[Path]) -> list[Path]:
 
 
 def _is_alive(directory: Path, identity: str) -> bool:
-    try:
-        handle = os.open(directory / (identity + ALIVE_SUFFIX), os.O_RDWR | os.O_CLOEXEC)
-    except FileNotFoundError:
-        return False
-    except PermissionError:
-        return True
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    finally:
-        os.close(handle)
-    return False
+    return lockfile.is_held(directory / (identity + ALIVE_SUFFIX))
 
 
 # ── adding up ───────────────────────────────────────────────────────────────────────────────────────────────────────

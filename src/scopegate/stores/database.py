@@ -12,7 +12,6 @@ its write happened: it happened whole or not at all. Orders, settlements and res
 from __future__ import annotations
 
 import asyncio
-import fcntl
 import os
 import sqlite3
 from collections.abc import Callable, Iterator
@@ -27,6 +26,7 @@ from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from scopegate.errors import StoreError, StoreUnavailable
+from scopegate.process import lockfile
 from scopegate.stores import schema
 
 T = TypeVar("T")
@@ -167,20 +167,12 @@ async def _lock_folder(folder: Path) -> int:
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         async with asyncio.timeout(_BUSY_S):
-            while not _try_lock(descriptor):  # noqa: ASYNC110 - another process holds it: no event of ours can tell
+            while not lockfile.try_lock(descriptor):  # noqa: ASYNC110 - another process holds it: no event of ours can tell
                 await asyncio.sleep(0.02)
     except BaseException:
         os.close(descriptor)
         raise
     return descriptor
-
-
-def _try_lock(descriptor: int) -> bool:
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
 
 
 # ── PostgreSQL ──────────────────────────────────────────────────────────────────────────────────────────────────────
