@@ -14,9 +14,9 @@ from pydantic import BaseModel
 
 import scopegate
 from scopegate.errors import UpstreamErrorKind
-from scopegate.policy.compile import compile_policy
 from scopegate.policy.document import Document
 from tests.edge.test_spellings import BESIDE
+from tests.policies import compiled
 
 TESTS = Path(__file__).parent
 SOURCE = Path(scopegate.__file__).parent
@@ -103,8 +103,7 @@ def test_the_lines_for_next_js_are_those_that_the_recording_asks_for() -> None:
     patterns = {route["match"].split()[1] for route in routes}
     assert patterns >= set(BESIDE) - {"/*/pricing"}
     policy = {"version": 1, "upstreams": {"web": {"servers": ["http://127.0.0.1:3000"]}}, "routes": routes}
-    review = compile_policy(yaml.safe_dump(policy).encode(), "gateway.yaml", {})
-    assert review.policy is not None, review.problems
+    assert compiled(yaml.safe_dump(policy)).routes
 
 
 @pytest.mark.parametrize("title", ["The rules", "Limits", "Every refusal", "In front of Next.js", "What this is not"])

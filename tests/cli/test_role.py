@@ -14,7 +14,6 @@ from pathlib import Path
 
 import pytest
 
-from scopegate import policy as policies
 from scopegate import settings as environment
 from scopegate.cli import role
 from scopegate.clock import SystemClock
@@ -22,6 +21,7 @@ from scopegate.errors import ConfigError
 from scopegate.policy.policy import Policy
 from scopegate.supervise import leash
 from scopegate.supervise.supervisor import Child, Supervisor
+from tests import policies
 
 PLAIN = """\
 version: 1

@@ -13,13 +13,13 @@ from pathlib import Path
 
 import pytest
 
-from scopegate import policy as policies
 from scopegate import settings as environment
 from scopegate.cli import gateway, ports, role, up
 from scopegate.demo.stage import clean
 from scopegate.policy.policy import Policy
 from scopegate.stores.embedded import EmbeddedValkey
 from scopegate.supervise.supervisor import Child
+from tests import policies
 
 ROOT = Path(__file__).parents[2]
 SECRETS = {"SCOPEGATE_WEBHOOK_SECRET": "a secret of the test"}

@@ -10,8 +10,7 @@ import pytest
 
 from scopegate.clock import ManualClock
 from scopegate.limits import breaker as rule_book
-from scopegate.limits.breaker import Denied, Outcome, Permit, Terms
-from scopegate.policy.policy import BreakerRule
+from scopegate.limits.breaker import BreakerRule, Denied, Outcome, Permit, Terms
 from scopegate.stores.memory import MemoryBreakers
 from scopegate.stores.redis_breaker import RedisBreakers
 

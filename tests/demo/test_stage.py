@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from scopegate import policy as policies
 from scopegate import settings as environment
 from scopegate.demo import stage
 from scopegate.demo.stage import RealAPI, Stage
+from tests import policies
 
 THEIRS = {
     "PATH": "/bin",

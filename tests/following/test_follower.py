@@ -14,20 +14,15 @@ from prometheus_client import REGISTRY
 from scopegate.errors import ConfigError, Problem
 from scopegate.following.follower import MOST_LOOKS, Follower, Outcome, Result, needs_restart
 from scopegate.following.stamps import stamp
-from scopegate.policy import Policy, Review, compile_policy, text_of
+from scopegate.policy import Policy, Review
 from scopegate.policy.policy import Address
+from tests.policies import compiled, review
 
 TEXT = """\
 version: 1
 upstreams: {web: {servers: ["http://127.0.0.1:3000"]}}
 routes: [{name: all, match: ANY /**, tier: none}]
 """
-
-
-def compiled(text: str) -> Policy:
-    review = compile_policy(text.encode(), "gateway.yaml", {})
-    assert review.policy is not None, review.problems
-    return review.policy
 
 
 class Following:
@@ -44,8 +39,8 @@ class Following:
         self.follower = Follower(compiled(TEXT), stamp([str(self.file)]), self.load, self.apply, self.tell, **options)
 
     def load(self) -> Review:
-        review = compile_policy(text_of(self.file), "gateway.yaml", {})
-        return replace(review, files=(str(self.file), *self.beside))
+        found = review(self.file.read_bytes())
+        return replace(found, files=(str(self.file), *self.beside))
 
     async def apply(self, policy: Policy) -> None:
         if self.fault is not None:
@@ -90,7 +85,7 @@ async def test_a_good_file_is_applied_and_a_bad_one_leaves_everything_as_it_is(t
     one.file.write_text(TEXT + "routez: []\nadmim: {}\n")
     refused = await one.follower.reload()
     assert (refused.outcome, refused.digest) == (Outcome.REFUSED, result.digest)
-    assert [problem.partition(" ")[0] for problem in refused.problems] == ["gateway.yaml:4:1", "gateway.yaml:5:1"]
+    assert [problem.partition(" ")[0] for problem in refused.problems] == ["F:4:1", "F:5:1"]
     assert REGISTRY.get_sample_value("scopegate_policy_stale") == 1
     one.file.write_text(TEXT + "# changed\n")
     assert (await one.follower.reload()).outcome is Outcome.UNCHANGED

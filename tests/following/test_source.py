@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -10,6 +13,7 @@ from scopegate.errors import ConfigError
 from scopegate.following import source
 from scopegate.limits.pricing import PriceTable
 from scopegate.worker import prices
+from tests.policies import EXAMPLE, examine, load
 
 TEXT = """\
 version: 1
@@ -69,3 +73,86 @@ def test_without_a_copy_the_file_is_read(config: Path, tmp_path: Path, left: str
     config.unlink()
     with pytest.raises(ConfigError, match="no such file"):
         source.copied(config, copy)
+
+
+def problems(config: Path) -> list[str]:
+    return [problem.what for problem in examine(config, {}).problems]
+
+
+def test_examine_needs_no_secret_and_load_does() -> None:
+    review = examine(EXAMPLE, {})
+    assert review.policy is not None
+    assert [warning.path for warning in review.warnings] == [
+        "auth.contractor.sign_with",
+        "offloads.lead-photos.deliver.secret",
+    ]
+    with pytest.raises(ConfigError, match="the environment has no SCOPEGATE_WEBHOOK_SECRET"):
+        load(EXAMPLE, {})
+
+
+def test_no_file(tmp_path: Path) -> None:
+    big = tmp_path / "big.yaml"
+    big.write_bytes(b"# " + b"x" * 2_000_000)
+    for path, sentence in (
+        (tmp_path / "none.yaml", "no such file"),
+        (big / "below", "no such file"),
+        (tmp_path, "this is a directory, not a policy file"),
+        (big, "the file is larger than 1024 KiB"),
+        (tmp_path / ("x" * 300), "the file cannot be read: File name too long"),
+    ):
+        with pytest.raises(ConfigError) as caught:
+            load(path, {})
+        assert caught.value.problems[0].where.startswith(str(path))
+        assert caught.value.problems[0].what == sentence
+
+
+def test_a_file_that_may_not_be_read() -> None:
+    """As an unprivileged user, in a process of its own: root may read everything."""
+    script = """
+import os, sys, tempfile
+from pathlib import Path
+from scopegate.errors import ConfigError
+from scopegate.following.source import on_disk
+with tempfile.NamedTemporaryFile() as file:
+    os.chmod(file.name, 0)
+    if os.getuid() == 0:
+        os.seteuid(65534)
+    try:
+        on_disk(Path(file.name))
+    except ConfigError as error:
+        print(error.problems[0].what)
+    os.seteuid(os.getuid())
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=30, check=True)
+    assert done.stdout == "the file may not be read by this user\n"
+
+
+def test_paths_are_relative_to_the_policy_file(config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    absolute = (str(config.parent / "schema.json"),)
+    assert load(config, {}).files == absolute
+    monkeypatch.chdir(config.parent.parent)
+    assert load(Path(config.parent.name) / config.name, {}).files == absolute
+
+
+def test_a_review_names_also_the_files_that_are_not_there(config: Path) -> None:
+    """Whoever watches them sees the missing one appear."""
+    (config.parent / "schema.json").unlink()
+    review = examine(config, {})
+    assert review.policy is None
+    assert review.files == (str(config.parent / "schema.json"),)
+    assert problems(config) == ["'schema.json': no such file"]
+
+
+def test_a_pipe_or_a_folder_is_not_waited_for(config: Path) -> None:
+    schema = config.parent / "schema.json"
+    schema.unlink()
+    os.mkfifo(schema)
+    assert problems(config) == ["'schema.json': this is not a file"]
+    schema.unlink()
+    schema.mkdir()
+    assert problems(config) == ["'schema.json': this is not a file"]
+
+
+def test_a_name_that_no_file_can_have(config: Path) -> None:
+    config.write_text(TEXT.replace("schema.json", "x" * 300))
+    assert problems(config)[0].endswith("': the file cannot be read: File name too long")

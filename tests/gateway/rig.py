@@ -19,6 +19,7 @@ import pytest
 import yaml
 
 from scopegate.clock import Clock, SystemClock
+from scopegate.following.source import Source, reader_beside
 from scopegate.gateway import app as gateway_app
 from scopegate.gateway.app import Gateway
 from scopegate.gateway.identity import Identities
@@ -26,8 +27,6 @@ from scopegate.gateway.intake import MAX_UNRECORDED, Intake
 from scopegate.gateway.limiter import Limiter
 from scopegate.gateway.pool import Server
 from scopegate.gateway.signin import SignIn
-from scopegate.policy import reader_beside
-from scopegate.policy.compile import compile_policy
 from scopegate.policy.policy import Policy
 from scopegate.stores.late import LateDatabase
 from scopegate.stores.memory import MemoryLimits
@@ -78,8 +77,9 @@ def policy_of(
         "routes": [{"name": "all", "match": "ANY /**", "tier": "none"}],
         **sections,
     }
-    beside = reader_beside("gateway.yaml")
-    review = compile_policy(yaml.safe_dump(document).encode(), "gateway.yaml", ENVIRON, read=beside)
+    file = Path("gateway.yaml")
+    source = Source(file, yaml.safe_dump(document).encode(), reader_beside(file))
+    review = source.examine(ENVIRON, lenient=False)
     assert review.policy is not None, review.problems
     return review.policy
 

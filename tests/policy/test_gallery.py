@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from scopegate.policy import reader_beside
-from scopegate.policy.compile import Review, compile_policy
+from scopegate.following.source import Source, reader_beside
+from scopegate.policy import Review
 from scopegate.worker import prices
 
 GALLERY = sorted((Path(__file__).parent / "gallery").glob("*.yaml"))
@@ -23,13 +23,11 @@ ENVIRON = {
     "SIGN_KEY": f"{PLANTED}-" * 4,
 }
 PRICES = prices.load()
-
-
 BESIDE = reader_beside(GALLERY[0])
 
 
 def review(raw: bytes) -> Review:
-    return compile_policy(raw, "F", ENVIRON, prices=PRICES, lenient=True, read=BESIDE)
+    return Source(Path("F"), raw, BESIDE).examine(ENVIRON, PRICES, lenient=True)
 
 
 def said(found: Review) -> list[str]:

@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from scopegate import policy
 from scopegate.edge.foresee import decider
 from scopegate.policy.policy import Promise
-from scopegate.policy.promises import Outcome, broken
+from scopegate.policy.promises import Forecast, broken
+from tests.policies import examine
 
 EXAMPLE = Path(__file__).parent / "example.yaml"
 
@@ -17,21 +17,21 @@ def promise(route: str | None = None, tier: str | None = None, answers: int | No
 
 
 @pytest.mark.parametrize(
-    ("promised", "outcome", "said"),
+    ("promised", "forecast", "said"),
     [
-        (promise(route="a", tier="t"), Outcome("a", "t", None), []),
-        (promise(answers=401), Outcome("a", "t", 401), []),
-        (promise(route="a"), Outcome("b", "t", None), ["promises[0].route: GET /x meets route b, not a"]),
-        (promise(tier="none"), Outcome("b", "t", None), ["promises[0].tier: GET /x meets tier t, not none"]),
-        (promise(route="a"), Outcome(None, None, 404), ["promises[0].route: GET /x meets no route, not a"]),
+        (promise(route="a", tier="t"), Forecast("a", "t", None), []),
+        (promise(answers=401), Forecast("a", "t", 401), []),
+        (promise(route="a"), Forecast("b", "t", None), ["promises[0].route: GET /x meets route b, not a"]),
+        (promise(tier="none"), Forecast("b", "t", None), ["promises[0].tier: GET /x meets tier t, not none"]),
+        (promise(route="a"), Forecast(None, None, 404), ["promises[0].route: GET /x meets no route, not a"]),
         (
             promise(answers=401),
-            Outcome("a", "t", None),
+            Forecast("a", "t", None),
             ["promises[0].answers: GET /x meets what the app answers, not 401"],
         ),
         (
             promise("a", "t", 401),
-            Outcome("b", "u", 403),
+            Forecast("b", "u", 403),
             [
                 "promises[0].route: GET /x meets route b, not a",
                 "promises[0].tier: GET /x meets tier u, not t",
@@ -40,43 +40,43 @@ def promise(route: str | None = None, tier: str | None = None, answers: int | No
         ),
     ],
 )
-def test_broken(promised: Promise, outcome: Outcome, said: list[str]) -> None:
-    assert [str(one) for one in broken([promised], lambda *_: outcome, "F")] == [f"F:7:5 {line}" for line in said]
+def test_broken(promised: Promise, forecast: Forecast, said: list[str]) -> None:
+    assert [str(one) for one in broken([promised], lambda *_: forecast, "F")] == [f"F:7:5 {line}" for line in said]
 
 
 def test_the_request_is_asked_as_it_is_written() -> None:
     asked: list[tuple[str, str, tuple[str, ...]]] = []
 
-    def decide(method: str, target: str, without: tuple[str, ...]) -> Outcome:
+    def decide(method: str, target: str, without: tuple[str, ...]) -> Forecast:
         asked.append((method, target, without))
-        return Outcome(None, None, None)
+        return Forecast(None, None, None)
 
     broken([Promise("POST", "/a?b", ("cookie",), None, None, 400, 1)], decide, "F")
     assert asked == [("POST", "/a?b", ("cookie",))]
 
 
 @pytest.mark.parametrize(
-    ("method", "target", "without", "outcome"),
+    ("method", "target", "without", "forecast"),
     [
-        ("POST", "/api/leads", (), Outcome("submit-lead", "strict", None)),
-        ("POST", "/api/leads/", (), Outcome("submit-lead", "strict", None)),
-        ("POST", "/API/leads", (), Outcome(None, None, 400)),
-        ("GET", "/api/leads?x=1", (), Outcome("read-api", "lenient", None)),
-        ("GET", "/_next/static/a.js", (), Outcome("assets", "none", None)),
-        ("GET", "/api/contractor/jobs", (), Outcome("contractor-area", "moderate", None)),
-        ("GET", "/api/contractor/jobs", ("authorization",), Outcome("contractor-area", "moderate", 401)),
-        ("GET", "/api/x/../contractor/jobs", ("cookie",), Outcome(None, None, 400)),
-        ("GET", "/api/contractor/a%2Fb;c", ("cookie",), Outcome("contractor-area", "moderate", 401)),
-        ("GET", "/api/contractor", ("sg_session",), Outcome("contractor-area", "moderate", 401)),
-        ("GET", "/api/contractor/jobs", ("accept",), Outcome("contractor-area", "moderate", None)),
-        ("GET", "/api%2Fcontractor", (), Outcome(None, None, 400)),
-        ("DELETE", "/anything", (), Outcome("everything-else", "lenient", None)),
+        ("POST", "/api/leads", (), Forecast("submit-lead", "strict", None)),
+        ("POST", "/api/leads/", (), Forecast("submit-lead", "strict", None)),
+        ("POST", "/API/leads", (), Forecast(None, None, 400)),
+        ("GET", "/api/leads?x=1", (), Forecast("read-api", "lenient", None)),
+        ("GET", "/_next/static/a.js", (), Forecast("assets", "none", None)),
+        ("GET", "/api/contractor/jobs", (), Forecast("contractor-area", "moderate", None)),
+        ("GET", "/api/contractor/jobs", ("authorization",), Forecast("contractor-area", "moderate", 401)),
+        ("GET", "/api/x/../contractor/jobs", ("cookie",), Forecast(None, None, 400)),
+        ("GET", "/api/contractor/a%2Fb;c", ("cookie",), Forecast("contractor-area", "moderate", 401)),
+        ("GET", "/api/contractor", ("sg_session",), Forecast("contractor-area", "moderate", 401)),
+        ("GET", "/api/contractor/jobs", ("accept",), Forecast("contractor-area", "moderate", None)),
+        ("GET", "/api%2Fcontractor", (), Forecast(None, None, 400)),
+        ("DELETE", "/anything", (), Forecast("everything-else", "lenient", None)),
     ],
 )
-def test_what_a_request_will_meet(method: str, target: str, without: tuple[str, ...], outcome: Outcome) -> None:
-    found = policy.examine(EXAMPLE, {}).policy
+def test_what_a_request_will_meet(method: str, target: str, without: tuple[str, ...], forecast: Forecast) -> None:
+    found = examine(EXAMPLE, {}).policy
     assert found is not None
-    assert decider(found)(method, target, without) == outcome
+    assert decider(found)(method, target, without) == forecast
 
 
 def test_no_route_and_a_watching_one(tmp_path: Path) -> None:
@@ -87,9 +87,9 @@ def test_no_route_and_a_watching_one(tmp_path: Path) -> None:
     )
     file = tmp_path / "gateway.yaml"
     file.write_text(text)
-    found = policy.examine(file, {}).policy
+    found = examine(file, {}).policy
     assert found is not None
     decide = decider(found)
-    assert decide("GET", "/form", ()) == Outcome(None, None, 405)
-    assert decide("GET", "/nothing", ()) == Outcome(None, None, 404)
+    assert decide("GET", "/form", ()) == Forecast(None, None, 405)
+    assert decide("GET", "/nothing", ()) == Forecast(None, None, 404)
     assert decide("GET", "/api/contractor/x", ("authorization",)).answers is None

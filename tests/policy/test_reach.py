@@ -7,10 +7,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from scopegate.edge.routes import compile_routes
-from scopegate.policy.compile import compile_policy
 from scopegate.policy.policy import Route
 from scopegate.policy.reach import Covers
 from scopegate.policy.spelling import parse_match
+from tests.policies import compiled
 
 
 @pytest.mark.parametrize(
@@ -57,9 +57,7 @@ MATCH = st.tuples(st.sampled_from(["ANY", "GET", "POST", "HEAD", "GET|POST"]), P
 def routes_of(matches: list[str]) -> tuple[Route, ...]:
     lines = "".join(f"  - {{name: r{n}, match: {match}, tier: none}}\n" for n, match in enumerate(matches))
     text = f"version: 1\nupstreams: {{web: {{servers: ['http://127.0.0.1:3000']}}}}\nroutes:\n{lines}"
-    review = compile_policy(text.encode(), "F", {})
-    assert review.policy is not None
-    return review.policy.routes
+    return compiled(text).routes
 
 
 @given(earlier=MATCH, later=MATCH)

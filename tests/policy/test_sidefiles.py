@@ -1,18 +1,16 @@
-"""Files that a policy file names: found beside it, read once, bounded, part of its digest."""
+"""Files that a policy file names: named once, bounded, part of its digest."""
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from scopegate import policy
-from scopegate.errors import ConfigError
-from scopegate.policy.compile import compile_policy
+from scopegate.policy import Policy, compile_policy, draft_of, files_named
 from scopegate.policy.sidefiles import MAX_SIDE_FILE_BYTES, SideFile
+from tests.policies import HERE, compiled_with, examine, load
 
 GATEWAY = """\
 version: 1
@@ -21,7 +19,7 @@ routes:
   - {name: a, match: POST /a, tier: none, body: {types: [application/json], json: {schema: schemas/lead.json}}}
   - {name: b, match: POST /b, tier: none, body: {types: [application/json], json: {schema: schemas/lead.json}}}
 """
-PEM = (Path(__file__).parent / "gallery" / "beside" / "ca.pem").read_bytes()
+PEM = (HERE / "gallery" / "beside" / "ca.pem").read_bytes()
 
 
 @pytest.fixture
@@ -35,36 +33,28 @@ def file(tmp_path: Path) -> Path:
 
 
 def problems(file: Path) -> list[str]:
-    return [f"{problem.path} {problem.what}" for problem in policy.examine(file, {}).problems]
-
-
-def test_paths_are_relative_to_the_policy_file(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    absolute = (str(file.parent / "ca.pem"), str(file.parent / "schemas/lead.json"))
-    assert policy.load(file, {}).files == absolute
-    monkeypatch.chdir(file.parent.parent)
-    assert policy.load(Path(file.parent.name) / file.name, {}).files == absolute
+    return [f"{problem.path} {problem.what}" for problem in examine(file, {}).problems]
 
 
 def test_a_path_may_be_absolute_and_come_from_the_environment(file: Path) -> None:
     file.write_text(GATEWAY.replace("ca: ca.pem", 'ca: "${CA}"'))
     environ = {"CA": str(file.parent / "schemas" / ".." / "ca.pem")}
-    found = policy.load(file, environ)
+    found = load(file, environ)
     assert found.upstreams["web"].tls.ca_file == environ["CA"]
     (file.parent / "ca.pem").write_text("")
-    review = policy.examine(file, environ)
-    assert [problem.what for problem in review.problems] == ["'${CA}' holds no certificate in PEM form"]
+    assert [problem.what for problem in examine(file, environ).problems] == ["'${CA}' holds no certificate in PEM form"]
 
 
 def test_the_digest_covers_what_the_files_hold(file: Path) -> None:
-    before = policy.load(file, {}).digest
-    assert policy.load(file, {}).digest == before
+    before = load(file, {}).digest
+    assert load(file, {}).digest == before
     digests = {before}
     for name, content in (
         ("schemas/lead.json", '{"type": "object" }'),
         ("ca.pem", "# an authority of our own: caf\u00e9\n" + PEM.decode()),
     ):
         (file.parent / name).write_text(content)
-        digests.add(policy.load(file, {}).digest)
+        digests.add(load(file, {}).digest)
     assert len(digests) == 3
 
 
@@ -73,31 +63,16 @@ def test_the_digest_is_the_same_wherever_the_files_lie(file: Path, tmp_path_fact
     (elsewhere / "schemas").mkdir()
     for name in ("gateway.yaml", "ca.pem", "schemas/lead.json"):
         (elsewhere / name).write_bytes((file.parent / name).read_bytes())
-    assert policy.load(elsewhere / file.name, {}).digest == policy.load(file, {}).digest
+    assert load(elsewhere / file.name, {}).digest == load(file, {}).digest
 
 
-def test_a_file_is_read_once_however_many_places_name_it() -> None:
-    read: list[str] = []
-
-    def reader(path: str) -> SideFile:
-        read.append(path)
-        return SideFile(f"/etc/{path}", PEM if path.endswith(".pem") else b"{}")
-
-    found = compile_policy(GATEWAY.encode(), "F", {}, read=reader).policy
+def test_a_file_is_named_once_however_many_places_name_it() -> None:
+    draft = draft_of(GATEWAY.encode(), "F", {})
+    assert files_named(draft) == ("ca.pem", "schemas/lead.json")
+    files = {"ca.pem": SideFile("/etc/ca.pem", PEM), "schemas/lead.json": SideFile("/etc/schemas/lead.json", b"{}")}
+    found = compile_policy(draft, files | {"other": SideFile("/etc/other", b"")}).policy
     assert found is not None
-    assert read == ["ca.pem", "schemas/lead.json"]
     assert found.files == ("/etc/ca.pem", "/etc/schemas/lead.json")
-
-
-def test_a_review_names_also_the_files_that_are_not_there(file: Path) -> None:
-    """Whoever watches them sees the missing one appear."""
-    (file.parent / "ca.pem").unlink()
-    review = policy.examine(file, {})
-    assert review.policy is None
-    assert review.files == (str(file.parent / "ca.pem"), str(file.parent / "schemas/lead.json"))
-    assert problems(file) == ["upstreams.web.tls.ca 'ca.pem': no such file"]
-    with pytest.raises(ConfigError, match=r"ca\.pem': no such file"):
-        policy.load(file, {})
 
 
 def test_a_file_under_a_section_with_faults_is_judged_too(file: Path) -> None:
@@ -124,33 +99,22 @@ def test_json_too_deep_to_be_read(file: Path) -> None:
     assert problems(file)[0] == "routes[0].body.json.schema 'schemas/lead.json' is nested too deeply"
 
 
-def test_a_pipe_or_a_folder_is_not_waited_for(file: Path) -> None:
-    schema = file.parent / "schemas" / "lead.json"
-    schema.unlink()
-    os.mkfifo(schema)
-    assert problems(file)[0] == "routes[0].body.json.schema 'schemas/lead.json': this is not a file"
-
-
-def test_a_name_that_no_file_can_have(file: Path) -> None:
-    file.write_text(GATEWAY.replace("ca.pem", "x" * 300))
-    assert problems(file)[0].endswith("': the file cannot be read: File name too long")
-
-
-def test_a_policy_from_no_place_names_no_files() -> None:
-    review = compile_policy(GATEWAY.encode(), "F", {})
-    assert review.problems[0].what == "'ca.pem': nothing can be read beside this policy"
-
-
 @pytest.mark.parametrize(("rule", "is_loaded"), [("json: {}", False), ("json: {schema: schemas/lead.json}", True)])
 def test_the_library_is_loaded_by_those_who_need_it(file: Path, rule: str, is_loaded: bool) -> None:
     file.write_text(GATEWAY.replace("json: {schema: schemas/lead.json}", rule))
     script = """
 import sys
-from scopegate import policy
-policy.load(sys.argv[1], {})
+from pathlib import Path
+from scopegate.following.source import on_disk
+assert on_disk(Path(sys.argv[1])).examine({}, lenient=False).policy is not None
 print("jsonschema_rs" in sys.modules)
 """
     done = subprocess.run(
         [sys.executable, "-c", script, str(file)], capture_output=True, text=True, timeout=30, check=True
     )
     assert done.stdout == f"{is_loaded}\n"
+
+
+def test_files_that_a_policy_names(edge: Policy) -> None:
+    assert edge.files == (str(HERE / "gallery/beside/ca.pem"), str(HERE / "gallery/beside/lead.json"))
+    assert compiled_with().files == ()

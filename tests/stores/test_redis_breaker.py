@@ -10,8 +10,7 @@ import pytest
 
 from scopegate.clock import ManualClock
 from scopegate.errors import ConfigError, StoreUnavailable
-from scopegate.limits.breaker import Denied, Outcome, Permit
-from scopegate.policy.policy import BreakerRule
+from scopegate.limits.breaker import BreakerRule, Denied, Outcome, Permit
 from scopegate.stores.redis_breaker import RedisBreakers
 from tests.valkey import Server
 

@@ -16,9 +16,9 @@ from pydantic import SecretStr
 from scopegate.clock import Clock, ManualClock
 from scopegate.leads.job import Lead, LeadJob, LeadOrder, OrderState, StepName
 from scopegate.leads.webhook import verify
-from scopegate.limits.breaker import Denied, Outcome, Permit
+from scopegate.limits.breaker import BreakerRule, Denied, Outcome, Permit
 from scopegate.limits.window import Quota
-from scopegate.policy.policy import AI, BreakerRule, BudgetRule, Deliver, Offload, StepLimits, WhenSpent
+from scopegate.policy.policy import AI, BudgetRule, Deliver, Offload, StepLimits, WhenSpent
 from scopegate.stores.database import Database, open_database
 from scopegate.stores.jobs import SqlJobs
 from scopegate.stores.ledger import SqlLedger

@@ -27,10 +27,10 @@ from scopegate.errors import (
 from scopegate.leads import findings, prompts
 from scopegate.leads.findings import Broken, PhotoAnalysis
 from scopegate.leads.job import CallRecord, StepName
-from scopegate.limits.breaker import Denied, Outcome, Permit
+from scopegate.limits.breaker import BreakerRule, Denied, Outcome, Permit
 from scopegate.limits.budget import Account, NoRoom, Reservation, account
 from scopegate.limits.pricing import Usage, price, worst_case
-from scopegate.policy.policy import AI, BreakerRule, BudgetRule, StepLimits, WhenSpent
+from scopegate.policy.policy import AI, BudgetRule, StepLimits, WhenSpent
 from scopegate.stores.database import open_database
 from scopegate.stores.ledger import SqlLedger
 from scopegate.stores.memory import MemoryBreakers

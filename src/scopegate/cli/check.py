@@ -67,11 +67,12 @@ def _refuse(error: ConfigError, *, as_object: bool) -> int:
 def review_of(file: Path, environ: Mapping[str, str]) -> Review:
     """Problems, broken promises and warnings. ConfigError when there is no file to read."""
     from scopegate.edge.foresee import decider
-    from scopegate.policy import Review, examine
+    from scopegate.following.source import on_disk
+    from scopegate.policy import Review
     from scopegate.policy.promises import broken
     from scopegate.worker import prices
 
-    review = examine(file, environ, prices.load())
+    review = on_disk(file).examine(environ, prices.load(), lenient=True)
     if review.policy is None:
         return review
     problems = broken(review.policy.promises, decider(review.policy), str(file))

@@ -137,11 +137,11 @@ def _lead_of(order: LeadOrder, lead_id: str, config: Path) -> Lead | str:
     import os
     from dataclasses import replace
 
-    from scopegate import policy
     from scopegate.errors import ConfigError
+    from scopegate.following.source import on_disk
     from scopegate.leads.intake import Unreadable, read_lead
 
-    review = policy.examine(config, os.environ)
+    review = on_disk(config).examine(os.environ, lenient=True)
     if review.policy is None:
         raise ConfigError(review.problems)
     offload = review.policy.offloads.get(order.offload)

@@ -8,9 +8,8 @@ from __future__ import annotations
 from scopegate.edge.routes import AMBIGUOUS, Ambiguous, NoRoute, compile_routes
 from scopegate.edge.target import judge_target
 from scopegate.edge.verdict import Refusal
-from scopegate.policy.policy import Auth, Mode, Policy, Route
-from scopegate.policy.promises import Decide, Outcome
-from scopegate.policy.spelling import NO_TIER
+from scopegate.policy.policy import NO_TIER, Auth, Mode, Policy, Route
+from scopegate.policy.promises import Decide, Forecast
 
 _CREDENTIAL_FIELDS = frozenset({"authorization", "cookie"})
 
@@ -22,16 +21,16 @@ def decider(policy: Policy) -> Decide:
     hosts = policy.server.hosts
     host = min(hosts).encode() if hosts else b"localhost"
 
-    def decide(method: str, target: str, without: tuple[str, ...]) -> Outcome:
+    def decide(method: str, target: str, without: tuple[str, ...]) -> Forecast:
         judged = judge_target(method.encode(), target.encode(), [host], hosts)
         if isinstance(judged, Refusal):
-            return Outcome(None, None, judged.status)
+            return Forecast(None, None, judged.status)
         found = table.match(judged.method, judged.path)
         if isinstance(found, Ambiguous):
-            return Outcome(None, None, AMBIGUOUS.status)
+            return Forecast(None, None, AMBIGUOUS.status)
         if isinstance(found, NoRoute):
-            return Outcome(None, None, 405 if found.allowed else 404)
-        return Outcome(found.name, found.tier.name if found.tier else NO_TIER, _refusal(found, without))
+            return Forecast(None, None, 405 if found.allowed else 404)
+        return Forecast(found.name, found.tier.name if found.tier else NO_TIER, _refusal(found, without))
 
     return decide
 

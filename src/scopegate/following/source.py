@@ -8,14 +8,19 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeAlias
 
-from scopegate import policy as policies
+from scopegate.errors import ConfigError, Problem
 from scopegate.limits.pricing import PriceTable
-from scopegate.policy import Review
-from scopegate.policy.sidefiles import Read, SideFile
+from scopegate.policy import Review, compile_policy, draft_of, files_named
+from scopegate.policy.sidefiles import MAX_SIDE_FILE_BYTES, SideFile
+from scopegate.policy.text import MAX_FILE_BYTES
+
+Read: TypeAlias = Callable[[str], SideFile]
+"""The path as written in the policy file -> the file."""
 
 
 @dataclass(slots=True)
@@ -27,16 +32,15 @@ class Source:
     _read: Read
     beside: dict[str, SideFile] = field(default_factory=dict)
 
-    def examine(self, environ: Mapping[str, str], prices: PriceTable, *, lenient: bool) -> Review:
-        """See `policy.examine`."""
-        return policies.compile_policy(
-            self.text, str(self.config), environ, prices=prices, lenient=lenient, read=self._beside
-        )
-
-    def _beside(self, written: str) -> SideFile:
-        if written not in self.beside:
-            self.beside[written] = self._read(written)
-        return self.beside[written]
+    def examine(self, environ: Mapping[str, str], prices: PriceTable | None = None, *, lenient: bool) -> Review:
+        """Problems and warnings of the file, the files it names, and the policy when there are no problems; values of
+        the environment never show in them. With `prices`, a model without a price is a problem. `lenient`: secrets the
+        environment lacks are warnings and empty in the policy: ask it questions, never serve it."""
+        draft = draft_of(self.text, str(self.config), environ, lenient=lenient)
+        for written in files_named(draft):
+            if written not in self.beside:
+                self.beside[written] = self._read(written)
+        return compile_policy(draft, self.beside, prices)
 
     def save(self, place: Path) -> None:
         """Write the copy, at once and for us alone. Raises OSError."""
@@ -50,7 +54,7 @@ class Source:
 
 def on_disk(config: Path) -> Source:
     """Raises ConfigError when there is no file to read."""
-    return Source(config, policies.text_of(config), policies.reader_beside(config))
+    return Source(config, _text_of(config), reader_beside(config))
 
 
 def copied(config: Path, place: Path) -> Source:
@@ -58,9 +62,51 @@ def copied(config: Path, place: Path) -> Source:
     try:
         kept = json.loads(place.read_text("utf-8"))
         beside = {written: _unpacked(file) for written, file in kept["beside"].items()}
-        return Source(config, base64.b64decode(kept["text"]), policies.reader_beside(config), beside)
+        return Source(config, base64.b64decode(kept["text"]), reader_beside(config), beside)
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return on_disk(config)
+
+
+def reader_beside(config: Path) -> Read:
+    """Reads the files that a policy file there names; relative paths are relative to it."""
+    folder = config.absolute().parent
+
+    def read(written: str) -> SideFile:
+        found = folder / written
+        try:
+            if found.exists() and not found.is_file():
+                return SideFile(str(found), b"", "this is not a file")
+            return SideFile(str(found), _start_of(found, MAX_SIDE_FILE_BYTES))
+        except OSError as error:
+            return SideFile(str(found), b"", _cannot_read(error))
+
+    return read
+
+
+def _text_of(config: Path) -> bytes:
+    """The file, or one byte more than may be read of it. ConfigError when there is none to read."""
+    try:
+        return _start_of(config, MAX_FILE_BYTES)
+    except IsADirectoryError:
+        raise ConfigError([Problem(str(config), "", "this is a directory, not a policy file")]) from None
+    except OSError as error:
+        raise ConfigError([Problem(str(config), "", _cannot_read(error))]) from None
+
+
+def _start_of(path: Path, most_bytes: int) -> bytes:
+    """The file, or one byte more than may be read of it."""
+    with path.open("rb") as file:
+        return file.read(most_bytes + 1)
+
+
+def _cannot_read(error: OSError) -> str:
+    match error:
+        case FileNotFoundError() | NotADirectoryError():
+            return "no such file"
+        case PermissionError():
+            return "the file may not be read by this user"
+        case _:
+            return f"the file cannot be read: {error.strerror or type(error).__name__}"
 
 
 def _packed(file: SideFile) -> dict[str, str | None]:

@@ -54,6 +54,14 @@ class Phase(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class BreakerRule:
+    """What a policy asks for: after `failures` in a row no calls for `cooldown_s`."""
+
+    failures: int
+    cooldown_s: float
+
+
+@dataclass(frozen=True, slots=True)
 class Terms:
     """After `failures` in a row the breaker opens for `cooldown_ms`; a probe holds its place for `lease_ms`."""
 

@@ -1,21 +1,48 @@
 """How addresses in a policy file are spelt: ports, hosts, networks, URLs, sockets.
 
 Pure. As in `spelling`: text in, the value meant in its one canonical form out, ValueError with a sentence that never
-repeats the text. Called by `kinds`, `browsers` and `settings`.
+repeats the text. Called by the sections, `kinds` and `settings`.
 """
 
 from __future__ import annotations
 
 import re
-from ipaddress import AddressValueError, IPv4Address, IPv6Address, ip_address, ip_network
+from dataclasses import dataclass
+from ipaddress import AddressValueError, IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from urllib.parse import SplitResult, urlsplit
 
-from scopegate.policy.policy import Address, Network, Origin
+Network = IPv4Network | IPv6Network
 
 MAX_SOCKET_PATH_BYTES = 107
 """Linux `sun_path` is 108 bytes with its final NUL (unix(7))."""
 
+EVERY_INTERFACE = frozenset({"0.0.0.0", "::"})  # noqa: S104 - compared with, not bound to
+
 _HOST_LABEL = re.compile(r"(?!-)[a-z0-9_-]{1,63}(?<!-)", re.ASCII)
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    host: str
+    port: int
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Where an upstream server listens. `host` without brackets for IPv6. With scheme `unix`, `host` is the path of a
+    socket and `port` is 0."""
+
+    scheme: str
+    host: str
+    port: int
+
+    @property
+    def authority(self) -> str:
+        if self.scheme == "unix":
+            return self.host
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        default = {"http": 80, "https": 443}[self.scheme]
+        return host if self.port == default else f"{host}:{self.port}"
 
 
 def parse_port(text: str) -> int:

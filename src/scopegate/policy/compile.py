@@ -1,26 +1,27 @@
 """A policy file's text -> the frozen `Policy`, or every problem with it at once, in file order.
 
-Pure: the file's bytes, the environment and the way to the files beside it are arguments. The order of work is read,
-shape, agreement, side files, build; a fault in one place hides none in another. Called by `policy.load` and
-`policy.examine`.
+Pure: whoever calls has read the text into a draft, and the files that it names. The order of work is shape, agreement,
+side files, policy; a fault in one place hides none in another. Called by `following/source`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 
 from pydantic import ValidationError
 
 from scopegate.errors import Problem
 from scopegate.limits.pricing import PriceTable
-from scopegate.policy import agreement, document, source
-from scopegate.policy.build import build
-from scopegate.policy.draft import draft_of
+from scopegate.policy import sidefiles
+from scopegate.policy.document import FILE_PLACES, Document, disagreements
+from scopegate.policy.draft import Draft
 from scopegate.policy.faults import faults_of
-from scopegate.policy.policy import Policy
-from scopegate.policy.sidefiles import Read, gather, no_files
-from scopegate.policy.tree import Fault, Source, plain
+from scopegate.policy.policy import Policy, policy_of
+from scopegate.policy.sections import ai
+from scopegate.policy.sidefiles import SideFile
+from scopegate.policy.tree import Fault
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,36 +35,31 @@ class Review:
     files: tuple[str, ...] = ()
 
 
+def files_named(draft: Draft) -> tuple[str, ...]:
+    """The paths as written, each once, of the files that must be read before the draft can be compiled."""
+    return sidefiles.names(draft, FILE_PLACES)
+
+
 def compile_policy(
-    raw: bytes,
-    file: str,
-    environ: Mapping[str, str],
-    *,
-    prices: PriceTable | None = None,
-    lenient: bool = False,
-    read: Read = no_files,
+    draft: Draft, files: Mapping[str, SideFile] = MappingProxyType({}), prices: PriceTable | None = None
 ) -> Review:
-    """With `prices`, a model has to be in them. `lenient`: a secret the environment lacks is a warning and empty in the
-    policy, which is then fit for questions (`check`) and never for serving. `read` finds the files it names."""
-    tree = source.read(raw, file, environ, lenient=lenient)
+    """`files` holds all of `files_named`, by their paths as written. With `prices`, a model has to be in them."""
+    tree = draft.tree
     if tree.root is None:
-        return _review(None, tree.faults, file, ())
-    data = plain(tree.root)
-    draft = draft_of(data)
-    beside = gather(draft, tree, read)
-    found, faults = _shape(data, tree)
-    faults += [*tree.faults, *beside.faults, *agreement.disagreements(draft, tree)]
-    faults += agreement.unpriced(draft, tree, prices)
+        return _review(None, tree.faults, tree.file, ())
+    beside = sidefiles.gather(draft, FILE_PLACES, files)
+    found, faults = _shape(draft)
+    faults += [*tree.faults, *beside.faults, *disagreements(draft), *ai.unpriced(draft, prices)]
     if found is None or any(not fault.warning for fault in faults):
-        return _review(None, faults, file, beside.paths.values())
-    return _review(build(found, tree, beside), faults, file, beside.paths.values())
+        return _review(None, faults, tree.file, beside.paths.values())
+    return _review(policy_of(found, tree, beside), faults, tree.file, beside.paths.values())
 
 
-def _shape(data: object, tree: Source) -> tuple[document.Document | None, list[Fault]]:
+def _shape(draft: Draft) -> tuple[Document | None, list[Fault]]:
     try:
-        return document.Document.model_validate(data), []
+        return Document.model_validate(draft.data), []
     except ValidationError as error:
-        return None, faults_of(error, tree)
+        return None, faults_of(error, Document, draft.tree)
 
 
 def _review(policy: Policy | None, faults: Iterable[Fault], file: str, paths: Iterable[str]) -> Review:

@@ -1,93 +1,125 @@
-"""As much of a file as could be read: the sections that are whole, and the names of all of them.
+"""As much of a file as could be read: its sections one by one, and the names of all of them.
 
-Pure. Made from the same data as the `Document`, entry by entry, so that one bad entry does not hide the others from
-`agreement`.
+Pure. Read from the same tree as the `Document`, entry by entry, so that one bad entry does not hide the others from
+the checks that hold the sections to each other. Made by `draft_of`, asked by the sections, `sidefiles` and `compile`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from typing import Any, TypeVar
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias, TypeVar
 
 from pydantic import ValidationError
 
-from scopegate.policy import document
-from scopegate.policy.kinds import Section
-from scopegate.policy.tree import Loc
+from scopegate.policy import text
+from scopegate.policy.kinds import Shape
+from scopegate.policy.tree import Fault, Loc, Scalar, Tree, plain
 
-S = TypeVar("S", bound=Section)
+S = TypeVar("S", bound=Shape)
+
+Way: TypeAlias = tuple[str | type[str] | type[int], ...]
+"""Keys from the top of a file; `str` for every name in a section, `int` for every index of a list."""
+
+
+def draft_of(raw: bytes, file: str, environ: Mapping[str, str], *, lenient: bool = False) -> Draft:
+    """Never raises: what is wrong is in the faults of the tree. `file` is its name in problems. `lenient`: a secret
+    that the environment lacks is a warning, and empty in the policy; ask that policy questions, never serve it."""
+    tree = text.read(raw, file, environ, lenient=lenient)
+    data = None if tree.root is None else plain(tree.root)
+    return Draft(tree, data, data if isinstance(data, dict) else {})
 
 
 @dataclass(frozen=True, slots=True)
 class Draft:
-    """The sections that could be read one by one; those with faults of their own are left out."""
+    """`data` is the whole file as pydantic reads it, `sections` what stands in it by the words at the top. Entries with
+    faults of their own are left out wherever shapes are given; `_read` keeps those that were read."""
 
-    data: Mapping[str, Any]
-    server: document.Server | None
-    admin: document.Admin | None
-    ai: document.AI | None
-    upstreams: Mapping[str, document.Upstream]
-    tiers: Mapping[str, document.Tier]
-    auth: Mapping[str, document.Auth]
-    headers: Mapping[str, document.Headers]
-    cors: Mapping[str, document.Cors]
-    routes: Mapping[int, document.Route]
-    offloads: Mapping[str, document.Offload]
-    promises: Mapping[int, document.Promise]
+    tree: Tree
+    data: object
+    sections: Mapping[str, Any]
+    _read: dict[str, Any] = field(default_factory=dict, repr=False)
+
+    def has(self, section: str) -> bool:
+        return section in self.sections
+
+    def one(self, section: str, shape: type[S]) -> S | None:
+        """A section that stands once; with its defaults when it is left out. None for one with faults."""
+        found: S | None = self._once(section, lambda: _shaped(shape, self.sections.get(section, {})))
+        return found
+
+    def named(self, section: str, shape: type[S]) -> Mapping[str, S]:
+        """The entries of a section by their names."""
+        found: Mapping[str, S] = self._once(section, lambda: self._all(shape, (section, str)))
+        return found
+
+    def listed(self, section: str, shape: type[S]) -> Mapping[int, S]:
+        """The entries of a list by their indexes."""
+        found: Mapping[int, S] = self._once(section, lambda: self._all(shape, (section, int)))
+        return found
 
     def names(self, section: str) -> list[str]:
         """Every name in a section, also of entries with faults."""
-        entries = self.data.get(section)
-        return [str(name) for name in entries] if isinstance(entries, dict) else []
+        return [str(loc[-1]) for loc, _ in self.found((section, str))]
 
-    def has(self, section: str) -> bool:
-        return section in self.data
+    def texts(self, way: Way) -> Iterator[tuple[Loc, str]]:
+        """Those of `found` that are text."""
+        return ((loc, value) for loc, value in self.found(way) if isinstance(value, str))
 
-    def texts(self, section: str, key: str) -> Iterator[tuple[Loc, str]]:
-        """The texts under one key of every entry of a list, whatever else is wrong with the entry."""
-        for index, entry in self.listed(section):
-            if isinstance(entry.get(key), str):
-                yield (section, index, key), str(entry[key])
+    def found(self, way: Way) -> Iterator[tuple[Loc, object]]:
+        """Every value that stands there, with its place, whatever else is wrong around it."""
+        return _walk(self.sections, way, ())
 
-    def listed(self, section: str) -> Iterator[tuple[int, Mapping[str, Any]]]:
-        """The entries of a list that are sections at all, with their indexes."""
-        entries = self.data.get(section)
-        for index, entry in enumerate(entries if isinstance(entries, list) else ()):
-            if isinstance(entry, dict):
-                yield index, entry
+    def said(self, loc: Loc) -> str:
+        """See `Tree.said`."""
+        return self.tree.said(loc)
+
+    def is_faulty(self, loc: Loc) -> bool:
+        """Whether a problem with the value there was already reported."""
+        node = self.tree.locate(loc).node
+        return isinstance(node, Scalar) and node.faulty
+
+    def problem(self, loc: Loc, what: str, hint: str | None = None) -> Fault:
+        return Fault(self.tree.at(loc), loc, what, hint)
+
+    def problem_at_key(self, loc: Loc, what: str) -> Fault:
+        return Fault(self.tree.at_key(loc), loc, what)
+
+    def warning(self, loc: Loc, what: str) -> Fault:
+        return Fault(self.tree.at(loc), loc, what, warning=True)
+
+    def warning_at_key(self, loc: Loc, what: str) -> Fault:
+        return Fault(self.tree.at_key(loc), loc, what, warning=True)
+
+    def _all(self, shape: type[S], way: Way) -> dict[str | int, S]:
+        return {loc[-1]: one for loc, entry in self.found(way) if (one := _shaped(shape, entry)) is not None}
+
+    def _once(self, section: str, read: Callable[[], Any]) -> Any:
+        if section not in self._read:
+            self._read[section] = read()
+        return self._read[section]
 
 
-def draft_of(data: object) -> Draft:
-    top: Mapping[str, Any] = data if isinstance(data, dict) else {}
-    return Draft(
-        data=top,
-        server=_read(document.Server, top.get("server", {})),
-        admin=_read(document.Admin, top.get("admin", {})),
-        ai=_read(document.AI, top["ai"]) if "ai" in top else None,
-        upstreams=_read_named(document.Upstream, top.get("upstreams")),
-        tiers=_read_named(document.Tier, top.get("tiers")),
-        auth=_read_named(document.Auth, top.get("auth")),
-        headers=_read_named(document.Headers, top.get("headers")),
-        cors=_read_named(document.Cors, top.get("cors")),
-        routes=_read_listed(document.Route, top.get("routes")),
-        offloads=_read_named(document.Offload, top.get("offloads")),
-        promises=_read_listed(document.Promise, top.get("promises")),
-    )
+def _walk(value: object, way: Way, loc: Loc) -> Iterator[tuple[Loc, object]]:
+    if not way:
+        yield loc, value
+        return
+    for key, child in _children(value, way[0]):
+        yield from _walk(child, way[1:], (*loc, key))
 
 
-def _read(model: type[S], data: object) -> S | None:
+def _children(value: object, step: str | type) -> Iterable[tuple[str | int, object]]:
+    if isinstance(value, list):
+        return enumerate(value) if step is int else ()
+    if not isinstance(value, Mapping):
+        return ()
+    if isinstance(step, str):
+        return [(step, value[step])] if step in value else ()
+    return value.items() if step is str else ()
+
+
+def _shaped(shape: type[S], data: object) -> S | None:
     try:
-        return model.model_validate(data)
+        return shape.model_validate(data)
     except ValidationError:
         return None
-
-
-def _read_named(model: type[S], data: object) -> dict[str, S]:
-    entries = data.items() if isinstance(data, dict) else ()
-    return {str(name): section for name, entry in entries if (section := _read(model, entry)) is not None}
-
-
-def _read_listed(model: type[S], data: object) -> dict[int, S]:
-    entries = enumerate(data) if isinstance(data, list) else ()
-    return {index: section for index, entry in entries if (section := _read(model, entry)) is not None}

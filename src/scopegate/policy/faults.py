@@ -14,9 +14,8 @@ from typing import Any, get_args
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from scopegate.policy.document import Document
-from scopegate.policy.source import SECRET_KEYS
-from scopegate.policy.tree import Fault, Loc, Scalar, Source
+from scopegate.policy.text import SECRET_KEYS
+from scopegate.policy.tree import Fault, Loc, Scalar, Tree
 
 _KINDS = {
     "string_type": "must be text",
@@ -37,38 +36,38 @@ def closest(word: str, known: Iterable[str]) -> str | None:
     return folded[found[0]] if found else None
 
 
-def faults_of(error: ValidationError, source: Source) -> list[Fault]:
-    """One fault per error, less those whose value was already reported."""
-    return [fault for one in error.errors(include_url=False) if (fault := _fault(one, source)) is not None]
+def faults_of(error: ValidationError, shape: type[BaseModel], tree: Tree) -> list[Fault]:
+    """One fault per error that reading the tree as `shape` gave, less those whose value was already reported."""
+    return [fault for one in error.errors(include_url=False) if (fault := _fault(one, shape, tree)) is not None]
 
 
-def _fault(error: ErrorDetails, source: Source) -> Fault | None:
+def _fault(error: ErrorDetails, shape: type[BaseModel], tree: Tree) -> Fault | None:
     loc: Loc = tuple(error["loc"])
     if error["type"] == "extra_forbidden":
-        hint = closest(str(loc[-1]), known_keys(loc[:-1]))
-        return Fault(source.at_key(loc), loc, "unknown key", hint)
+        hint = closest(str(loc[-1]), known_keys(shape, loc[:-1]))
+        return Fault(tree.at_key(loc), loc, "unknown key", hint)
     if error["type"] == "missing":
-        return _missing(loc, source)
+        return _missing(loc, tree)
     if loc[-1:] == ("[key]",):
-        return _bad_key(loc[:-1], error, source)
-    found = source.locate(loc)
+        return _bad_key(loc[:-1], error, tree)
+    found = tree.locate(loc)
     if isinstance(found.node, Scalar) and found.node.faulty:
         return None
     what, hint = _sentence(error, found.node.written if isinstance(found.node, Scalar) else "")
     if isinstance(found.node, Scalar) and not SECRET_KEYS.intersection(found.loc[-1:]):
-        what = f"{source.said(found.loc)} {what}"
+        what = f"{tree.said(found.loc)} {what}"
     return Fault(found.node.place, found.loc, what, hint)
 
 
-def _missing(loc: Loc, source: Source) -> Fault:
+def _missing(loc: Loc, tree: Tree) -> Fault:
     owner = loc[:-1]
     advice = _MISSING_ADVICE.get(str(loc[-1]))
-    return Fault(source.at_key(owner), owner, f"`{loc[-1]}` is missing" + (f": {advice}" if advice else ""))
+    return Fault(tree.at_key(owner), owner, f"`{loc[-1]}` is missing" + (f": {advice}" if advice else ""))
 
 
-def _bad_key(loc: Loc, error: ErrorDetails, source: Source) -> Fault:
+def _bad_key(loc: Loc, error: ErrorDetails, tree: Tree) -> Fault:
     what, _ = _sentence(error, "")
-    return Fault(source.at_key(loc), loc, f"the key {what}")
+    return Fault(tree.at_key(loc), loc, f"the key {what}")
 
 
 def _sentence(error: ErrorDetails, written: str) -> tuple[str, str | None]:
@@ -98,9 +97,9 @@ def _bound(kind: str, context: dict[str, Any]) -> str:
             raise AssertionError(f"no sentence for {kind}")
 
 
-def known_keys(loc: Loc) -> Sequence[str]:
-    """The keys that may stand in the section at `loc`."""
-    model: Any = Document
+def known_keys(shape: type[BaseModel], loc: Loc) -> Sequence[str]:
+    """The keys that may stand in the section at `loc` of a file of that shape."""
+    model: Any = shape
     for part in loc:
         model = _field_type(model, part)
         if model is None:

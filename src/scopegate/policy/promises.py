@@ -10,11 +10,11 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from scopegate.errors import Problem
-from scopegate.policy.policy import Promise
+from scopegate.policy.sections.promises import Promise
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class Forecast:
     """What a request meets. `route` is None when it gets to none; `tier` is a name, `none` on a route without limit,
     None without a route. `answers` is the status of the gateway's own refusal, None when it would pass to the app."""
 
@@ -23,7 +23,7 @@ class Outcome:
     answers: int | None
 
 
-Decide = Callable[[str, str, tuple[str, ...]], Outcome]
+Decide = Callable[[str, str, tuple[str, ...]], Forecast]
 """(method, target, lower-case names of the fields the request comes without) -> what it meets."""
 
 
@@ -33,19 +33,19 @@ def broken(promises: Sequence[Promise], decide: Decide, file: str) -> list[Probl
 
 
 def _broken(promise: Promise, index: int, decide: Decide, file: str) -> Iterator[Problem]:
-    outcome = decide(promise.method, promise.path, promise.without)
+    found = decide(promise.method, promise.path, promise.without)
     request = f"{promise.method} {promise.path}"
-    for part, promised, found in (
-        ("route", promise.route, outcome.route or "no route"),
-        ("tier", promise.tier, outcome.tier or "no route"),
-        ("answers", promise.answers, outcome.answers or "what the app answers"),
+    for part, promised, met in (
+        ("route", promise.route, found.route or "no route"),
+        ("tier", promise.tier, found.tier or "no route"),
+        ("answers", promise.answers, found.answers or "what the app answers"),
     ):
-        if promised is not None and promised != found:
-            what = f"{request} meets {_said(part, found)}, not {promised}"
+        if promised is not None and promised != met:
+            what = f"{request} meets {_said(part, met)}, not {promised}"
             yield Problem(f"{file}:{promise.line}:{promise.column}", f"promises[{index}].{part}", what)
 
 
-def _said(part: str, found: str | int) -> str:
-    if found == "no route" or part == "answers":
-        return str(found)
-    return f"{part} {found}"
+def _said(part: str, met: str | int) -> str:
+    if met == "no route" or part == "answers":
+        return str(met)
+    return f"{part} {met}"

@@ -1,7 +1,8 @@
 """Text with a unit -> a number in the unit the code counts in: limits, sizes, durations, money, shares.
 
 Pure; one spelling per idea. Each function raises ValueError with a sentence that says what to write and never repeats
-the text it was given: that text may come from the environment. Called by `document`.
+the text it was given: that text may come from the environment. Called by the sections and
+`kinds`.
 """
 
 from __future__ import annotations

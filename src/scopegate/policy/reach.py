@@ -1,7 +1,7 @@
 """Which routes an earlier route hides. Matching here is that of `edge/routes`, one layer up, asked about whole routes
 instead of requests: case, trailing slash and escapes do not count, HEAD follows GET.
 
-Pure. Called by `agreement`.
+Pure. Called by `sections/routes`.
 """
 
 from __future__ import annotations

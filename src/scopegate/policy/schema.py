@@ -2,7 +2,7 @@
 
 Pure, and the policy's only door to the library that knows JSON Schema, which is loaded when a file asks for it. A
 schema is whole in itself: nothing is fetched, and patterns run in linear time whatever a visitor sends. Called by
-`sidefiles` and, for the requests themselves, by `edge/bodies`.
+`sections/bodies` and, for the requests themselves, by `edge/bodies`.
 """
 
 from __future__ import annotations

@@ -1,26 +1,22 @@
-"""The files a policy file names: JSON Schemas and certificates of authorities, read and judged.
+"""The files a policy file names, such as JSON Schemas and certificates of authorities: what they hold, and judged.
 
-Pure: whoever calls brings `read`, which touches the disk. Each file is read once, however many places name it, and a
-fault in it is named at each of them. Called by `compile`.
+Pure: whoever reads the disk asks `names` which files are meant and brings their contents. What a content means is for
+the section that names the file. A fault in a file is named at each place that names it. Called by `compile`.
 """
 
 from __future__ import annotations
 
 import hashlib
-import json
-import ssl
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from scopegate.policy.draft import Draft
-from scopegate.policy.schema import compile_schema
+from scopegate.policy.draft import Draft, Way
 from scopegate.policy.spelling import parse_side_file
-from scopegate.policy.tree import Fault, Loc, Source
+from scopegate.policy.tree import Fault, Loc
 from scopegate.types import Json
 
 MAX_SIDE_FILE_BYTES = 1024 * 1024
-PEM_MARK = b"-----BEGIN CERTIFICATE-----"
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,20 +29,25 @@ class SideFile:
     fault: str | None = None
 
 
-Read: TypeAlias = Callable[[str], SideFile]
-"""The path as written in the policy file -> the file."""
+@dataclass(frozen=True, slots=True)
+class FilePlace:
+    """Where a policy file names another one. `meaning` reads what is in such a file; ValueError with a sentence to be
+    read after the file's name."""
+
+    way: Way
+    meaning: Callable[[bytes], Json]
 
 
-def no_files(path: str) -> SideFile:
-    """For a policy that comes from no place, so that nothing is beside it."""
-    return SideFile(path, b"", "nothing can be read beside this policy")
+Contents: TypeAlias = Mapping[str, SideFile]
+"""By the path as written in the policy file."""
 
 
 @dataclass(frozen=True, slots=True)
 class SideFiles:
-    """What the named files hold, by their path as written. `paths` are absolute, in the order of the policy file."""
+    """What the named files hold, by their path as written; `meanings` also by how they are read. `paths` are absolute,
+    in the order of the policy file."""
 
-    schemas: Mapping[str, Json]
+    meanings: Mapping[tuple[str, FilePlace], Json]
     paths: Mapping[str, str]
     contents: tuple[bytes, ...]
     faults: tuple[Fault, ...]
@@ -59,95 +60,45 @@ class SideFiles:
         return hashlib.sha256("".join(parts).encode()).hexdigest()[:12]
 
 
-def gather(draft: Draft, source: Source, read: Read) -> SideFiles:
-    """Reads every file that is named, and says what is wrong with it."""
-    found: dict[str, SideFile] = {}
-    schemas: dict[str, Json] = {}
-    sentences: dict[tuple[str, str], str | None] = {}
+def names(draft: Draft, places: Iterable[FilePlace]) -> tuple[str, ...]:
+    """The paths as written, each once, of every file that is named in a way that can be one."""
+    return tuple(dict.fromkeys(written for _, _, written in _named(draft, places)))
+
+
+def gather(draft: Draft, places: Iterable[FilePlace], contents: Contents) -> SideFiles:
+    """What every named file means, and what is wrong with it. `contents` holds all of `names`."""
+    judged: dict[tuple[str, FilePlace], Json | ValueError] = {}
+    paths: dict[str, str] = {}
     faults: list[Fault] = []
-    for loc, written in _named(draft):
-        kind = str(loc[-1])
-        if written not in found:
-            found[written] = read(written)
-        if (written, kind) not in sentences:
-            sentences[written, kind] = _judge(found[written], kind, written, schemas)
-        sentence = sentences[written, kind]
-        if sentence is not None:
-            faults.append(Fault(source.at(loc), loc, f"{source.said(loc)}{sentence}"))
-    paths = {written: file.path for written, file in found.items()}
-    return SideFiles(schemas, paths, tuple(file.content for file in found.values()), tuple(faults))
+    for loc, place, written in _named(draft, places):
+        file = contents[written]
+        paths[written] = file.path
+        if (written, place) not in judged:
+            judged[written, place] = _judge(file, place)
+        verdict = judged[written, place]
+        if isinstance(verdict, ValueError):
+            faults.append(draft.problem(loc, f"{draft.said(loc)}{verdict}"))
+    meanings = {key: verdict for key, verdict in judged.items() if not isinstance(verdict, ValueError)}
+    return SideFiles(meanings, paths, tuple(contents[written].content for written in paths), tuple(faults))
 
 
-def _named(draft: Draft) -> Iterator[tuple[Loc, str]]:
-    """Every place that names a file in a way that can be one, whatever else is wrong around it."""
-    upstreams = draft.data.get("upstreams")
-    for name, upstream in upstreams.items() if isinstance(upstreams, dict) else ():
-        yield from _path_at(("upstreams", name), upstream, ("tls", "ca"))
-    for index, route in draft.listed("routes"):
-        yield from _path_at(("routes", index), route, ("body", "json", "schema"))
+def _named(draft: Draft, places: Iterable[FilePlace]) -> Iterator[tuple[Loc, FilePlace, str]]:
+    """Every place that names a file, whatever else is wrong around it."""
+    for place in places:
+        for loc, value in draft.texts(place.way):
+            try:
+                yield loc, place, parse_side_file(value)
+            except ValueError:
+                continue  # its shape says so
 
 
-def _path_at(loc: Loc, section: object, keys: tuple[str, ...]) -> Iterator[tuple[Loc, str]]:
-    value = section
-    for key in keys:
-        value = value.get(key) if isinstance(value, dict) else None
-    if not isinstance(value, str):
-        return
-    try:
-        yield (*loc, *keys), parse_side_file(value)
-    except ValueError:
-        return
-
-
-def _judge(file: SideFile, kind: str, written: str, schemas: dict[str, Json]) -> str | None:
-    """What is wrong with the file, to be read right after its name, or None. A schema that is right goes into
-    `schemas`."""
+def _judge(file: SideFile, place: FilePlace) -> Json | ValueError:
+    """What the file means, or what is wrong with it, to be read right after its name."""
     if file.fault is not None:
-        return f": {file.fault}"
+        return ValueError(f": {file.fault}")
     if len(file.content) > MAX_SIDE_FILE_BYTES:
-        return f" is larger than {MAX_SIDE_FILE_BYTES // 1024} KiB"
-    if kind == "ca":
-        return _authorities_fault(file.content)
+        return ValueError(f" is larger than {MAX_SIDE_FILE_BYTES // 1024} KiB")
     try:
-        schemas[written] = _schema(file.content)
+        return place.meaning(file.content)
     except ValueError as error:
-        return f" {error}"
-    return None
-
-
-def _authorities_fault(content: bytes) -> str | None:
-    """A certificate that cannot be read is found here, and not by the first connection. What stands around the
-    certificates is for people, in any encoding."""
-    if PEM_MARK not in content:
-        return " holds no certificate in PEM form"
-    try:
-        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(cadata=content.decode("ascii", "ignore"))
-    except ssl.SSLError:
-        return " holds a certificate that cannot be read"
-    return None
-
-
-def _schema(content: bytes) -> Json:
-    try:
-        schema: Json = json.loads(content.decode("utf-8-sig"), object_pairs_hook=_unique, parse_constant=_no_constant)
-    except UnicodeDecodeError:
-        raise ValueError("is not UTF-8 text") from None
-    except json.JSONDecodeError as error:
-        raise ValueError(f"is not JSON (line {error.lineno}, column {error.colno})") from None
-    except RecursionError:
-        raise ValueError("is nested too deeply") from None
-    compile_schema(schema)
-    return schema
-
-
-def _unique(pairs: list[tuple[str, Json]]) -> dict[str, Json]:
-    found: dict[str, Json] = {}
-    for key, value in pairs:
-        if key in found:
-            raise ValueError("holds a key twice in one object")
-        found[key] = value
-    return found
-
-
-def _no_constant(_: str) -> Json:
-    raise ValueError("is not JSON: it holds NaN or Infinity")
+        return ValueError(f" {error}")

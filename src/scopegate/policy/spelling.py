@@ -1,8 +1,8 @@
 """How the words in a policy file are spelt: names, requests, path patterns, expressions, secrets.
 
 Pure. Each function takes text and gives the value meant, in its one canonical form; it raises ValueError with a
-sentence that never repeats the text, which may come from the environment. Addresses are for `addresses`, what browsers
-read for `browsers`. Called by `kinds` and `settings`.
+sentence that never repeats the text, which may come from the environment. Addresses are for `addresses`. Called by the
+sections, `kinds` and `settings`.
 """
 
 from __future__ import annotations
@@ -29,11 +29,6 @@ RARE_METHODS = frozenset(
     )
 )
 ANY = "ANY"
-NO_TIER = "none"
-NO_HEADERS = "none"
-NO_CORS = "none"
-STANDARD_HEADERS = "standard"
-"""The set of security fields of routes that name none; a file may define it anew."""
 MIN_SECRET_BYTES = 16
 MIN_SIGNING_KEY_BYTES = 32
 """RFC 7518 3.2: an HMAC key is at least as long as its hash, here SHA-256."""

@@ -1,7 +1,7 @@
 """What reading a policy file leaves: a tree of values that know where they stand, and the faults found so far.
 
-Pure values and ways to find one's place; nothing here reads YAML or knows what a key means. Made by `source`, asked by
-`faults`, `agreement` and `compile`.
+Pure values and ways to find one's place; nothing here reads YAML or knows what a key means. Made by `text`, asked by
+`faults`, `draft` and `compile`.
 """
 
 from __future__ import annotations
@@ -100,7 +100,7 @@ class Located:
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
+class Tree:
     """One file as read. `root` is None when it is no YAML at all; `digest` as in `Policy`."""
 
     file: str

@@ -11,9 +11,8 @@ from collections.abc import Sequence
 
 from scopegate.clock import Clock
 from scopegate.limits import breaker
-from scopegate.limits.breaker import BreakerState, Denied, Outcome, Permit, Terms
+from scopegate.limits.breaker import BreakerRule, BreakerState, Denied, Outcome, Permit, Terms
 from scopegate.limits.window import Log, Quota, Spent, Window, spend, spend_one
-from scopegate.policy.policy import BreakerRule
 
 MAX_KEYS = 100_000
 """About 400 bytes each plus 8 for every live admission."""

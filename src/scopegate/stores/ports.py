@@ -23,10 +23,9 @@ from scopegate.leads.job import (
     OrderState,
     StepName,
 )
-from scopegate.limits.breaker import Denied, Outcome, Permit
+from scopegate.limits.breaker import BreakerRule, Denied, Outcome, Permit
 from scopegate.limits.budget import Account, NoRoom, Reservation
 from scopegate.limits.window import Spent, Window
-from scopegate.policy.policy import BreakerRule
 from scopegate.types import Json
 
 

@@ -19,8 +19,7 @@ from redis.exceptions import TimeoutError as RedisTimeout
 
 from scopegate.clock import Clock
 from scopegate.errors import ConfigError, Problem, StoreUnavailable
-from scopegate.limits.breaker import Denied, Outcome, Permit
-from scopegate.policy.policy import BreakerRule
+from scopegate.limits.breaker import BreakerRule, Denied, Outcome, Permit
 
 _SCRIPT = files("scopegate.stores").joinpath("breaker.lua").read_bytes()
 _KEPT_MS = 24 * 3600 * 1000  # after the last change, beyond the cool-down

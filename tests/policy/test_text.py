@@ -4,12 +4,12 @@ from pathlib import Path
 
 import pytest
 
-from scopegate.policy import source
+from scopegate.policy import text as texts
 from scopegate.policy.tree import Expanded, Place, path_of, plain, quoted
 
 
 def value(text: str, environ: dict[str, str] | None = None) -> object:
-    read = source.read(text.encode(), "F", environ or {})
+    read = texts.read(text.encode(), "F", environ or {})
     assert read.root is not None
     assert read.faults == ()
     return plain(read.root)
@@ -17,7 +17,7 @@ def value(text: str, environ: dict[str, str] | None = None) -> object:
 
 def faults(raw: bytes | str, environ: dict[str, str] | None = None, *, lenient: bool = False) -> list[str]:
     raw = raw.encode() if isinstance(raw, str) else raw
-    return [str(fault.problem("F")) for fault in source.read(raw, "F", environ or {}, lenient=lenient).faults]
+    return [str(fault.problem("F")) for fault in texts.read(raw, "F", environ or {}, lenient=lenient).faults]
 
 
 @pytest.mark.parametrize(
@@ -37,7 +37,7 @@ def test_plain_words_mean_what_they_look_like(text: str, expected: object) -> No
 
 
 def test_places_are_counted_in_characters_from_one() -> None:
-    read = source.read("é: {ü: [x, 'y']}\nb:\n  - c: d\n".encode(), "F", {})
+    read = texts.read("é: {ü: [x, 'y']}\nb:\n  - c: d\n".encode(), "F", {})
     assert read.at(("é", "ü", 1)) == Place(1, 12)
     assert read.at_key(("é", "ü")) == Place(1, 5)
     assert read.at(("b", 0, "c")) == Place(3, 8)
@@ -80,8 +80,8 @@ def test_keys_are_never_expanded() -> None:
 
 def test_a_missing_secret_is_a_warning_only_when_lenient() -> None:
     assert faults("secret: ${S}") == ["F:1:9 secret: the environment has no S"]
-    assert source.read(b"secret: ${S}", "F", {}, lenient=True).faults[0].warning
-    assert not source.read(b"url: ${S}", "F", {}, lenient=True).faults[0].warning
+    assert texts.read(b"secret: ${S}", "F", {}, lenient=True).faults[0].warning
+    assert not texts.read(b"url: ${S}", "F", {}, lenient=True).faults[0].warning
 
 
 @pytest.mark.parametrize(
@@ -118,7 +118,7 @@ def test_a_bomb_of_aliases_costs_nothing() -> None:
 
 
 def test_a_byte_order_mark_at_the_start_is_let_pass() -> None:
-    read = source.read(b"\xef\xbb\xbfa: 1", "F", {})
+    read = texts.read(b"\xef\xbb\xbfa: 1", "F", {})
     assert read.at(("a",)) == Place(1, 4)
     assert read.faults == ()
 
@@ -150,11 +150,11 @@ TAILS = [
 @pytest.mark.parametrize("tail", TAILS)
 def test_a_file_that_breaks_off_anywhere_is_a_fault_with_a_place(tail: bytes) -> None:
     for cut in range(0, len(EXAMPLE), 23):
-        found = source.read(EXAMPLE[:cut] + tail, "gateway.yaml", {})
+        found = texts.read(EXAMPLE[:cut] + tail, "gateway.yaml", {})
         assert found.root is not None or found.faults
         assert all(fault.place.line >= 1 and fault.place.column >= 1 for fault in found.faults)
 
 
 def test_an_unclosed_bracket_is_said_on_its_line() -> None:
-    (fault,) = source.read(b"version: 1\nserver: [\n", "gateway.yaml", {}).faults
+    (fault,) = texts.read(b"version: 1\nserver: [\n", "gateway.yaml", {}).faults
     assert (fault.place.line, fault.what.partition(":")[0]) == (3, "YAML")

@@ -2,7 +2,7 @@
 
 Reads YAML events itself, so that what plain YAML loaders hide is a named problem: duplicate keys, anchors, tags, merge
 keys, several documents, and the 1.1 traps (`no`, `010`, `1:30` stay text). Expands `${NAME}` and `${NAME:-default}`
-from a mapping. Knows nothing of what the keys mean, but for two words: `secret` and `sign_with`. Called by `compile`.
+from a mapping. Knows nothing of what the keys mean, but for two words: `secret` and `sign_with`. Called by `draft`.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping
 
 import yaml
 
-from scopegate.policy.tree import Entries, Entry, Expanded, Fault, Items, Loc, Node, Place, Plain, Scalar, Source
+from scopegate.policy.tree import Entries, Entry, Expanded, Fault, Items, Loc, Node, Place, Plain, Scalar, Tree
 
 MAX_FILE_BYTES = 1024 * 1024
 MAX_NODES = 50_000
@@ -31,7 +31,7 @@ _NAME = re.compile(r"([A-Za-z_][A-Za-z0-9_]*)(?::-(.*))?", re.ASCII | re.DOTALL)
 _WHOLE_VARIABLE = re.compile(r"\$\{[A-Za-z_][A-Za-z0-9_]*\}", re.ASCII)
 
 
-def read(raw: bytes, file: str, environ: Mapping[str, str], *, lenient: bool = False) -> Source:
+def read(raw: bytes, file: str, environ: Mapping[str, str], *, lenient: bool = False) -> Tree:
     """Never raises: what is wrong is in `faults`. `lenient` turns a secret the environment lacks into a warning."""
     digest = hashlib.sha256(raw).hexdigest()[:12]
     try:
@@ -39,10 +39,10 @@ def read(raw: bytes, file: str, environ: Mapping[str, str], *, lenient: bool = F
         builder = _Builder(environ, lenient)
         root = builder.document(iter(yaml.parse(text, Loader=_LOADER)))
     except _Unreadable as stop:
-        return Source(file, digest, None, (stop.fault,))
+        return Tree(file, digest, None, (stop.fault,))
     except yaml.YAMLError as error:
-        return Source(file, digest, None, (_syntax_fault(error, text),))
-    return Source(file, digest, root, tuple(builder.faults))
+        return Tree(file, digest, None, (_syntax_fault(error, text),))
+    return Tree(file, digest, root, tuple(builder.faults))
 
 
 class _Unreadable(Exception):

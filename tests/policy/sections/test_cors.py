@@ -4,7 +4,32 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scopegate.policy import browsers
+from scopegate.policy.policy import Cors, Policy
+from scopegate.policy.sections.cors import parse_cors_field, parse_web_origin
+from tests.policies import compiled_with, route
+
+
+def test_cors(edge: Policy) -> None:
+    assert edge.routes[0].cors == Cors(
+        name="partners",
+        origins=frozenset({"https://partner.example", "http://localhost:3000"}),
+        any_origin=False,
+        methods=frozenset({"GET", "POST"}),
+        fields=frozenset({"content-type", "x-csrf"}),
+        expose=("x-request-id",),
+        credentials=True,
+        max_age_s=1200,
+    )
+    assert (edge.routes[1].cors, edge.routes[2].cors) == (None, None)
+
+
+def test_any_origin() -> None:
+    found = compiled_with(cors={"open": {"origins": ["*"]}}, routes=[route(cors="open"), route(name="b", cors="none")])
+    cors = found.routes[0].cors
+    assert cors is not None
+    assert (cors.any_origin, cors.origins, cors.credentials) == (True, frozenset(), False)
+    assert (cors.methods, cors.fields, cors.expose, cors.max_age_s) == ({"GET", "HEAD", "POST"}, set(), (), 600)
+    assert found.routes[1].cors is None
 
 
 @pytest.mark.parametrize(
@@ -20,8 +45,8 @@ from scopegate.policy import browsers
     ],
 )
 def test_an_origin_is_spelt_as_a_browser_serialises_it(text: str, origin: str) -> None:
-    assert browsers.parse_web_origin(text) == origin
-    assert browsers.parse_web_origin(origin) == origin
+    assert parse_web_origin(text) == origin
+    assert parse_web_origin(origin) == origin
 
 
 @pytest.mark.parametrize(
@@ -41,38 +66,22 @@ def test_an_origin_is_spelt_as_a_browser_serialises_it(text: str, origin: str) -
 )
 def test_no_origin(text: str) -> None:
     with pytest.raises(ValueError):
-        browsers.parse_web_origin(text)
+        parse_web_origin(text)
 
 
 @given(st.text(st.characters(codec="ascii"), max_size=12), st.integers(0, 70_000))
 def test_what_is_accepted_is_canonical(host: str, port: int) -> None:
     try:
-        origin = browsers.parse_web_origin(f"https://{host}:{port}")
+        origin = parse_web_origin(f"https://{host}:{port}")
     except ValueError:
         return
-    assert browsers.parse_web_origin(origin) == origin
+    assert parse_web_origin(origin) == origin
     assert origin == origin.lower()
     assert origin.count("/") == 2
 
 
 def test_fields_of_cors_are_named_in_lower_case() -> None:
-    assert browsers.parse_cors_field("X-Request-Id") == "x-request-id"
+    assert parse_cors_field("X-Request-Id") == "x-request-id"
     for text in ("*", "x y", "", "x:"):
         with pytest.raises(ValueError):
-            browsers.parse_cors_field(text)
-
-
-@pytest.mark.parametrize("text", ["default-src 'self'; img-src *", "upgrade-insecure-requests", "x" * 4096])
-def test_a_content_policy_stays_as_given(text: str) -> None:
-    assert browsers.parse_content_policy(text) == text
-
-
-@pytest.mark.parametrize("text", ["", " a", "a ", "a\n", "a\r\nb: c", "a\tb", "\u2018self\u2019", "a\x7f", "x" * 4097])
-def test_no_content_policy(text: str) -> None:
-    with pytest.raises(ValueError):
-        browsers.parse_content_policy(text)
-
-
-def test_fields_that_are_not_wanted_are_not_sent() -> None:
-    fields = browsers.security_fields(nosniff=False, frame="any", referrer="origin", csp=None, opener=None)
-    assert fields == (("referrer-policy", "origin"),)
+            parse_cors_field(text)

@@ -1,0 +1,123 @@
+"""`offloads`: which work leaves the request, what it is about, and where its result goes.
+
+Pure. Called by `document`, `policy` and `routes`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Annotated, TypeAlias
+
+from pydantic import Field, PlainValidator, SecretStr
+
+from scopegate.limits.window import Quota
+from scopegate.policy.addresses import is_local, parse_photo_host, url_host
+from scopegate.policy.draft import Draft
+from scopegate.policy.kinds import (
+    Limit,
+    Shape,
+    Url,
+    Whole,
+    option,
+    parsed,
+    required,
+    secret,
+    section,
+    written,
+    written_secret,
+)
+from scopegate.policy.spelling import parse_expression, parse_webhook_secret
+from scopegate.policy.tree import Fault
+
+# Values
+
+
+@dataclass(frozen=True, slots=True)
+class Deliver:
+    url: str
+    secret: SecretStr
+
+
+@dataclass(frozen=True, slots=True)
+class Offload:
+    """Which work leaves the request. `lead_id`, `contractor`, `photos` and `text` are JMESPath expressions over
+    `{"request": <parsed body>, "response": <parsed body>}`."""
+
+    name: str
+    when_status: frozenset[int]
+    lead_id: str
+    contractor: str | None
+    photos: str
+    text: str
+    photo_hosts: tuple[str, ...]
+    deliver: Deliver
+    starts: Quota | None
+
+
+# Shapes
+
+
+def _webhook_secret(value: object) -> SecretStr:
+    key = secret(value)
+    if key.get_secret_value():
+        parse_webhook_secret(key.get_secret_value())
+    return key
+
+
+Expression: TypeAlias = Annotated[str, parsed(parse_expression), written("request.photos[].url")]
+PhotoHost: TypeAlias = Annotated[str, parsed(parse_photo_host), written("*.s3.amazonaws.com")]
+WebhookSecret: TypeAlias = Annotated[
+    SecretStr, PlainValidator(_webhook_secret), written_secret("${SCOPEGATE_WEBHOOK_SECRET}")
+]
+
+
+class WhenShape(Shape):
+    status: Annotated[list[Annotated[Whole, Field(ge=200, le=299)]], Field(min_length=1)] = option(
+        [200, 201], "Answers of the app that mean: lead accepted."
+    )
+
+
+class DeliverShape(Shape):
+    url: Url = required("Where the app takes the result.")
+    secret: WebhookSecret = required("Signs the result (Standard Webhooks): whsec_... or at least 16 bytes.")
+
+    def build(self) -> Deliver:
+        return Deliver(self.url, self.secret)
+
+
+class OffloadShape(Shape):
+    when: WhenShape = section(WhenShape, "Which exchanges make a job.")
+    lead_id: Expression = required("JMESPath over {request, response}: the lead's id.")
+    contractor: Expression | None = option(None, "JMESPath: the contractor, for budgets and reports.")
+    photos: Expression = required("JMESPath: a list of photo URLs.")
+    text: Expression = required("JMESPath: the visitor's own words.")
+    photo_hosts: list[PhotoHost] = required("The only hosts photos are fetched from.", min_length=1)
+    deliver: DeliverShape = required("How the result reaches the app.")
+    starts: Limit = option("10 per 1m", "The most job starts, over all workers.")
+
+    def build(self, name: str) -> Offload:
+        return Offload(
+            name=name,
+            when_status=frozenset(self.when.status),
+            lead_id=self.lead_id,
+            contractor=self.contractor,
+            photos=self.photos,
+            text=self.text,
+            photo_hosts=tuple(self.photo_hosts),
+            deliver=self.deliver.build(),
+            starts=self.starts,
+        )
+
+
+# Checks
+
+
+def checks(draft: Draft) -> Iterator[Fault]:
+    if draft.names("offloads") and not draft.has("ai"):
+        what = "an offload needs the section `ai` (`ai: {}` takes every default)"
+        yield draft.problem_at_key(("offloads",), what)
+    for name, offload in draft.named("offloads", OffloadShape).items():
+        url = offload.deliver.url
+        if url.startswith("http://") and not is_local(url_host(url)):
+            yield draft.warning(("offloads", name, "deliver", "url"), "the result travels without TLS")

@@ -1,0 +1,72 @@
+"""`promises`: what must stay true of requests. Whether they hold is for `policy/promises`.
+
+Pure. Called by `document` and `policy`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Annotated, TypeAlias
+
+from pydantic import BeforeValidator, Field
+
+from scopegate.policy.draft import Draft
+from scopegate.policy.kinds import FieldName, Name, Shape, Whole, as_list, option, parsed, required, written
+from scopegate.policy.sections.names import unknown
+from scopegate.policy.sections.tiers import BUILT_IN, NO_TIER
+from scopegate.policy.spelling import parse_request
+from scopegate.policy.tree import Fault, Place
+
+
+@dataclass(frozen=True, slots=True)
+class Promise:
+    """What the file promises about a request; None means nothing is said of that part. `without` are lower-case field
+    names; `tier` is a tier's name or `none`; `line` and `column` are where the promise stands in the file."""
+
+    method: str
+    path: str
+    without: tuple[str, ...]
+    route: str | None
+    tier: str | None
+    answers: int | None
+    line: int
+    column: int = 1
+
+
+Request: TypeAlias = Annotated[tuple[str, str], parsed(parse_request), written("GET /api/leads")]
+FieldNames: TypeAlias = Annotated[
+    list[FieldName], BeforeValidator(as_list, json_schema_input_type=FieldName | list[FieldName])
+]
+
+
+class PromiseShape(Shape):
+    request: Request = required("METHOD /path, as a client would send it, signed in and well-formed.")
+    without: FieldNames = option([], "Header fields the request comes without.")
+    route: Name | None = option(None, "The route it must meet.")
+    tier: Name | None = option(None, "The tier it must be counted in, or `none`.")
+    answers: Annotated[Whole, Field(ge=400, le=599)] | None = option(
+        None, "The status the gateway must refuse it with."
+    )
+
+    def build(self, place: Place) -> Promise:
+        method, path = self.request
+        return Promise(
+            method=method,
+            path=path,
+            without=tuple(name.lower() for name in self.without),
+            route=self.route,
+            tier=self.tier,
+            answers=self.answers,
+            line=place.line,
+            column=place.column,
+        )
+
+
+def checks(draft: Draft) -> Iterator[Fault]:
+    routes = {name for _, name in draft.texts(("routes", int, "name"))}
+    yield from unknown(("promises", int, "tier"), "tier", {*draft.names("tiers"), *BUILT_IN, NO_TIER}, draft)
+    yield from unknown(("promises", int, "route"), "route", routes, draft)
+    for index, promise in draft.listed("promises", PromiseShape).items():
+        if promise.route is None and promise.tier is None and promise.answers is None:
+            yield draft.problem(("promises", index), "promises nothing: add `route`, `tier` or `answers`")

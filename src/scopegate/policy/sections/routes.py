@@ -1,0 +1,261 @@
+"""`routes`: which requests are let through, under which of the rules that the other sections define.
+
+Pure. Called by `document` and `policy`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Annotated, TypeAlias, TypeVar
+
+from scopegate.policy.draft import Draft
+from scopegate.policy.kinds import Choice, Name, Shape, option, parsed, required, section, written
+from scopegate.policy.reach import Covers
+from scopegate.policy.sections import bodies
+from scopegate.policy.sections.auth import Auth
+from scopegate.policy.sections.bodies import BodyRule, BodyShape
+from scopegate.policy.sections.cors import NO_CORS, Cors
+from scopegate.policy.sections.headers import NO_HEADERS, STANDARD_HEADERS, AnswerFields
+from scopegate.policy.sections.names import twice, unknown
+from scopegate.policy.sections.offloads import Offload
+from scopegate.policy.sections.server import ServerShape
+from scopegate.policy.sections.streams import StreamRule, StreamShape
+from scopegate.policy.sections.tiers import BUILT_IN, NO_TIER, Tier
+from scopegate.policy.sections.upstreams import Upstream
+from scopegate.policy.sidefiles import SideFiles
+from scopegate.policy.spelling import RequestLine, is_json_type, parse_match
+from scopegate.policy.tree import Fault, Loc
+
+BODY_METHODS = frozenset({"POST", "PUT", "PATCH"})
+
+# Values
+
+
+class Mode(StrEnum):
+    """`watch` decides and counts but never refuses."""
+
+    ENFORCE = "enforce"
+    WATCH = "watch"
+
+
+class PathStep(StrEnum):
+    """What a server may do to a path before it looks for a handler: drop `;parameters`, take `%2F` and backslashes for
+    slashes, decode other escapes, merge `//`, resolve dot segments, ignore letter case."""
+
+    PARAMETERS = "parameters"
+    SLASHES = "slashes"
+    ESCAPES = "escapes"
+    DOUBLES = "doubles"
+    DOTS = "dots"
+    CASE = "case"
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """`methods` is None for ANY. `pattern` is as written: literal segments, `*` for one, a last `**` for any number.
+    `body` is always set: the route's own rule or the server's default. `line` is where the route stands in the file.
+    Without `websocket` no upgrade passes; without `events` event streams are answers like any other. `reads` are the
+    steps by which the app here reads a path; None where nobody knows, and every known reading counts."""
+
+    name: str
+    methods: frozenset[str] | None
+    pattern: str
+    tier: Tier | None
+    auth: Auth | None
+    body: BodyRule
+    offload: Offload | None
+    mode: Mode
+    upstream: Upstream
+    line: int
+    websocket: StreamRule | None = None
+    events: StreamRule | None = None
+    answer_fields: AnswerFields | None = None
+    cors: Cors | None = None
+    reads: frozenset[PathStep] | None = None
+
+
+# Shape
+
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Named:
+    """What routes name, by its names."""
+
+    upstreams: Mapping[str, Upstream]
+    tiers: Mapping[str, Tier]
+    auths: Mapping[str, Auth]
+    headers: Mapping[str, AnswerFields]
+    cors: Mapping[str, Cors]
+    offloads: Mapping[str, Offload]
+
+
+Match: TypeAlias = Annotated[RequestLine, parsed(parse_match), written("POST /api/leads")]
+
+
+class RouteShape(Shape):
+    name: Name = required("The route's name in metrics, logs and promises.")
+    match: Match = required("METHOD /path; `*` is one segment, a last `**` any number, ANY every method.")
+    tier: Name = required("A name out of `tiers`, one of strict, moderate, lenient, or `none`.")
+    auth: Name | None = option(None, "A name out of `auth`: who may pass.")
+    body: BodyShape = section(BodyShape, "What a body may be.")
+    headers: Name = option("standard", "A name out of `headers`, or `none`: security fields of its answers.")
+    cors: Name | None = option(None, "A name out of `cors`: which other origins may use it. Left out: none.")
+    websocket: StreamShape | None = option(
+        None, "Lets WebSocket connections pass, within these bounds. Left out: none pass."
+    )
+    events: StreamShape | None = option(
+        None, "Bounds for server-sent events. Left out: they are answers like any other."
+    )
+    offload: Name | None = option(None, "A name out of `offloads`: the work that leaves the request.")
+    mode: Choice[Mode] = option("enforce", "`watch` decides and counts, and never refuses.")
+    reads: list[Choice[PathStep]] | None = option(
+        None, "What the app does to a path before it routes; [] is nothing. Left out: unknown, all readings must agree."
+    )
+    upstream: Name | None = option(None, "A name out of `upstreams`. May be left out where there is one.")
+
+    def build(self, named: Named, body_bytes: int, beside: SideFiles, line: int) -> Route:
+        """`body_bytes`: the largest body where the route says nothing."""
+        upstream = next(iter(named.upstreams)) if self.upstream is None else self.upstream
+        return Route(
+            name=self.name,
+            methods=self.match.methods,
+            pattern=self.match.path,
+            tier=named.tiers.get(self.tier),
+            auth=_chosen(named.auths, self.auth),
+            body=self.body.build(body_bytes, beside),
+            offload=_chosen(named.offloads, self.offload),
+            mode=self.mode,
+            upstream=named.upstreams[upstream],
+            line=line,
+            websocket=None if self.websocket is None else self.websocket.build(),
+            events=None if self.events is None else self.events.build(),
+            answer_fields=named.headers.get(self.headers),
+            cors=None if self.cors is None else named.cors.get(self.cors),
+            reads=None if self.reads is None else frozenset(self.reads),
+        )
+
+
+def _chosen(known: Mapping[str, T], name: str | None) -> T | None:
+    return None if name is None else known[name]
+
+
+# Checks
+
+
+def checks(draft: Draft) -> Iterator[Fault]:
+    yield from _references(draft)
+    yield from twice(draft.texts(("routes", int, "name")), "route", draft)
+    yield from _upstream_chosen(draft)
+    routes = draft.listed("routes", RouteShape)
+    for index, route in routes.items():
+        loc = ("routes", index)
+        yield from _offload(route, loc, draft)
+        yield from bodies.checks(route.body, _most_bytes(draft), (*loc, "body"), draft)
+        yield from _streams(route, loc, draft)
+    yield from _unused(draft)
+    yield from _unreachable(routes, draft)
+
+
+@dataclass(frozen=True, slots=True)
+class _Reference:
+    """A key of routes that names an entry of a section, what such an entry is called, and names that need none."""
+
+    key: str
+    section: str
+    kind: str
+    words: frozenset[str] = frozenset()
+
+
+_REFERENCES = (
+    _Reference("tier", "tiers", "tier", frozenset({*BUILT_IN, NO_TIER})),
+    _Reference("auth", "auth", "auth"),
+    _Reference("headers", "headers", "set of headers", frozenset({STANDARD_HEADERS, NO_HEADERS})),
+    _Reference("cors", "cors", "cors rule", frozenset({NO_CORS})),
+    _Reference("offload", "offloads", "offload"),
+    _Reference("upstream", "upstreams", "upstream"),
+)
+
+
+def _references(draft: Draft) -> Iterator[Fault]:
+    """Names that nothing defines."""
+    for one in _REFERENCES:
+        yield from unknown(("routes", int, one.key), one.kind, {*draft.names(one.section), *one.words}, draft)
+
+
+def _unused(draft: Draft) -> Iterator[Fault]:
+    """Definitions that no route names. Where a route names nothing that exists, who knows what it means."""
+    for one in _REFERENCES:
+        names, used = draft.names(one.section), _used(one, draft)
+        if used - {*names, *one.words}:
+            continue
+        for name in names:
+            if name not in used | {NO_TIER, NO_HEADERS, NO_CORS}:
+                yield draft.warning_at_key((one.section, name), "no route uses it")
+
+
+def _used(reference: _Reference, draft: Draft) -> set[str]:
+    """The names that routes use. With a single upstream every route uses it, and one that names no headers uses the
+    standard ones."""
+    used = {name for _, name in draft.texts(("routes", int, reference.key))}
+    if reference.key == "upstream" and not used:
+        return set(draft.names("upstreams"))
+    if reference.key == "headers" and any("headers" not in entry for _, entry in _entries(draft)):
+        return used | {STANDARD_HEADERS}
+    return used
+
+
+def _entries(draft: Draft) -> Iterator[tuple[Loc, Mapping[str, object]]]:
+    """The routes that are sections at all, whatever else is wrong with them."""
+    return ((loc, entry) for loc, entry in draft.found(("routes", int)) if isinstance(entry, Mapping))
+
+
+def _upstream_chosen(draft: Draft) -> Iterator[Fault]:
+    names = draft.names("upstreams")
+    for loc, entry in _entries(draft):
+        if len(names) > 1 and "upstream" not in entry:
+            yield draft.problem(loc, f"`upstream` is missing: there are {len(names)}, say which one")
+
+
+def _offload(route: RouteShape, loc: Loc, draft: Draft) -> Iterator[Fault]:
+    if route.offload is None:
+        return
+    methods, accepted = route.match.methods, route.body.accepted
+    if methods is None or not methods <= BODY_METHODS:
+        what = "an offload reads the request's body: match POST, PUT or PATCH alone"
+        yield draft.problem((*loc, "match"), what)
+    if not accepted or not all(is_json_type(media) for media in accepted):
+        found = draft.tree.locate((*loc, "body", "types"))
+        yield draft.problem(found.loc, "an offload reads JSON: write body: {types: [application/json]}")
+
+
+def _most_bytes(draft: Draft) -> int:
+    server = draft.one("server", ServerShape)
+    return 0 if server is None else server.limits.body
+
+
+def _streams(route: RouteShape, loc: Loc, draft: Draft) -> Iterator[Fault]:
+    methods = route.match.methods
+    if route.websocket is not None and methods is not None and "GET" not in methods:
+        what = "a WebSocket opens with GET, which this route does not match"
+        yield draft.problem_at_key((*loc, "websocket"), what)
+    for key, stream in (("websocket", route.websocket), ("events", route.events)):
+        if stream is not None and route.offload is not None:
+            what = "cannot stand with `offload`, which waits for the whole answer"
+            yield draft.problem_at_key((*loc, key), what)
+
+
+def _unreachable(routes: Mapping[int, RouteShape], draft: Draft) -> Iterator[Fault]:
+    """A route that one earlier route covers whole. Matching is that of `edge/routes`: case, trailing slash and
+    escapes do not count, HEAD follows GET."""
+    earlier = Covers()
+    for index, route in routes.items():
+        loc = ("routes", index)
+        line = earlier.line_of(route.match)
+        if line is not None:
+            yield draft.warning(loc, f"never reached: the route on line {line} takes all of it")
+        earlier.add(route.match, draft.tree.at(loc).line)
