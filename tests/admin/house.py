@@ -22,6 +22,7 @@ from scopegate.leads.job import (
     StepName,
 )
 from scopegate.limits import budget
+from scopegate.limits.breaker import BreakerRule
 from scopegate.limits.budget import Reservation
 from scopegate.limits.window import Quota
 from scopegate.policy.policy import (
@@ -29,7 +30,6 @@ from scopegate.policy.policy import (
     Address,
     Admin,
     BodyRule,
-    BreakerRule,
     BudgetRule,
     Deliver,
     Mode,
