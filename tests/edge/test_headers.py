@@ -12,6 +12,7 @@ from scopegate.edge.headers import (
     UNTIL_EOF,
     BadAnswerError,
     Noted,
+    asks_for_page_data,
     forwarded_lines,
     is_persistent,
     read_interim,
@@ -126,7 +127,7 @@ FORGED = [
     b"X-Client-IP", b"X-Cluster-Client-IP", b"True-Client-IP", b"X-Original-URL", b"X-Rewrite-URL", b"X-Original-Host",
     b"X-HTTP-Method-Override", b"X-HTTP-Method", b"X-Method-Override", b"X-Request-Id", b"Via", b"Expect",
     b"X-Scopegate-User", b"X-Scopegate-Claims", b"X-Scopegate-Anything", b"X-Middleware-Subrequest",
-    b"x-middleware-rewrite", b"X-Middleware-Next", b"X-Nextjs-Data", b"X-NextJS-Redirect", b"X-Invoke-Path",
+    b"x-middleware-rewrite", b"X-Middleware-Next", b"X-NextJS-Redirect", b"X-Invoke-Path",
     b"X-Matched-Path", b"X-Now-Route-Matches", b"X-Prerender-Revalidate", b"X-Isr-Anything", b"X-Vercel-Id",
     b"X-Next-Resume-State-Length", b"Next-Resume", b"X-Action-Forwarded", b"X-Action-Redirect", b"X-Action-Revalidated",
     b"X-Next-Revalidated-Tags", b"X-Next-Revalidate-Tag-Token", b"X-Next-Cache-Tags", b"X-Next-Cache-Soft-Tags",
@@ -168,8 +169,35 @@ def test_names_that_only_look_alike_are_kept() -> None:
 
 
 def test_what_next_js_has_browsers_send_is_kept() -> None:
-    names = b"Next-Action RSC Next-Router-State-Tree Next-Router-Prefetch Next-Router-Segment-Prefetch Next-Url".split()
+    """All that its client code writes (version 16): of the app router, and of the pages router."""
+    app = b"Next-Action RSC Next-Router-State-Tree Next-Router-Prefetch Next-Router-Segment-Prefetch Next-Url".split()
+    pages = b"x-nextjs-data X-Nextjs-Data x-middleware-prefetch purpose".split()
+    in_development = b"Next-HMR-Refresh X-Nextjs-Request-Id x-nextjs-html-request-id".split()
+    names = [*app, *pages, *in_development]
     assert request(*[(name, b"1") for name in names]).passed == [name + b": 1\r\n" for name in names]
+    assert request(*[(name.replace(b"-", b"_"), b"1") for name in (*pages[:3], *in_development[1:])]).passed == []
+
+
+def test_what_asks_for_the_data_of_a_page_is_known() -> None:
+    for name in (b"X-Nextjs-Data", b"x-middleware-prefetch"):
+        assert asks_for_page_data(request((name, b"1")))
+    assert not asks_for_page_data(request((b"RSC", b"1")))
+
+
+COOKIES = [
+    ([b"a=b"], b"Cookie: a=b\r\n"),
+    ([b"a=b", b"c=d"], b"cookie: a=b; c=d\r\n"),
+    ([b" a=b;", b"c=d; e=f ; ", b"", b"a=g"], b"cookie: a=b; c=d; e=f; a=g\r\n"),
+    ([b"", b""], b"cookie: \r\n"),
+]
+
+
+@pytest.mark.parametrize(("values", "line"), COOKIES)
+def test_several_cookie_fields_are_one(values: list[bytes], line: bytes) -> None:
+    notes = request((b"X", b"1"), *[(b"Cookie", value) for value in values])
+    assert notes.passed == [b"X: 1\r\n", line]
+    assert list(notes.get(b"cookie")) == [line.partition(b": ")[2].rstrip()]
+    assert notes.lines == b"X: 1\r\n" + line
 
 
 @pytest.mark.parametrize(

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import jwt
 import pytest
 
 from scopegate.edge.headers import STATUS_LINES
 from tests.edge.test_headers import HOP_BY_HOP
-from tests.gateway.rig import HOST, ON_ONE_LOOP, Rigs
+from tests.gateway.rig import HOST, JWT_SECRET, ON_ONE_LOOP, Rigs
 
 pytestmark = ON_ONE_LOOP
 
@@ -37,6 +38,33 @@ async def test_hop_by_hop_fields_of_the_app_do_not_reach_the_visitor(gates: Rigs
         passed = [b"%b: %b" % field for field in reply.fields]
         assert [line for line in passed if line in lines(fields)] == kept
         assert len(reply.get(b"content-length")) == 1
+
+
+async def test_what_asks_for_the_data_of_a_page_goes_on_to_page_data_alone(gates: Rigs) -> None:
+    """On one connection with the same fields each time, so that what is kept of them is used."""
+    rig = await gates.start()
+    client = await rig.connect()
+    asked = b"X-Nextjs-Data: 1\r\nx-middleware-prefetch: 1\r\nX-Middleware-Subrequest: x\r\nX_Nextjs_Data: 1\r\n"
+    paths = (b"/_next/data/b/x.json", b"/x", b"/base/_next/data/b/x.json?a=b", b"/%5Fnext/data/x", b"/x?/_next/data/")
+    for path in paths:
+        assert (await client.ask(b"GET %b HTTP/1.1\r\n" % path + HOST + asked + b"\r\n")).status == 200
+    told = [(*request.get(b"x-nextjs-data"), *request.get(b"x-middleware-prefetch")) for request in rig.app.requests]
+    assert told == [(b"1", b"1"), (), (b"1", b"1"), (), ()]
+    for request in rig.app.requests:
+        assert request.get(b"x-middleware-subrequest") == request.get(b"x_nextjs_data") == []
+
+
+async def test_a_token_in_the_second_of_two_cookie_fields_is_found(gates: Rigs) -> None:
+    rig = await gates.start(
+        auth={"who": {"jwt": {"secret": "${JWT_SECRET}", "cookie": "session"}}},
+        routes=[{"name": "all", "match": "ANY /**", "tier": "none", "auth": "who"}],
+    )
+    token = jwt.encode({"sub": "user-1", "exp": 1 << 32}, JWT_SECRET).encode()
+    reply = await (await rig.connect()).ask(
+        b"GET / HTTP/1.1\r\n" + HOST + b"Cookie: a=b\r\nCookie: session=" + token + b"\r\n\r\n"
+    )
+    assert reply.status == 200
+    assert rig.app.requests[0].get(b"cookie") == [b"a=b; session=" + token]
 
 
 ILLEGAL = [

@@ -50,7 +50,14 @@ _INNER_PREFIXES = (
 )
 """Names by which this gateway, proxies, Next.js and its hosts talk to themselves (CVE-2025-29927:
 `x-middleware-subrequest`). Such a field is taken out on the way in, whoever sent it. What Next.js has browsers send
-(`next-action`, `rsc`, `next-router-*`, `next-url`) is not among them."""
+(`next-action`, `rsc`, `next-router-*`, `next-url`, and what follows) is not among them."""
+PAGE_DATA_FIELDS = (b"x-nextjs-data", b"x-middleware-prefetch")
+"""What the client of Next.js' pages router sends for the data of a page, and nowhere else: with the first, middleware
+answers redirects and rewrites as fields; with the second it alone is run."""
+PAGE_DATA = "/_next/data/"
+"""Where those may go on: on any other path they would change a page for who reads it from a cache in front of us."""
+_OF_THE_CLIENT = (b"x-nextjs-request-id", b"x-nextjs-html-request-id")
+"""What the client of its app router sends in development, to tell apart what is under way."""
 
 _ALIKE = bytes(byte if chr(byte).isalnum() and byte < 128 else ord("-") for byte in range(256))
 """CGI and WSGI apps read `X_Real_IP` and `X.Real.IP` as `X-Real-IP`: what is cut is cut in every such spelling, and
@@ -71,7 +78,8 @@ _COMMON = (
 
 class Rules:
     """From a field's name, in any case, to its rule. The usual spellings are known beforehand: nothing is remembered
-    of what clients send. `inner` are beginnings of names that are cut; of those in `judged` every odd spelling is."""
+    of what clients send. `inner` are beginnings of names that are cut, but for those `passed`; of those in `judged`
+    every odd spelling is."""
 
     __slots__ = ("_by_name", "_inner", "_judged", "get")
 
@@ -82,8 +90,9 @@ class Rules:
         both: Sequence[bytes],
         inner: tuple[bytes, ...],
         judged: frozenset[bytes] = frozenset(),
+        passed: Sequence[bytes] = (),
     ) -> None:
-        self._by_name: dict[bytes, Rule] = {name: (NOTE, name) for name in noted}
+        self._by_name: dict[bytes, Rule] = dict.fromkeys(passed, _PASSED) | {name: (NOTE, name) for name in noted}
         self._by_name |= {name: (CUT, name) for name in cut} | {name: (_NOTE_AND_CUT, name) for name in both}
         self._inner = inner
         self._judged = judged
@@ -135,11 +144,16 @@ _PREFLIGHT = [b"origin", b"access-control-request-method", b"access-control-requ
 JUDGED = frozenset([b"content-type", b"content-encoding", b"authorization", b"cookie"])
 """Fields that a decision rests on and that go on: the app has to see what was judged."""
 REQUEST_RULES = Rules(
-    noted=[b"authorization", b"cookie", b"content-type", b"content-encoding", b"accept", *_PREFLIGHT],
+    noted=[
+        *(b"authorization", b"cookie", b"content-type", b"content-encoding", b"accept"),
+        *_PREFLIGHT,
+        *PAGE_DATA_FIELDS,
+    ],
     cut=[],
     both=[*_HOP_BY_HOP, *_OURS_IN_REQUESTS, b"traceparent", b"tracestate"],
     inner=_INNER_PREFIXES,
     judged=JUDGED,
+    passed=_OF_THE_CLIENT,
 )
 RESPONSE_RULES = Rules(
     noted=[b"date", b"via", b"vary", b"content-encoding", *RATE_LIMIT_FIELDS, *SECURITY_FIELDS, *CORS_FIELDS],

@@ -94,6 +94,13 @@ class Noted:
             return self
         return self.passing(_lines_without(self.passed, names))
 
+    def join_cookies(self) -> None:
+        """One Cookie field in place of several, as HTTP/2 has it (RFC 9113 8.2.3): apps that know of one line alone
+        take the first or the last."""
+        value = b"; ".join(filter(None, (each.strip(b" \t;") for each in self.noted[b"cookie"])))
+        self.noted[b"cookie"] = [value]
+        self.passed = [*_lines_without(self.passed, (b"cookie",)), b"cookie: %b\r\n" % value]
+
     def cut_nominated(self) -> Sequence[bytes] | None:
         """Remove the fields that Connection names as its own, and tell the names. None, and nothing is removed, when
         an option is no token (RFC 9110 5.6.2, 7.6.1)."""
@@ -119,6 +126,9 @@ def read_request(fields: Fields, version: str) -> Noted | Refusal:
     """What a request's fields say, or why they cannot be trusted to mean one thing."""
     notes = Noted(fields, REQUEST_RULES)
     noted = notes.noted
+    cookies = noted.get(b"cookie")
+    if cookies is not None and len(cookies) > 1:
+        notes.join_cookies()
     if b"transfer-encoding" in noted or b"content-length" in noted:
         length = _request_length(noted, version)
         if isinstance(length, Refusal):
@@ -161,6 +171,11 @@ def _request_length(noted: Mapping[bytes, list[bytes]], version: str) -> int | R
 def is_persistent(notes: Noted, version: str) -> bool:
     """Whether the connection may serve another exchange (RFC 9112 section 9.3). HTTP/1.0 peers get one."""
     return version == "1.1" and b"close" not in notes.tokens
+
+
+def asks_for_page_data(notes: Noted) -> bool:
+    """Whether one of PAGE_DATA_FIELDS is there, which may go on to PAGE_DATA alone."""
+    return b"x-nextjs-data" in notes.noted or b"x-middleware-prefetch" in notes.noted
 
 
 def request_id(notes: Noted, fresh: bytes) -> bytes:

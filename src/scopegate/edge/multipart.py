@@ -2,8 +2,9 @@
 
 Pure and incremental; no part is kept. What readers disagree about is refused: preambles and epilogues, a boundary that
 is no whole delimiter line, bare line ends and folded lines in a part's head, fields and parameters that forms do not
-know, a part without one name, a parameter told twice, in two spellings or inside another one, a length that is not the
-part's, transfer encodings, nested multiparts. Called through `bodies`.
+know, a part without one name, a parameter told twice or inside another one, a length that is not the part's, transfer
+encodings, nested multiparts. Where readers differ about a name alone, a part is what the strictest takes it for. Called
+through `bodies`.
 """
 
 from __future__ import annotations
@@ -24,15 +25,17 @@ _HEAD_END = b"\r\n\r\n"
 _TOKEN = rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
 _FIELD = re.compile(rb"(" + _TOKEN + rb"):([^\x00-\x08\x0a-\x1f\x7f]*)")
 _DISPOSITION = re.compile(rb"form-data(?=[ \t;]|\Z)", re.IGNORECASE)
-_PARAMETER = re.compile(rb"[ \t]*;[ \t]*(" + _TOKEN + rb')=(?:"((?:[^"\\]|\\(?!"))*)"|(' + _TOKEN + rb"))(?=[ \t;]|\Z)")
+_PARAMETER = re.compile(rb"[ \t]*;[ \t]*(" + _TOKEN + rb')=(?:"((?:[^"\\]|\\.)*)"|(' + _TOKEN + rb"))(?=[ \t;]|\Z)")
 _PLAIN_ENCODINGS = frozenset([b"7bit", b"8bit", b"binary"])
 _TEXT = b"text/plain"
 """The one type that a part may have without being a file."""
 _PART_FIELDS = frozenset([b"content-disposition", b"content-type", b"content-transfer-encoding", b"content-length"])
 """RFC 7578 4.8 forbids others. Content-Length is told by some clients, and believed by some readers."""
 _PARAMETERS = frozenset([b"name", b"filename", b"filename*"])
-_PARAMETER_INSIDE = re.compile(rb"(?<![0-9A-Za-z_])(?:file)?name\*?[ \t]*=", re.IGNORECASE)
-"""Readers that search a disposition for `name=` find it inside a quoted value, too."""
+_PARAMETER_INSIDE = re.compile(rb";[ \t]*(?:file)?name\*?[ \t]*=", re.IGNORECASE)
+"""Readers that know no quotation marks, or end one after a backslash, find a parameter inside a value."""
+_FILE_INSIDE = re.compile(rb"filename\*?[ \t]*=", re.IGNORECASE)
+"""Readers that search a disposition for `filename=` find it inside a value, and take the part for a file."""
 _EXTENDED = re.compile(rb"(?i:utf-8)'[0-9A-Za-z-]*'(?:[!#$&+.^_`|~0-9A-Za-z-]|%[0-9A-Fa-f]{2})+")
 """RFC 8187 3.2.1, of the one charset that it asks everybody to know. Some readers drop a part with any other."""
 _LENGTH = re.compile(rb"[0-9]{1,15}")
@@ -217,7 +220,7 @@ def _read_head(head: bytes) -> _Head:
     length = fields.get(b"content-length", b"0")
     if _LENGTH.fullmatch(length) is None:
         raise _Refused(_bad("a part does not have the length it tells"))
-    is_file = len(parameters) > 1 or kind != _TEXT
+    is_file = len(parameters) > 1 or kind != _TEXT or _FILE_INSIDE.search(parameters[b"name"]) is not None
     return _Head(is_file, is_typed, int(length) if b"content-length" in fields else None)
 
 
@@ -239,9 +242,9 @@ def _fields(head: bytes) -> dict[bytes, bytes]:
 
 
 def _parameters(disposition: bytes) -> dict[bytes, bytes]:
-    """The parameters of a form-data disposition: exactly one name, at most one file name in one spelling, nothing else.
-    A quotation mark after a backslash is refused: browsers end the value there (WHATWG), others take it for a quoted
-    pair."""
+    """The parameters of a form-data disposition: exactly one name, at most one file name of each spelling (.NET and
+    React Native send both), nothing else. A quotation mark after a backslash belongs to the value, as curl writes it
+    (RFC 9110 5.6.4); readers that end the value there (WHATWG) find no parameter behind it that is not one."""
     kind = _DISPOSITION.match(disposition)
     if kind is None:
         raise _Refused(_bad("a part is not form-data"))
@@ -258,7 +261,7 @@ def _parameters(disposition: bytes) -> dict[bytes, bytes]:
         value = parameters[name] = found[2] if found[3] is None else found[3]
         if not _has_one_reading(name, value, is_quoted=found[3] is None):
             raise _Refused(_bad("a part's Content-Disposition may be read in two ways"))
-    if b"name" not in parameters or parameters.keys() >= {b"filename", b"filename*"}:
+    if b"name" not in parameters:
         raise _Refused(_bad("a part does not have one name"))
     return parameters
 

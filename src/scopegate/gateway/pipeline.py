@@ -21,6 +21,7 @@ from scopegate.edge.caller import (
     limit_group,
 )
 from scopegate.edge.cors import asked_method
+from scopegate.edge.field_rules import PAGE_DATA, PAGE_DATA_FIELDS
 from scopegate.edge.headers import Noted
 from scopegate.edge.proxy_protocol import Told
 from scopegate.edge.public_host import public_host
@@ -143,6 +144,8 @@ def find_target(x: Exchange) -> Outcome:
     x.target = target
     x.method = target.method
     x.path = target.path
+    if x.section.asks_for_page_data and PAGE_DATA not in x.path:
+        x.notes = x.notes.without(PAGE_DATA_FIELDS)
     return None
 
 

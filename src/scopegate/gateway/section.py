@@ -29,6 +29,7 @@ class HeaderSection:
     `caller`."""
 
     __slots__ = (
+        "asks_for_page_data",
         "caller",
         "chain",
         "expects_continue",
@@ -49,6 +50,7 @@ class HeaderSection:
         self.notes = notes
         self.keep_alive = headers.is_persistent(notes, version)
         self.expects_continue = b"expect" in notes.noted and version == "1.1"
+        self.asks_for_page_data = headers.asks_for_page_data(notes)
         self.request_id = headers.request_id(notes, b"")
         self.trace = given_trace(notes)
         self.caller = NOBODY
