@@ -17,6 +17,7 @@ import scopegate
 SOURCE = Path(scopegate.__file__).parent
 
 BASE = {"errors", "types", "clock", "jsontext", "__init__"}
+WAITING = BASE | {"tasks", "lazy"}
 WATCHING = {"logs", "metrics"}
 PURE = {"jsontext", "limits", "policy", "edge", "leads"}
 
@@ -25,6 +26,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "types": set(),
     "jsontext": {"types"},
     "clock": set(),
+    "tasks": set(),
+    "lazy": {"tasks"},
     "__init__": set(),
     "limits": BASE,
     "policy": BASE | {"limits"},
@@ -33,16 +36,16 @@ MAY_IMPORT: dict[str, set[str]] = {
     "logs": BASE,
     "metrics": BASE | {"logs", "limits", "leads", "policy", "process"},
     "settings": BASE | {"policy"},
-    "process": BASE,
-    "supervise": BASE | WATCHING | {"process"},
-    "stores": BASE | WATCHING | PURE | {"process"},
-    "gateway": BASE | WATCHING | PURE | {"stores", "process"},
-    "worker": BASE | WATCHING | PURE | {"stores"},
-    "admin": BASE | WATCHING | PURE | {"stores"},
-    "following": BASE | WATCHING | PURE | {"settings", "supervise", "process"},
-    "wiring": BASE | WATCHING | PURE | {"settings", "stores", "process", "following", "gateway", "worker", "admin"},
-    "demo": BASE | WATCHING | PURE | {"supervise"},
-    "cli": BASE
+    "process": WAITING,
+    "supervise": WAITING | WATCHING | {"process"},
+    "stores": WAITING | WATCHING | PURE | {"process"},
+    "gateway": WAITING | WATCHING | PURE | {"stores", "process"},
+    "worker": WAITING | WATCHING | PURE | {"stores"},
+    "admin": WAITING | WATCHING | PURE | {"stores"},
+    "following": WAITING | WATCHING | PURE | {"settings", "supervise", "process"},
+    "wiring": WAITING | WATCHING | PURE | {"settings", "stores", "process", "following", "gateway", "worker", "admin"},
+    "demo": WAITING | WATCHING | PURE | {"supervise"},
+    "cli": WAITING
     | WATCHING
     | PURE
     | {"settings", "stores", "wiring", "following", "supervise", "process", "admin", "demo", "worker"},

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 from scopegate import logs
 from scopegate.clock import SystemClock
+from scopegate.tasks import first_of
 
 if TYPE_CHECKING:
     from httpx import AsyncClient
@@ -165,22 +166,13 @@ async def serve_worker(
             _log.warning("worker.idle", reason="the policy offloads nothing")
             ready()
             ready = _said
-            await _first_of(stop.wait(), trade.needed.wait())
+            await first_of(stop.wait(), trade.needed.wait())
         if not stop.is_set():
             await _work(settings, trade, stop, ready)
 
 
 def _said() -> None:
     """It was said that this process is ready."""
-
-
-async def _first_of(*waits: Coroutine[None, None, object]) -> None:
-    tasks = [asyncio.ensure_future(wait) for wait in waits]
-    try:
-        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        for task in tasks:
-            task.cancel()
 
 
 class _Trade:

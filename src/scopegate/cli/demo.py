@@ -82,6 +82,7 @@ async def _show(args: argparse.Namespace, stage: Stage, narrator: Narrator) -> i
     from scopegate.clock import SystemClock
     from scopegate.supervise.restarts import RestartRule
     from scopegate.supervise.supervisor import Supervisor
+    from scopegate.tasks import first_of
 
     stop, hurry = asyncio.Event(), asyncio.Event()
     role.stop_on_signals(asyncio.get_running_loop(), stop, hurry)
@@ -89,20 +90,18 @@ async def _show(args: argparse.Namespace, stage: Stage, narrator: Narrator) -> i
         stage.children, SystemClock(), _DRAIN_S, rule=RestartRule(start_failures=1), ready_s=_START_S
     )
     keeping = asyncio.create_task(supervisor.run(stop, hurry))
-    playing = asyncio.create_task(_play(args, stage, supervisor, narrator))
     try:
-        await asyncio.wait({keeping, playing}, return_when=asyncio.FIRST_COMPLETED)
-        if not playing.done():
+        _, playing = await first_of(asyncio.wait({keeping}), _play(args, stage, supervisor, narrator))
+        if playing.cancelled():
             return EXIT_INTERRUPTED if stop.is_set() else _fail(args, stage, "a process could not be kept running")
-        code = playing.result()
+        code: int = playing.result()
         if not args.once and code == 0:
             _say_where(stage, narrator)
             await keeping
         return code
     finally:
-        playing.cancel()
         stop.set()
-        await asyncio.gather(keeping, playing, return_exceptions=True)
+        await asyncio.wait({keeping})
 
 
 async def _play(args: argparse.Namespace, stage: Stage, supervisor: Supervisor, narrator: Narrator) -> int:

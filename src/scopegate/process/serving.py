@@ -14,6 +14,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from scopegate.errors import ScopegateError
 from scopegate.process import backlog
+from scopegate.tasks import first_of
 
 HANDSHAKE_S = 0.05
 """How long a handshake that has begun before the end may take. Everything is served meanwhile."""
@@ -94,15 +95,11 @@ async def serve(
     )
     server = _Server(config, stop, ready, http)
     serving = asyncio.create_task(server.serve(sockets=[sock]))
-    stopping = asyncio.create_task(stop.wait())
-    try:
-        await asyncio.wait({serving, stopping}, return_when=asyncio.FIRST_COMPLETED)
-        if not serving.done():
-            limit_s = drain_s()
-            config.timeout_graceful_shutdown = math.ceil(limit_s) + 1  # whole seconds, for what cannot be broken off
-            await asyncio.wait({serving}, timeout=limit_s)
-        if not serving.done():
-            break_off()
-        await serving
-    finally:
-        stopping.cancel()
+    await first_of(asyncio.wait({serving}), stop.wait())
+    if not serving.done():
+        limit_s = drain_s()
+        config.timeout_graceful_shutdown = math.ceil(limit_s) + 1  # whole seconds, for what cannot be broken off
+        await asyncio.wait({serving}, timeout=limit_s)
+    if not serving.done():
+        break_off()
+    await serving

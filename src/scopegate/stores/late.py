@@ -6,9 +6,10 @@ Every use of the database tries again; until it opens, each is a StoreUnavailabl
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import TYPE_CHECKING, TypeVar
+
+from scopegate.lazy import Lazy
 
 if TYPE_CHECKING:
     from scopegate.leads.job import Lead, LeadJob, LeadOrder, OpenOrder, OrderRecord, OrderState
@@ -23,50 +24,33 @@ class LateDatabase:
 
     def __init__(self, url: str) -> None:
         self._url = url
-        self._opened: Database | None = None
-        self._opening = asyncio.Lock()
+        self._database = Lazy(self._open)
 
     async def open(self) -> Database:
         """Raises StoreUnavailable while it cannot be reached, StoreError when it can never be used."""
-        async with self._opening:
-            if self._opened is None:
-                from scopegate.stores.database import open_database
+        return await self._database.get()
 
-                self._opened = await open_database(self._url)
-            return self._opened
+    async def _open(self) -> Database:
+        from scopegate.stores.database import open_database
+
+        return await open_database(self._url)
 
     async def write(self, work: Work[T]) -> T:
-        return await (self._opened or await self.open()).write(work)
+        return await (self._database.made or await self.open()).write(work)
 
     async def read(self, work: Work[T]) -> T:
-        return await (self._opened or await self.open()).read(work)
+        return await (self._database.made or await self.open()).read(work)
 
     async def close(self) -> None:
-        if self._opened is not None:
-            await self._opened.close()
-
-
-class _Late(Generic[T]):
-    """One thing, made in a thread by whoever needs it first: making it imports a library."""
-
-    def __init__(self, make: Callable[[], T]) -> None:
-        self._make = make
-        self._making = asyncio.Lock()
-        self.made: T | None = None
-
-    async def get(self) -> T:
-        if self.made is None:
-            async with self._making:
-                if self.made is None:
-                    self.made = await asyncio.to_thread(self._make)
-        return self.made
+        if (database := await self._database.stop()) is not None:
+            await database.close()
 
 
 class LateOutbox:
     """`Outbox`, made by `make` at the first order."""
 
     def __init__(self, make: Callable[[], Outbox]) -> None:
-        self._outbox = _Late(make)
+        self._outbox = Lazy.in_thread(make)
 
     async def put(self, order: LeadOrder) -> None:
         await (await self._outbox.get()).put(order)
@@ -93,7 +77,7 @@ class LateMessenger:
     """`Messenger`, made by `make` at the first wake-up."""
 
     def __init__(self, make: Callable[[], Messenger]) -> None:
-        self._messenger = _Late(make)
+        self._messenger = Lazy.in_thread(make)
 
     async def wake(self, job_id: str) -> None:
         await (await self._messenger.get()).wake(job_id)
@@ -102,5 +86,5 @@ class LateMessenger:
         await (await self._messenger.get()).ping()
 
     async def close(self) -> None:
-        if self._messenger.made is not None:
-            await self._messenger.made.close()
+        if (messenger := await self._messenger.stop()) is not None:
+            await messenger.close()

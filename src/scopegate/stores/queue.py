@@ -26,6 +26,7 @@ from redis.exceptions import TimeoutError as RedisTimeout
 from scopegate import logs
 from scopegate.clock import Clock
 from scopegate.errors import StoreUnavailable
+from scopegate.tasks import first_of
 
 QUEUE = "scopegate:wake"
 """The sorted set of waiting wake-ups; arq's other keys are named `arq:...` and cannot be renamed."""
@@ -112,38 +113,34 @@ class WakeUps:
     async def serve(self, stop: asyncio.Event) -> None:
         """Returns once `stop` is set and the runs have ended, `drain_s()` seconds later at most, asked then: they are
         cancelled after that."""
-        stopping = asyncio.create_task(stop.wait())
         try:
             while not stop.is_set():
-                await self._receive(stopping)
+                await self._receive(stop)
             if self._running:
                 await asyncio.wait(self._running, timeout=self._drain_s())
         finally:
-            stopping.cancel()
             await _cancelled(self._running)
 
-    async def _receive(self, stopping: asyncio.Task[bool]) -> None:
+    async def _receive(self, stop: asyncio.Event) -> None:
         """One life of an arq worker, and the pause after its death."""
         redis = _connect(self._redis_url, connections=self._at_once + 4)
         worker = self._worker(redis)
-        receiving = asyncio.create_task(worker.main())
         try:
-            await asyncio.wait({receiving, stopping}, return_when=asyncio.FIRST_COMPLETED)
+            receiving, _ = await first_of(worker.main(), stop.wait())
         finally:
-            await _cancelled({receiving, *worker.tasks.values()})
+            await _cancelled(set(worker.tasks.values()))
             with suppress(RedisError, OSError):
                 await redis.aclose(close_connection_pool=True)
-        if not stopping.done():
-            await self._pause(receiving.exception(), stopping)
+        died_of = None if receiving.cancelled() else receiving.exception()
+        if not stop.is_set():
+            await self._pause(died_of, stop)
 
-    async def _pause(self, died_of: BaseException | None, stopping: asyncio.Task[bool]) -> None:
+    async def _pause(self, died_of: BaseException | None, stop: asyncio.Event) -> None:
         if isinstance(died_of, RedisError | OSError):
             _log.warning("queue.unreachable", kind=_kind_of(died_of), retry_s=self._pause_s)
         else:
             _log.error("queue.receiver_died", exc=died_of, retry_s=self._pause_s)
-        pause = asyncio.create_task(self._clock.sleep(self._pause_s))
-        await asyncio.wait({pause, stopping}, return_when=asyncio.FIRST_COMPLETED)
-        pause.cancel()
+        await first_of(self._clock.sleep(self._pause_s), stop.wait())
         self._pause_s = min(self._pause_s * 2, _LONGEST_PAUSE_S)
 
     def _worker(self, redis: ArqRedis) -> Worker:

@@ -12,7 +12,7 @@ import os
 import signal
 import socket
 import subprocess
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,6 +21,7 @@ from scopegate.clock import Clock
 from scopegate.process import backlog
 from scopegate.supervise import leash
 from scopegate.supervise.restarts import GiveUp, Life, Record, Restart, RestartRule, exit_code, next_move
+from scopegate.tasks import first_of
 
 log = logs.get("supervisor")
 
@@ -44,7 +45,7 @@ class Child:
     env: Mapping[str, str]
     after: tuple[str, ...] = ()
     pass_fds: tuple[int, ...] = ()
-    ready: Callable[[], Awaitable[None]] | None = None
+    ready: Callable[[], Coroutine[None, None, None]] | None = None
     ours: bool = True
     output: Path | None = None
     rule: RestartRule | None = None
@@ -119,13 +120,9 @@ class Supervisor:
         stopping, kills what is left."""
         for child in self._children:
             self._keepers[child.name] = asyncio.create_task(self._keep(child), name=f"keep {child.name}")
-        stopped = asyncio.create_task(stop.wait())
-        over = asyncio.create_task(self._over.wait())
         try:
-            await asyncio.wait({stopped, over}, return_when=asyncio.FIRST_COMPLETED)
+            await first_of(stop.wait(), self._over.wait())
         finally:
-            stopped.cancel()
-            over.cancel()
             in_time = await self._end_all(hurry or asyncio.Event())
         return self._gave_up if self._gave_up is not None else 0 if in_time else 1
 
@@ -248,21 +245,18 @@ class Supervisor:
     async def _await_ready(self, child: Child, living: _Living) -> bool:
         """Wait until the child serves or ends; one that does neither in time is killed. Whether it serves."""
         process = living.process
-        serves = asyncio.ensure_future(child.ready() if child.ready is not None else _said_ready(living.ours))
-        ended = asyncio.create_task(process.wait())
-        try:
-            await asyncio.wait({serves, ended}, timeout=self._ready_s, return_when=asyncio.FIRST_COMPLETED)
-            if serves.done() and serves.exception() is None and not ended.done():
-                self._ready[child.name].set()
-                log.info("child.ready", child=child.name, pid=process.pid)
-                return True
-            if not ended.done():
-                log.error("child.not_ready", child=child.name, pid=process.pid, waited_s=self._ready_s)
-                _kill_group(process.pid)
+        ready = child.ready() if child.ready is not None else _said_ready(living.ours)
+        serves, ended = await first_of(ready, process.wait(), timeout_s=self._ready_s)
+        is_ready = not serves.cancelled() and serves.exception() is None
+        if not ended.cancelled():
             return False
-        finally:
-            serves.cancel()
-            ended.cancel()
+        if not is_ready:
+            log.error("child.not_ready", child=child.name, pid=process.pid, waited_s=self._ready_s)
+            _kill_group(process.pid)
+            return False
+        self._ready[child.name].set()
+        log.info("child.ready", child=child.name, pid=process.pid)
+        return True
 
     # ── asked for from outside ──────────────────────────────────────────────────────────────────────────────────────
     async def replace(self, name: str) -> bool:
@@ -334,8 +328,10 @@ class Supervisor:
                 _signal(process)
             if not living:
                 self._keepers[child.name].cancel()
-        left = {self._keepers[child.name] for child in children}
-        left = await _first_of(left, grace_s, hurry)
+        keepers = {self._keepers[child.name] for child in children}
+        if keepers:
+            await first_of(asyncio.wait(keepers), hurry.wait(), timeout_s=grace_s)
+        left = {keeper for keeper in keepers if not keeper.done()}
         for child in children:
             for process in self._processes(child.name) if self._keepers[child.name] in left else ():
                 log.warning("child.killed", child=child.name, pid=process.pid)
@@ -347,20 +343,6 @@ class Supervisor:
         """The running one, and the one that is to take its place."""
         places = (self._running, self._successors)
         return [place[name].process for place in places if name in place]
-
-
-async def _first_of(tasks: set[asyncio.Task[None]], timeout_s: float, hurry: asyncio.Event) -> set[asyncio.Task[None]]:
-    """Wait for all tasks, the time-out or `hurry`, whatever comes first; the tasks not done."""
-    if not tasks:
-        return set()
-    hurried = asyncio.create_task(hurry.wait())
-    everyone = asyncio.ensure_future(asyncio.wait(tasks))
-    try:
-        await asyncio.wait({hurried, everyone}, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        hurried.cancel()
-        everyone.cancel()
-    return {task for task in tasks if not task.done()}
 
 
 async def _said_ready(ours: socket.socket) -> None:

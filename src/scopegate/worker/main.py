@@ -8,18 +8,19 @@ database decides who may run what; everything here may be killed at any point.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
-from scopegate import logs
+from scopegate import logs, tasks
 from scopegate.clock import Clock
 from scopegate.errors import LeaseLost, StoreError, StoreUnavailable
 from scopegate.leads.job import LeadJob, Lease
 from scopegate.limits.window import Spent, Window
 from scopegate.policy.policy import Offload
 from scopegate.stores.ports import JobStore, LimitStore, Outbox
+from scopegate.tasks import first_of
 from scopegate.worker.life import INTERNAL, Life
 
 log = logs.get("worker")
@@ -116,13 +117,11 @@ class Worker:
     async def serve(self, stop: asyncio.Event, drain_s: Callable[[], float]) -> None:
         """Sweep until `stop` is set, then take nothing more and let the running jobs come to an end; what still runs
         after `drain_s()` seconds, asked then, is cut short and given back."""
-        stopping = asyncio.create_task(stop.wait())
         try:
             while not stop.is_set():
                 await self._sweep_once()
-                await self._either(self._clock.sleep(self._sweep_s), stopping)
+                await first_of(self._clock.sleep(self._sweep_s), stop.wait())
         finally:
-            stopping.cancel()
             await self._drain(drain_s())
 
     async def _sweep_once(self) -> None:
@@ -152,21 +151,8 @@ class Worker:
         running = set(self._running.values())
         if running:
             log.info("worker.draining", jobs=len(running))
-            await self._either(asyncio.wait(running), self._clock.sleep(drain_s))
-        for task in running:
-            task.cancel()
-        await asyncio.gather(*running, return_exceptions=True)
-
-    @staticmethod
-    async def _either(*waits: Coroutine[Any, Any, Any] | asyncio.Task[Any]) -> None:
-        """Until the first ends; coroutines among them are then cancelled, tasks go on."""
-        tasks = {wait if isinstance(wait, asyncio.Task) else asyncio.create_task(wait): wait for wait in waits}
-        try:
-            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            for task, wait in tasks.items():
-                if task is not wait:
-                    task.cancel()
+            await first_of(asyncio.wait(running), self._clock.sleep(drain_s))
+        await tasks.end(running)
 
     # ── one job ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -207,19 +193,13 @@ class Worker:
 
     async def _under_lease(self, lease: Lease, job: LeadJob) -> None:
         """Walk the job while a second task renews the lease. When it cannot, the walk is stopped at once."""
-        walk = asyncio.create_task(self._walk(lease, job))
-        renewal = asyncio.create_task(self._renew(lease))
         try:
-            await asyncio.wait({walk, renewal}, return_when=asyncio.FIRST_COMPLETED)
+            walk, _ = await first_of(self._walk(lease, job), self._renew(lease))
         except asyncio.CancelledError:
-            renewal.cancel()
-            await self._stop(walk)
             await self._give_back(lease)
             raise
-        if not walk.done():  # only a lost lease ends the renewal
-            await self._stop(walk)
+        if walk.cancelled():  # only a lost lease ends the renewal
             raise LeaseLost(f"job {lease.job_id}, token {lease.token}")
-        renewal.cancel()
         walk.result()
 
     async def _walk(self, lease: Lease, job: LeadJob) -> None:
@@ -267,11 +247,6 @@ class Worker:
                 return
             except StoreUnavailable as fault:
                 log.warning("job.not_renewed", kind=fault.kind)
-
-    @staticmethod
-    async def _stop(walk: asyncio.Task[None]) -> None:
-        walk.cancel()
-        await asyncio.wait({walk})
 
     async def _give_back(self, lease: Lease) -> None:
         """So that another worker takes the job at once instead of after the lease. Whatever fails: it runs out."""
