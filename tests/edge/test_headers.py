@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from scopegate.edge.headers import (
     CHUNKED,
+    MAX_ANSWER_FIELDS,
     STATUS_LINES,
     UNTIL_EOF,
     BadAnswerError,
@@ -116,6 +117,39 @@ def test_an_option_of_connection_that_is_no_name_is_refused(option: bytes, name:
     for read in (lambda fields: read_response(fields, 200, "GET"), read_interim):
         with pytest.raises(BadAnswerError):
             read([(name, value), (b"Connection", option)])
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        [b", ".join([b"x-%d" % n for n in range(33)])],
+        [b"," * 32 + b"x-a"],
+        [b", ".join([b"x-a"] * 16)] * 3,
+        [b"close," * 40 + b"close"],
+        [b",".join([b"x"] * 16_000)],
+        [b"x-a"] * 33,
+    ],
+)
+def test_connection_names_no_more_than_thirty_two(options: list[bytes]) -> None:
+    fields = [(b"Connection", value) for value in options]
+    assert refused(*fields).code == "bad_connection"
+    with pytest.raises(BadAnswerError):
+        read_response(fields, 200, "GET")
+
+
+def test_connection_may_name_thirty_two() -> None:
+    names = [b"x-%d" % n for n in range(32)]
+    fields = [(b"Connection", b", ".join(names)), *[(name, b"1") for name in names], (b"X-A", b"1")]
+    assert request(*fields).passed == [b"X-A: 1\r\n"]
+
+
+def test_an_answer_has_no_more_than_256_fields() -> None:
+    fields = [(b"Set-Cookie", b"a=b")] * MAX_ANSWER_FIELDS
+    assert MAX_ANSWER_FIELDS == 256
+    assert len(read_response(fields, 200, "GET").passed) == len(read_interim(fields).passed) == 256
+    for read in (lambda fields: read_response(fields, 200, "GET"), read_interim):
+        with pytest.raises(BadAnswerError):
+            read([*fields, (b"X", b"y")])
 
 
 FORGED = [

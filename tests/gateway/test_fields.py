@@ -67,6 +67,54 @@ async def test_a_token_in_the_second_of_two_cookie_fields_is_found(gates: Rigs) 
     assert rig.app.requests[0].get(b"cookie") == [b"a=b; session=" + token]
 
 
+async def test_an_answer_of_three_thousand_fields_is_none(gates: Rigs) -> None:
+    rig = await gates.start()
+    client = await rig.connect()
+    for count, status in ((255, 200), (256, 502), (3000, 502)):
+        rig.app.answers.append(b"HTTP/1.1 200 OK\r\n" + b"X: y\r\n" * count + b"content-length: 0\r\n\r\n")
+        assert (await client.ask(b"GET / HTTP/1.1\r\n" + HOST + b"\r\n")).status == status, count
+
+
+ROUTES = [
+    {"name": "leads", "match": "POST /leads", "tier": "none"},
+    {"name": "asked", "match": "GET|OPTIONS /leads", "tier": "none"},
+    {"name": "any", "match": "ANY /any", "tier": "none"},
+]
+
+
+@pytest.mark.parametrize(
+    ("line", "forwards", "status", "told"),
+    [
+        (b"OPTIONS /leads", b"1", 200, b"0"),
+        (b"OPTIONS /leads", b" 10", 200, b"9"),
+        (b"OPTIONS /leads", b"99999999999999", 200, b"999999998"),
+        (b"GET /leads", b"0", 200, b"0"),
+        (b"GET /leads", b"x", 200, b"x"),
+        (b"OPTIONS /leads", b"0", 204, b"GET, HEAD, POST, OPTIONS"),
+        (b"OPTIONS /any", b"00", 204, b"GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"),
+        (b"OPTIONS /other", b"0", 404, None),
+        (b"OPTIONS /leads", b"-1", 400, None),
+        (b"OPTIONS /leads", b"1\r\nMax-Forwards: 1", 400, None),
+        (b"TRACE /leads", b"0", 501, None),
+        (b"TRACE /leads", b"1", 501, None),
+    ],
+)
+async def test_max_forwards_is_counted_down_on_options(
+    gates: Rigs, line: bytes, forwards: bytes, status: int, told: bytes | None
+) -> None:
+    rig = await gates.start(routes=ROUTES)
+    client = await rig.connect()
+    for _ in range(2):  # the second time what the first one's fields meant is known
+        reply = await client.ask(line + b" HTTP/1.1\r\n" + HOST + b"Max-Forwards: " + forwards + b"\r\n\r\n")
+        assert reply.status == status
+        if status >= 400:
+            break
+        if status == 204:
+            assert reply.get(b"allow") == [told]
+    assert len(rig.app.requests) == (2 if status == 200 else 0)
+    assert [request.get(b"max-forwards") for request in rig.app.requests] == [[told]] * len(rig.app.requests)
+
+
 ILLEGAL = [
     b"X: a\x00b", b"X: a\rb", b"X: a\nb: c", b"X: a\r\n folded", b"X: a\x01b", b"X: a\x1b[31m", b"X: a\x7f", b"X : a",
     b"X\t: a", b": a", b"X\x00: a", b"\xe9: a", b"X(y): a", b"X y: a", b"no colon", b"X: a\r\r\nY: b", b"\tX: a",

@@ -145,7 +145,7 @@ JUDGED = frozenset([b"content-type", b"content-encoding", b"authorization", b"co
 """Fields that a decision rests on and that go on: the app has to see what was judged."""
 REQUEST_RULES = Rules(
     noted=[
-        *(b"authorization", b"cookie", b"content-type", b"content-encoding", b"accept"),
+        *(b"authorization", b"cookie", b"content-type", b"content-encoding", b"accept", b"max-forwards"),
         *_PREFLIGHT,
         *PAGE_DATA_FIELDS,
     ],

@@ -24,6 +24,10 @@ UNTIL_EOF = -2
 
 VIA = b"1.1 scopegate"
 
+MAX_ANSWER_FIELDS = 256
+"""Header fields of one answer. Many cookies are set by some apps; thousands of fields mean a fault or an attack."""
+MAX_CONNECTION_OPTIONS = 32
+
 _NONE: tuple[bytes, ...] = ()
 _SPACE = b" \t"
 """What may stand around a value (OWS, RFC 9110 5.6.3); the parser leaves it at the end."""
@@ -103,11 +107,11 @@ class Noted:
 
     def cut_nominated(self) -> Sequence[bytes] | None:
         """Remove the fields that Connection names as its own, and tell the names. None, and nothing is removed, when
-        an option is no token (RFC 9110 5.6.2, 7.6.1)."""
+        an option is no token (RFC 9110 5.6.2, 7.6.1), or there are too many."""
         if not self.tokens or _TOKENS_THAT_NEED_NO_CUT.issuperset(self.tokens):
             return _NONE
         nominated = [token for token in self.tokens if token]
-        if not all(map(_TOKEN.fullmatch, nominated)):
+        if len(self.tokens) > MAX_CONNECTION_OPTIONS or not all(map(_TOKEN.fullmatch, nominated)):
             return None
         self.passed = _lines_without(self.passed, nominated)
         return nominated
@@ -119,7 +123,8 @@ def _lines_without(lines: Sequence[bytes], names: Sequence[bytes]) -> list[bytes
 
 def _tokens(values: Sequence[bytes]) -> tuple[bytes, ...]:
     usual = _USUAL_TOKENS.get(values[0]) if len(values) == 1 else None
-    return usual or tuple(token.strip(_SPACE).lower() for value in values for token in value.split(b","))
+    most = MAX_CONNECTION_OPTIONS  # the unread rest has a comma in it, and is no token
+    return usual or tuple(token.strip(_SPACE).lower() for value in values for token in value.split(b",", most))
 
 
 def read_request(fields: Fields, version: str) -> Noted | Refusal:
@@ -138,7 +143,7 @@ def read_request(fields: Fields, version: str) -> Noted | Refusal:
         return Refusal(417, "expectation_failed", "The only expectation understood is 100-continue.", close=True)
     nominated = notes.cut_nominated()
     if nominated is None:
-        return Refusal(400, "bad_connection", "Connection is a list of names.", close=True)
+        return Refusal(400, "bad_connection", "Connection is a short list of names.", close=True)
     if not JUDGED.isdisjoint(nominated):
         return Refusal(400, "bad_connection", "Connection names a field that is needed.", close=True)
     return notes
@@ -238,9 +243,9 @@ class BadAnswerError(ValueError):
 
 
 def read_response(fields: Fields, status: int, method: str) -> Noted:
-    """What an answer's fields say. Raises BadAnswerError when its framing is ambiguous (RFC 9112 section 6.3) or
-    its Connection is no list of names."""
-    notes = Noted(fields, RESPONSE_RULES)
+    """What an answer's fields say. Raises BadAnswerError when there are too many, its framing is ambiguous (RFC 9112
+    section 6.3) or its Connection is no list of names."""
+    notes = _noted_of_answer(fields)
     noted = notes.noted
     declared = _response_length(noted)
     if method == "HEAD" or status in (204, 304):
@@ -256,10 +261,16 @@ def read_response(fields: Fields, status: int, method: str) -> Noted:
 
 def read_interim(fields: Fields) -> Noted:
     """What an interim answer (1xx) may carry on; it has no body, so nothing of framing is believed. Raises
-    BadAnswerError when its Connection is no list of names."""
-    notes = Noted(fields, RESPONSE_RULES)
+    BadAnswerError when there are too many fields or its Connection is no list of names."""
+    notes = _noted_of_answer(fields)
     _cut_nominated(notes)
     return notes
+
+
+def _noted_of_answer(fields: Fields) -> Noted:
+    if len(fields) > MAX_ANSWER_FIELDS:
+        raise BadAnswerError("too many fields")
+    return Noted(fields, RESPONSE_RULES)
 
 
 def _cut_nominated(notes: Noted) -> Sequence[bytes]:

@@ -23,6 +23,7 @@ from scopegate.edge.caller import (
 from scopegate.edge.cors import asked_method
 from scopegate.edge.field_rules import PAGE_DATA, PAGE_DATA_FIELDS
 from scopegate.edge.headers import Noted
+from scopegate.edge.max_forwards import forwards_left
 from scopegate.edge.proxy_protocol import Told
 from scopegate.edge.public_host import public_host
 from scopegate.edge.routes import AMBIGUOUS, Ambiguous
@@ -45,6 +46,7 @@ from scopegate.limits.decision import LimitDecision
 from scopegate.limits.window import Spent
 from scopegate.metrics.catalogue import UPSTREAM_ERRORS
 from scopegate.policy.policy import AddressSource
+from scopegate.policy.spelling import METHODS
 
 _log = logs.get("pipeline")
 
@@ -152,9 +154,9 @@ def find_target(x: Exchange) -> Outcome:
 def find_route(x: Exchange) -> Outcome:
     """The one route whose policy holds, however a server may read the path."""
     if x.method == "OPTIONS":
-        reply = _preflight(x)
-        if reply is not None:
-            return reply
+        outcome = _preflight(x) or _next_hop(x)
+        if outcome is not None:
+            return outcome
     found = x.rules.match(x.method, x.path)
     if isinstance(found, RoutePlan):
         x.plan = found
@@ -178,6 +180,18 @@ def _preflight(x: Exchange) -> Reply | None:
         return None
     x.plan = found
     return Reply(204, found.cors.preflight(origins, method, x.notes.get(b"access-control-request-headers")))
+
+
+def _next_hop(x: Exchange) -> Outcome:
+    """Max-Forwards, counted down; a request that may go no further is answered here."""
+    left = forwards_left(x.notes.get(b"max-forwards"))
+    if left is None or isinstance(left, Refusal):
+        return left
+    if left > 0:
+        x.notes = x.notes.replacing(b"max-forwards", b"%d" % (left - 1))
+        return None
+    served = [method for method in METHODS if isinstance(x.rules.match(method, x.path), RoutePlan)]
+    return Reply(204, b"allow: %b\r\n" % ", ".join(served).encode()) if served else None
 
 
 def sign_in(x: Exchange) -> Outcome:
