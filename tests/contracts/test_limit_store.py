@@ -10,10 +10,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from scopegate.clock import ManualClock
-from scopegate.limits.window import Log, Quota, Spent, Window, spend
+from scopegate.limits.window import Quota, Spent, Window
 from scopegate.stores.memory import MemoryLimits
 from scopegate.stores.ports import LimitStore
 from scopegate.stores.redis_limits import RedisLimits
+from tests.limits.reference import Reference
 
 
 class Shop:
@@ -97,18 +98,37 @@ async def test_all_windows_or_none(shop: Shop) -> None:
         ), now_ms
 
 
-async def test_tier_key_and_quota_are_counted_apart(shop: Shop) -> None:
+async def test_tier_key_and_span_are_counted_apart(shop: Shop) -> None:
     key = uuid.uuid4().hex
     quota = Quota(1, 60_000)
     apart = [
         Window("strict", key, quota),
         Window("lenient", key, quota),
         Window("strict", key + "x", quota),
-        Window("strict", key, Quota(2, 60_000)),
         Window("strict", key, Quota(1, 60_001)),
     ]
-    assert [(await shop.spend(window)).admitted for window in apart] == [True] * 5
-    assert [(await shop.spend(window)).admitted for window in apart] == [False] * 3 + [True, False]
+    assert [(await shop.spend(window)).admitted for window in apart] == [True] * 4
+    assert [(await shop.spend(window)).admitted for window in apart] == [False] * 4
+
+
+async def test_a_changed_limit_judges_by_what_was_admitted(shop: Shop) -> None:
+    """A client that used 8 of 10 at a reload; then one that is blocked at that moment."""
+    key = uuid.uuid4().hex
+    table = [
+        # now ms, limit, admitted, remaining, retry after ms
+        *[(n, 10, True, 9 - n, 0) for n in range(8)],
+        (100, 5, False, 0, 9_903),  # those at 0 to 3 must leave first
+        (100, 9, True, 0, 0),
+        (100, 9, False, 0, 9_900),
+        (100, 20, True, 10, 0),  # raised: the blocked one goes on
+        (100, 10, False, 0, 9_900),  # and lowered again, with ten used
+        (10_000, 10, True, 0, 0),
+        (10_000, 1, False, 0, 10_000),
+        (20_000, 1, True, 0, 0),
+    ]
+    for now_ms, limit, *expected in table:
+        spent = await shop.at(now_ms, shop.window(limit, 10_000, key))
+        assert [spent.admitted, spent.standings[0].remaining, spent.retry_after_ms] == expected, (now_ms, limit)
 
 
 async def test_an_equal_window_is_the_same_window(shop: Shop) -> None:
@@ -142,20 +162,23 @@ async def test_a_large_limit_forgets_a_large_part_at_once(shop: Shop) -> None:
         assert (await shop.at(now_ms, window)).standings[0].remaining == 500 - live - 1, now_ms
 
 
-requests = st.lists(st.tuples(st.integers(0, 3_000), st.integers(1, 7)), min_size=1, max_size=60)
+requests = st.lists(st.tuples(st.integers(0, 3_000), st.integers(1, 7), st.integers(0, 2)), min_size=1, max_size=60)
 
 
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(trace=requests)
-async def test_every_verdict_is_the_rules_verdict(shop: Shop, trace: list[tuple[int, int]]) -> None:
-    """Random gaps in microseconds, random subsets of three windows: each store says what the pure rule says."""
+async def test_every_verdict_is_the_rules_verdict(shop: Shop, trace: list[tuple[int, int, int]]) -> None:
+    """Random gaps, subsets of three windows and limits that change: each store says what the plain rule says."""
     shop.start_ms = shop.clock.now_ms() + 100_000
-    choice = [shop.window(2, 2), shop.window(5, 9), shop.window(1, 1)]
-    logs = [Log(window.quota) for window in choice]
+    keys = [uuid.uuid4().hex for _ in range(3)]
+    reference = Reference()
     now_us = 0
-    for gap_us, subset in trace:
+    for gap_us, subset, more in trace:
         now_us += gap_us
-        picked = [n for n in range(3) if subset >> n & 1]
-        got = await shop.at(now_us / 1000, *[choice[n] for n in picked])
+        choice = [
+            shop.window(limit + more, span, key) for key, limit, span in zip(keys, (2, 5, 1), (2, 9, 1), strict=True)
+        ]
+        picked = [window for n, window in enumerate(choice) if subset >> n & 1]
+        got = await shop.at(now_us / 1000, *picked)
         told_us = round(shop.clock.monotonic_s() * 1e6)
-        assert got == spend([choice[n] for n in picked], [logs[n] for n in picked], told_us)
+        assert got == reference.spend(picked, told_us)

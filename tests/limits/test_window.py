@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from scopegate.limits.window import Log, Quota, Spent, Standing, Window, spend, spend_one
+from tests.limits.reference import Reference
 
 MS = 1000
 
@@ -22,7 +23,7 @@ class Counted:
 
     def __init__(self, *windows: Window) -> None:
         self.windows = windows
-        self.logs = [Log(one.quota) for one in windows]
+        self.logs = [Log(one.quota.span_ms) for one in windows]
 
     def at(self, now_us: int) -> Spent:
         return spend(self.windows, self.logs, now_us)
@@ -54,7 +55,7 @@ def test_three_per_ten_seconds() -> None:
 
 def test_the_single_window_path_says_the_same() -> None:
     one = window(3, 10_000)
-    log = Log(one.quota)
+    log = Log(one.quota.span_ms)
     for now_ms, admitted, remaining, reset_ms, retry_after_ms in TRACE:
         expected = Spent(admitted, (Standing(one, remaining, reset_ms),), retry_after_ms)
         assert spend_one(one, log, now_ms * MS) == expected, now_ms
@@ -94,12 +95,12 @@ def test_no_windows_admit() -> None:
 
 
 def test_a_long_log_forgets_what_left() -> None:
-    log = Log(Quota(1_000, 1))
+    log = Log(1)
     one = window(1_000, 1)
     for now_us in range(100_000):
         assert spend_one(one, log, now_us).admitted is True
     assert log.live(100_000) == 999
-    assert len(log._times) <= 2 * 999 + 64
+    assert len(log.times) <= 2 * 999 + 64
 
 
 steps = st.lists(st.integers(0, 4_000), min_size=1, max_size=200)
@@ -108,7 +109,7 @@ steps = st.lists(st.integers(0, 4_000), min_size=1, max_size=200)
 @given(steps, st.integers(1, 8), st.integers(1, 9))
 def test_never_more_than_the_limit_in_any_span(gaps_us: Sequence[int], limit: int, span_ms: int) -> None:
     one = window(limit, span_ms)
-    log = Log(one.quota)
+    log = Log(one.quota.span_ms)
     now_us, admitted = 0, []
     for gap_us in gaps_us:
         now_us += gap_us
@@ -146,15 +147,16 @@ def test_waiting_as_told_admits_and_a_millisecond_less_does_not(
             assert again.at(now_us + wait_ms * MS).admitted is fits
 
 
-def test_a_copied_log_is_as_full() -> None:
-    source, copy = Log(Quota(2, 10)), Log(Quota(2, 10))
-    one = window(2, 10)
-    spend_one(one, source, 0)
-    spend_one(one, source, 5_000)
-    copy.copy_from(source)
-    assert copy.wait_us(5_000) == 5_000
-    assert spend_one(one, copy, 10_000).admitted
-    assert source.live(10_000) == 1
+limits = st.lists(st.tuples(st.integers(0, 4_000), st.integers(1, 8)), min_size=1, max_size=200)
+
+
+@given(limits)
+def test_a_changed_limit_judges_by_what_was_admitted(steps: Sequence[tuple[int, int]]) -> None:
+    log, reference, now_us = Log(9), Reference(), 0
+    for gap_us, limit in steps:
+        now_us += gap_us
+        one = window(limit, 9)
+        assert spend_one(one, log, now_us) == reference.spend([one], now_us)
 
 
 @pytest.mark.parametrize("value", [Spent(True, ()), Standing(window(1, 1), 0, 0)])

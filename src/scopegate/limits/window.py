@@ -29,11 +29,13 @@ class Quota:
 @dataclass(frozen=True, slots=True)
 class Window:
     """One quota counted for one key. `name` is the tier (a configuration word, safe for headers and labels);
-    `key` is opaque, already hashed or grouped, safe for Redis."""
+    `key` is opaque, already hashed or grouped, safe for Redis. `origin`: the client's address or prefix, whose networks
+    pay where memory is short; empty where a stranger cannot make up the key."""
 
     name: str
     key: str
     quota: Quota
+    origin: str = ""
 
 
 # Named tuples, not frozen dataclasses: two of these are made for every request, at half the cost.
@@ -60,88 +62,88 @@ class Spent(NamedTuple):
 
 
 class Log:
-    """The admissions of one window, oldest first, at most `limit` of them live. `now_us` must never go back between
-    calls. 8 bytes per admission."""
+    """The admissions of one window, oldest first, those that count from `head` on. `now_us` must never go back between
+    calls. 8 bytes per admission. The limit is the window's of the moment: a changed one judges by what was admitted."""
 
-    __slots__ = ("_head", "_times", "limit", "span_ms", "span_us")
+    __slots__ = ("head", "span_us", "times")
 
-    def __init__(self, quota: Quota) -> None:
-        self.limit = quota.limit
-        self.span_ms = quota.span_ms
-        self.span_us = quota.span_ms * 1000
-        self._times = array("q")
-        self._head = 0
+    def __init__(self, span_ms: int) -> None:
+        self.span_us = span_ms * 1000
+        self.times = array("q")
+        self.head = 0
 
     def live(self, now_us: int) -> int:
         """How many admissions count at `now_us`. Forgets the others: constant on average, logarithmic at worst."""
-        times = self._times
-        head = self._head
+        times = self.times
+        head = self.head
         edge = now_us - self.span_us
         if not times or times[head] > edge:
             return len(times) - head
         if times[-1] <= edge:
             del times[:]
-            self._head = 0
+            self.head = 0
             return 0
         head = bisect_right(times, edge, head)
         if head >= _COMPACT_AT and head * 2 >= len(times):
             del times[:head]
             head = 0
-        self._head = head
+        self.head = head
         return len(times) - head
 
-    def wait_us(self, now_us: int) -> int:
+    def compact(self) -> None:
+        """Drop what `live` forgot, where that is worth the copy."""
+        if self.head and (self.head * 2 >= len(self.times) or len(self.times) <= _COMPACT_AT):
+            del self.times[: self.head]
+            self.head = 0
+
+    def wait_us(self, limit: int, now_us: int) -> int:
         """Microseconds until one more admission fits, 0 when it fits now."""
-        over = self.live(now_us) - self.limit
-        return 0 if over < 0 else self._times[self._head + over] + self.span_us - now_us
+        over = self.live(now_us) - limit
+        return 0 if over < 0 else self.times[self.head + over] + self.span_us - now_us
+
+    def left_us(self, now_us: int) -> int:
+        """Microseconds until nothing counts any more, 0 when nothing does."""
+        return max(0, self.times[-1] + self.span_us - now_us) if self.times else 0
 
     def admit(self, window: Window, now_us: int) -> Standing:
         """Count one admission, after `wait_us` has said 0 at the same `now_us`."""
-        self._times.append(now_us)
-        return _make(Standing, (window, self.limit - len(self._times) + self._head, self.span_ms))
+        self.times.append(now_us)
+        quota = window.quota
+        return _make(Standing, (window, quota.limit - len(self.times) + self.head, quota.span_ms))
 
     def standing(self, window: Window, now_us: int) -> Standing:
         """Where the window stands at `now_us`."""
-        left = self.live(now_us)
-        reset_ms = _ms_up(self._times[-1] + self.span_us - now_us) if left else 0
-        return Standing(window, self.limit - left, reset_ms)
-
-    def last_us(self) -> int | None:
-        """The latest admission still held, None when there is none."""
-        return self._times[-1] if self._times else None
-
-    def copy_from(self, other: Log) -> None:
-        """Start with the other log's admissions: never less strict than it."""
-        self._times = other._times[other._head :]
-        self._head = 0
+        return Standing(window, max(0, window.quota.limit - self.live(now_us)), ms_up(self.left_us(now_us)))
 
 
 def spend(windows: Sequence[Window], logs: Sequence[Log], now_us: int) -> Spent:
     """Admit in every log or count in none; `logs[i]` belongs to `windows[i]`, no log twice."""
     wait_us = 0
-    for log in logs:
-        more_us = log.wait_us(now_us)
+    for window, log in zip(windows, logs, strict=True):
+        more_us = log.wait_us(window.quota.limit, now_us)
         if more_us > wait_us:
             wait_us = more_us
     if wait_us:
         standings = tuple([log.standing(window, now_us) for window, log in zip(windows, logs, strict=True)])
-        return Spent(False, standings, _ms_up(wait_us))
+        return Spent(False, standings, ms_up(wait_us))
     return Spent(True, tuple([log.admit(window, now_us) for window, log in zip(windows, logs, strict=True)]))
 
 
 def spend_one(window: Window, log: Log, now_us: int) -> Spent:
     """`spend` for the usual single window, unrolled: this runs for every request."""
-    times = log._times
-    left = log.limit - len(times) + log._head
-    if times and times[log._head] <= now_us - log.span_us:
-        left = log.limit - log.live(now_us)
+    quota = window.quota
+    times = log.times
+    left = quota.limit - len(times) + log.head
+    if times and times[log.head] <= now_us - log.span_us:
+        left = quota.limit - log.live(now_us)
     if left > 0:
         times.append(now_us)
-        standing = _make(Standing, (window, left - 1, log.span_ms))
+        standing = _make(Standing, (window, left - 1, quota.span_ms))
         return _make(Spent, (True, (standing,), 0))
-    standing = _make(Standing, (window, 0, _ms_up(times[-1] + log.span_us - now_us)))
-    return _make(Spent, (False, (standing,), _ms_up(times[log._head] + log.span_us - now_us)))
+    standing = _make(Standing, (window, 0, ms_up(times[-1] + log.span_us - now_us)))
+    return _make(Spent, (False, (standing,), ms_up(times[log.head - left] + log.span_us - now_us)))
 
 
-def _ms_up(duration_us: int) -> int:
+def ms_up(duration_us: int) -> int:
+    """Microseconds in milliseconds, rounded up."""
     return -(-duration_us // 1000)

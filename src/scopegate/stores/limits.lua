@@ -1,8 +1,8 @@
 -- "N per T" over several windows: admit in all or count in none. The rule of limits/window.py, in one atomic step.
 --
--- KEYS[i]   a list of admission times in microseconds, oldest first, never longer than the limit
+-- KEYS[i]   a list of admission times in microseconds, oldest first, never more than the largest limit of late
 -- ARGV[1]   empty: this server's clock; tests put a time here, in microseconds
--- ARGV[2i], ARGV[2i+1]   the limit and the span, in microseconds, of KEYS[i]
+-- ARGV[2i], ARGV[2i+1]   the limit and the span, in microseconds, of KEYS[i]; the limit may change between calls
 -- returns   {retry_after_ms, remaining_1, reset_ms_1, remaining_2, ...}; retry_after_ms is 0 when admitted
 local now
 if ARGV[1] == '' then
@@ -64,7 +64,7 @@ for i, key in ipairs(KEYS) do
     -- A second more than the span: the key must outlive its last admission, and expiry only knows milliseconds.
     redis.call('PEXPIRE', key, math.ceil((last - now + span) / 1000) + 1000)
   end
-  reply[2 * i] = limit - count
+  reply[2 * i] = math.max(0, limit - count)
   reply[2 * i + 1] = last and math.ceil((last + span - now) / 1000) or 0
 end
 return reply

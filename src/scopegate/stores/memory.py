@@ -1,122 +1,145 @@
 """Limits and breakers in this process: for development, for one gateway alone, and for a gateway that lost Redis.
 
-Applies the rules of `limits/window` and `limits/breaker`; nothing is shared with other processes. The number of keys
-is bounded, and a flood of new ones never frees a client that is blocked. Made by `wiring`.
+Applies the rules of `limits/window`, `limits/shares` and `limits/breaker`; nothing is shared with other processes.
+Memory is bounded, and what still counts is never forgotten: who is refused when it is short, `docs/limits.md` says.
+Made by `wiring`.
 """
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Sequence
+from heapq import heappop, heappush
 
 from scopegate.clock import Clock
 from scopegate.limits import breaker
 from scopegate.limits.breaker import BreakerRule, BreakerState, Denied, Outcome, Permit, Terms
-from scopegate.limits.window import Log, Quota, Spent, Window, spend, spend_one
+from scopegate.limits.shares import COUNTERS_BYTES, Shares, networks
+from scopegate.limits.window import Log, Quota, Spent, Window, ms_up, spend, spend_one
 
-MAX_KEYS = 100_000
-"""About 400 bytes each plus 8 for every live admission."""
+MAX_BYTES = 64 << 20
 
-_EXAMINED = 8  # logs looked at for each new key once the store is full
-_SWEPT = 2  # and while it is not: more than one, so that a past flood's memory comes back
-_SHARDS = 1024  # overflow logs per table
+KEY_BYTES = 440  # measured: a log with its first admissions, its key, its place in a dict that is growing
+_ADMISSION_BYTES = 9  # with what an array keeps in reserve
+_FIRST_ADMISSIONS = 4
+_SWEPT = 4  # logs looked at for each new key: more than one, so that a past flood's memory comes back
+_STEP = 64  # and at a time while one finds no room
+_SLICES = 5  # a log is looked at within a 32nd of its span after it came empty
 _CACHED_QUOTAS = 1024
 
 
 class _Table:
-    """All logs of one tier and quota. `overflow` holds the logs shared by keys that found no room."""
+    """All logs of one tier and span. `slice_us`: how long those wait together that come empty about the same time."""
 
-    __slots__ = ("logs", "name", "overflow", "quota")
+    __slots__ = ("logs", "name", "slice_us", "span_ms")
 
-    def __init__(self, name: str, quota: Quota) -> None:
+    def __init__(self, name: str, span_ms: int) -> None:
         self.name = name
-        self.quota = quota
+        self.span_ms = span_ms
+        self.slice_us = 1 << max(0, (span_ms * 1000).bit_length() - 1 - _SLICES)
         self.logs: dict[str, _KeyLog] = {}
-        self.overflow: dict[int, Log] = {}
 
 
 class _KeyLog(Log):
-    """A log that knows where it is kept."""
+    """A log that knows where it belongs and who pays. `room`: for how many admissions was paid; with none it is not
+    kept."""
 
-    __slots__ = ("key", "table")
+    __slots__ = ("key", "large", "room", "small", "table")
 
-    def __init__(self, table: _Table, key: str) -> None:
-        super().__init__(table.quota)
+    def __init__(self, table: _Table, window: Window) -> None:
+        super().__init__(table.span_ms)
         self.table = table
-        self.key = key
+        self.key = window.key
+        self.small, self.large = networks(window.origin)
+        self.room = 0
+
+    def is_ready(self, limit: int, now_us: int) -> bool:
+        """Whether one request more can be judged in the room there is: the window is full, or an admission fits in once
+        those that count no longer are dropped."""
+        if self.live(now_us) >= limit:
+            return True
+        self.compact()
+        return len(self.times) < self.room
 
 
 class MemoryLimits:
     """`LimitStore` in a dict. Answers at once, never fails.
 
-    At most `max_keys` keys (tier, quota and key) have a log of their own. For each new key a few old ones are looked
-    at, in turn: empty logs go; when the store is full, so does the least recently admitted log that is not full.
-    A full log, a blocked client, is never forgotten: if only those were met, the newcomer shares one of 1024 overflow
-    logs of its tier, which is stricter than its own would be, never laxer.
+    Never more than the limit in any span for any key: a log is dropped only when nothing in it counts any more. At
+    most `max_bytes`: who finds no room for a key or an admission is refused, and that is first whose network holds
+    most.
     """
 
-    def __init__(self, clock: Clock, *, max_keys: int = MAX_KEYS) -> None:
-        assert max_keys > 0
+    def __init__(self, clock: Clock, *, max_bytes: int = MAX_BYTES) -> None:
         self._monotonic_s = clock.monotonic_s
-        self._max_keys = max_keys
-        self._tables: dict[tuple[str, Quota], _Table] = {}
-        self._queue: deque[_KeyLog] = deque()
+        self._shares = Shares(max_bytes - COUNTERS_BYTES)
+        self._tables: dict[tuple[str, int], _Table] = {}
+        self._keys = 0
+        # Logs by the moment at which to look at them again, and those moments as a heap.
+        self._due: dict[int, list[_KeyLog]] = {}
+        self._moments: list[int] = []
         # A policy's quotas live as long as the policy, so identity finds their table without hashing them.
         self._by_id: dict[int, _Table] = {}
         self._held: dict[int, Quota] = {}
 
     def __len__(self) -> int:
-        """Keys that have a log of their own."""
-        return len(self._queue)
+        """Keys (tier, span and key) that have a log."""
+        return self._keys
 
     def spend(self, windows: Sequence[Window]) -> Spent:
-        """See `LimitStore.spend`; the clock is this process' monotonic one, in microseconds."""
+        """See `LimitStore.spend`; the clock is this process' monotonic one, in microseconds. A refusal for want of
+        room tells when the next log may come empty, at most the span."""
         now_us = int(self._monotonic_s() * 1e6 + 0.5)
-        if len(windows) != 1:
-            return spend(windows, self._logs_of(windows, now_us), now_us)
-        window = windows[0]
-        table = self._by_id.get(id(window.quota))
-        if table is None or table.name != window.name:
-            table = self._table(window)
-        log: Log | None = table.logs.get(window.key)
-        if log is None:
-            self._make_room(1, now_us)
-            log = self._new(table, window.key, now_us)
-        return spend_one(window, log, now_us)
+        if len(windows) == 1:
+            window = windows[0]
+            table = self._by_id.get(id(window.quota))
+            if table is None or table.name != window.name:
+                table = self._table(window)
+            log = table.logs.get(window.key)
+            if log is None:
+                log = _KeyLog(table, window)
+                if self._pays(log, now_us):
+                    self._sweep(_SWEPT, now_us)
+                    return spend_one(window, log, now_us)
+            elif len(log.times) < log.room or log.is_ready(window.quota.limit, now_us):
+                return spend_one(window, log, now_us)
+            return self._spend_with_room(windows, [log], now_us)
+        return self._spend(windows, now_us)
 
     async def close(self) -> None:
         """Nothing to close."""
 
-    def _logs_of(self, windows: Sequence[Window], now_us: int) -> list[Log]:
-        logs: list[Log] = []
-        for window in windows:
-            log = self._table_of(window).logs.get(window.key)
-            if log is None:
-                return self._logs_made(windows, now_us)
-            logs.append(log)
+    def _spend(self, windows: Sequence[Window], now_us: int) -> Spent:
+        logs = [self._log(window) for window in windows]
         assert len(set(logs)) == len(logs), "a request names each window once"
-        return logs
+        for log in logs:
+            if len(log.times) >= log.room:
+                return self._spend_with_room(windows, logs, now_us)
+        return spend(windows, logs, now_us)
 
-    def _logs_made(self, windows: Sequence[Window], now_us: int) -> list[Log]:
-        """The same when a key is new. All the room is made first: making it between two look-ups could drop the
-        log found before from under us."""
-        self._make_room(len(windows), now_us)
-        logs: list[Log] = []
-        for window in windows:
-            table = self._table_of(window)
-            logs.append(table.logs.get(window.key) or self._new(table, window.key, now_us))
-        assert len(set(logs)) == len(logs), "a request names each window once"
-        return logs
+    def _spend_with_room(self, windows: Sequence[Window], logs: Sequence[_KeyLog], now_us: int) -> Spent:
+        """`spend` where some logs are new or full."""
+        assert len({(id(log.table), log.key) for log in logs}) == len(logs), "a request names each window once"
+        new = sum([not log.room for log in logs])
+        waits_us = [log.wait_us(window.quota.limit, now_us) for window, log in zip(windows, logs, strict=True)]
+        if not any(waits_us) and (wait_us := self._make_room(windows, logs, now_us)):
+            return _crowded(windows, logs, now_us, wait_us)
+        spent = spend(windows, logs, now_us)
+        self._sweep(_SWEPT * new, now_us)
+        return spent
 
-    def _table_of(self, window: Window) -> _Table:
+    def _log(self, window: Window) -> _KeyLog:
+        """The window's log, a new one that is not kept yet where there is none."""
         table = self._by_id.get(id(window.quota))
-        return table if table is not None and table.name == window.name else self._table(window)
+        if table is None or table.name != window.name:
+            table = self._table(window)
+        log = table.logs.get(window.key)
+        return log if log is not None else _KeyLog(table, window)
 
     def _table(self, window: Window) -> _Table:
         quota = window.quota
-        table = self._tables.get((window.name, quota))
+        table = self._tables.get((window.name, quota.span_ms))
         if table is None:
-            table = self._tables[window.name, quota] = _Table(window.name, quota)
+            table = self._tables[window.name, quota.span_ms] = _Table(window.name, quota.span_ms)
         if len(self._held) >= _CACHED_QUOTAS:
             self._by_id.clear()
             self._held.clear()
@@ -124,47 +147,79 @@ class MemoryLimits:
         self._held[id(quota)] = quota
         return table
 
-    def _new(self, table: _Table, key: str, now_us: int) -> Log:
-        """A log for a key that has none: its own while there is room, else a shared one."""
-        shared = table.overflow.get(hash(key) % _SHARDS) if table.overflow else None
-        if len(self._queue) < self._max_keys:
-            log = table.logs[key] = _KeyLog(table, key)
-            self._queue.append(log)
-            if shared is not None and shared.live(now_us):
-                log.copy_from(shared)
-            return log
-        if shared is None:
-            shared = table.overflow[hash(key) % _SHARDS] = Log(table.quota)
-        return shared
+    def _make_room(self, windows: Sequence[Window], logs: Sequence[_KeyLog], now_us: int) -> int:
+        """Have every log kept, with room for one admission more: 0, or how long to wait in microseconds."""
+        while not self._has_room(windows, logs, now_us):
+            if not self._sweep(_STEP, now_us):
+                moment_us = self._moments[0] if self._moments else now_us
+                return min(max(1, moment_us - now_us), *[log.span_us for log in logs])
+        return 0
 
-    def _make_room(self, wanted: int, now_us: int) -> None:
-        for _ in range(wanted):
-            full = len(self._queue) + wanted > self._max_keys
-            self._sweep(_EXAMINED if full else _SWEPT, now_us, evict=full)
-
-    def _sweep(self, examined: int, now_us: int, *, evict: bool) -> None:
-        """Look at the next logs in turn: drop the empty ones and, if there were none and `evict`, the least recently
-        admitted one that is not full."""
-        queue = self._queue
-        kept = [
-            log
-            for log in [queue.popleft() for _ in range(min(examined, len(queue)))]
-            if not self._drop_idle(log, now_us)
-        ]
-        if evict and len(queue) + len(kept) >= self._max_keys:
-            victim = min(
-                (log for log in kept if not log.wait_us(now_us)), key=lambda log: log.last_us() or 0, default=None
-            )
-            if victim is not None:
-                kept.remove(victim)
-                del victim.table.logs[victim.key]
-        queue.extend(kept)
-
-    def _drop_idle(self, log: _KeyLog, now_us: int) -> bool:
-        if log.live(now_us):
-            return False
-        del log.table.logs[log.key]
+    def _has_room(self, windows: Sequence[Window], logs: Sequence[_KeyLog], now_us: int) -> bool:
+        for window, log in zip(windows, logs, strict=True):
+            if not (log.is_ready(window.quota.limit, now_us) or self._pays(log, now_us)):
+                return False
         return True
+
+    def _pays(self, log: _KeyLog, now_us: int) -> bool:
+        """Pay for twice as many admissions, or for the first ones of a log that is kept from now on, if the network
+        may."""
+        room = log.room
+        more = room * 2 or _FIRST_ADMISSIONS
+        paid = _price(room)
+        wanted = _price(more) - paid
+        if not self._shares.has_room(log.small, log.large, paid, wanted):
+            return False
+        self._shares.take(log.small, log.large, wanted)
+        log.room = more
+        if not room:
+            log.table.logs[log.key] = log
+            self._keys += 1
+            self._look_again(log, now_us + log.span_us)
+        return True
+
+    def _look_again(self, log: _KeyLog, empty_us: int) -> None:
+        slice_us = log.table.slice_us
+        moment_us = empty_us - empty_us % slice_us + slice_us
+        due = self._due.get(moment_us)
+        if due is None:
+            due = self._due[moment_us] = []
+            heappush(self._moments, moment_us)
+        due.append(log)
+
+    def _sweep(self, most: int, now_us: int) -> int:
+        """Look at the logs that are due, so many at most, and drop the empty ones; how many were looked at."""
+        looked_at = 0
+        while looked_at < most and self._moments and self._moments[0] <= now_us:
+            due = self._due[self._moments[0]]
+            if not due:
+                del self._due[heappop(self._moments)]
+                continue
+            looked_at += 1
+            log = due.pop()
+            left_us = log.left_us(now_us)
+            if left_us:
+                self._look_again(log, now_us + left_us)
+            else:
+                self._drop(log)
+        return looked_at
+
+    def _drop(self, log: _KeyLog) -> None:
+        self._shares.take(log.small, log.large, -_price(log.room))
+        log.room = 0
+        self._keys -= 1
+        del log.table.logs[log.key]
+
+
+def _price(room: int) -> int:
+    """What a log with room for so many admissions takes, in bytes."""
+    return KEY_BYTES + (room - _FIRST_ADMISSIONS) * _ADMISSION_BYTES if room else 0
+
+
+def _crowded(windows: Sequence[Window], logs: Sequence[Log], now_us: int, wait_us: int) -> Spent:
+    standings = [log.standing(window, now_us) for window, log in zip(windows, logs, strict=True)]
+    standings[0] = standings[0]._replace(remaining=0)
+    return Spent(False, tuple(standings), ms_up(wait_us))
 
 
 class MemoryBreakers:

@@ -1,7 +1,7 @@
 """Limits shared by all gateways: exact windows in Redis, decided by one script on Redis' own clock.
 
 All windows of a request are one EVALSHA; all requests of one turn of the event loop are one write. Keys are
-`scopegate:w:{KEY}:TIER:LIMIT:SPAN_MS`, each with a time to live; the part in braces is what a cluster hashes, so the
+`scopegate:w:{KEY}:TIER:SPAN_MS`, each with a time to live; the part in braces is what a cluster hashes, so the
 windows of one key stand together. Made by `wiring`, called by the gateway's limiter.
 """
 
@@ -75,7 +75,7 @@ class RedisLimits:
     def _learn(self, quota: Quota) -> tuple[Quota, bytes, bytes]:
         if len(self._quotas) >= _CACHED_QUOTAS:
             self._quotas.clear()
-        suffix = b":%d:%d" % (quota.limit, quota.span_ms)
+        suffix = b":%d" % quota.span_ms
         arguments = bulk(b"%d" % quota.limit) + bulk(b"%d" % (quota.span_ms * 1000))
         known = self._quotas[id(quota)] = (quota, suffix, arguments)
         return known

@@ -1,0 +1,38 @@
+"""The rule of the exact window once more, as slow and plain as can be: what every implementation is held to."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+
+from scopegate.limits.window import Spent, Standing, Window, ms_up
+
+
+class Reference:
+    """Every admission of every window, for ever."""
+
+    def __init__(self) -> None:
+        self._admissions: dict[tuple[str, str, int], list[int]] = defaultdict(list)
+
+    def spend(self, windows: Sequence[Window], now_us: int) -> Spent:
+        wait_us = max([self._wait_us(window, now_us) for window in windows], default=0)
+        if not wait_us:
+            for window in windows:
+                self._of(window).append(now_us)
+        return Spent(not wait_us, tuple([self._standing(window, now_us) for window in windows]), ms_up(wait_us))
+
+    def _of(self, window: Window) -> list[int]:
+        return self._admissions[window.name, window.key, window.quota.span_ms]
+
+    def _ends_us(self, window: Window, now_us: int) -> list[int]:
+        """When each admission that counts now stops to count."""
+        ends = [each + window.quota.span_ms * 1000 for each in self._of(window)]
+        return [end for end in ends if end > now_us]
+
+    def _wait_us(self, window: Window, now_us: int) -> int:
+        ends = self._ends_us(window, now_us)
+        return ends[-window.quota.limit] - now_us if len(ends) >= window.quota.limit else 0
+
+    def _standing(self, window: Window, now_us: int) -> Standing:
+        ends = self._ends_us(window, now_us)
+        return Standing(window, max(0, window.quota.limit - len(ends)), ms_up(ends[-1] - now_us) if ends else 0)
