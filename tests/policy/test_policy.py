@@ -25,10 +25,10 @@ def test_the_example_means_what_it_says() -> None:
     lead, _, area, _, assets, rest = found.routes
     assert re.fullmatch(r"[0-9a-f]{12}", found.digest)
     assert found.server.listen == Address("0.0.0.0", 8080)
-    assert found.server.hosts == {"leads.example.com"}
+    assert found.server.hosts == frozenset({"leads.example.com"})
     assert found.server.limits.head_bytes == 32 * 1024
     assert found.tiers["moderate"].key is TierKey.USER
-    assert lead.methods == {"POST"}
+    assert lead.methods == frozenset({"POST"})
     assert lead.tier is found.tiers["strict"]
     assert lead.tier.quotas == (Quota(10, 10_000),)
     assert lead.body.max_bytes == 256 * 1024

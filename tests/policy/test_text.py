@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from scopegate.policy import text as texts
-from scopegate.policy.tree import Expanded, Place, path_of, plain, quoted
+from scopegate.policy.tree import Expanded, Place, plain
 
 
 def value(text: str, environ: dict[str, str] | None = None) -> object:
@@ -34,17 +34,6 @@ def test_plain_words_mean_what_they_look_like(text: str, expected: object) -> No
     assert got == {"a": expected}
     assert isinstance(got, dict)
     assert type(got["a"]) is type(expected)
-
-
-def test_places_are_counted_in_characters_from_one() -> None:
-    read = texts.read("é: {ü: [x, 'y']}\nb:\n  - c: d\n".encode(), "F", {})
-    assert read.at(("é", "ü", 1)) == Place(1, 12)
-    assert read.at_key(("é", "ü")) == Place(1, 5)
-    assert read.at(("b", 0, "c")) == Place(3, 8)
-    assert read.at_key(("b", 0, "c")) == Place(3, 5)
-    assert read.at(("b", 7, "nothing")) == Place(3, 3)
-    assert read.said(("b", 0, "c")) == "'d'"
-    assert read.said(("b",)) == "the value"
 
 
 @pytest.mark.parametrize(
@@ -121,13 +110,6 @@ def test_a_byte_order_mark_at_the_start_is_let_pass() -> None:
     read = texts.read(b"\xef\xbb\xbfa: 1", "F", {})
     assert read.at(("a",)) == Place(1, 4)
     assert read.faults == ()
-
-
-def test_paths_and_quotes_stay_on_one_line() -> None:
-    assert path_of(("routes", 2, "tier")) == "routes[2].tier"
-    assert path_of(("tiers", "a\nb", "limit")) == "tiers['a\\nb'].limit"
-    assert quoted("x" * 80) == "'" + "x" * 59 + "…'"
-    assert quoted("http://user:word@host/") == "'http://...@host/'"
 
 
 EXAMPLE = (Path(__file__).parent / "example.yaml").read_bytes()

@@ -66,9 +66,12 @@ class Draft:
         """Those of `found` that are text."""
         return ((loc, value) for loc, value in self.found(way) if isinstance(value, str))
 
-    def found(self, way: Way) -> Iterator[tuple[Loc, object]]:
+    def found(self, way: Way) -> list[tuple[Loc, object]]:
         """Every value that stands there, with its place, whatever else is wrong around it."""
-        return _walk(self.sections, way, ())
+        found: list[tuple[Loc, object]] = [((), self.sections)]
+        for step in way:
+            found = [((*loc, key), child) for loc, value in found for key, child in _children(value, step)]
+        return found
 
     def said(self, loc: Loc) -> str:
         """See `Tree.said`."""
@@ -98,14 +101,6 @@ class Draft:
         if section not in self._read:
             self._read[section] = read()
         return self._read[section]
-
-
-def _walk(value: object, way: Way, loc: Loc) -> Iterator[tuple[Loc, object]]:
-    if not way:
-        yield loc, value
-        return
-    for key, child in _children(value, way[0]):
-        yield from _walk(child, way[1:], (*loc, key))
 
 
 def _children(value: object, step: str | type) -> Iterable[tuple[str | int, object]]:

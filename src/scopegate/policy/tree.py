@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import TypeAlias, assert_never
 
 from scopegate.errors import Problem
 
@@ -165,3 +165,5 @@ def plain(node: Node) -> object:
             return [plain(item) for item in node.items]
         case Entries():
             return {key: plain(entry.node) for key, entry in node.entries.items()}
+        case _:
+            assert_never(node)

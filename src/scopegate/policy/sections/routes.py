@@ -151,11 +151,12 @@ def checks(draft: Draft) -> Iterator[Fault]:
     yield from _references(draft)
     yield from twice(draft.texts(("routes", int, "name")), "route", draft)
     yield from _upstream_chosen(draft)
-    routes = draft.listed("routes", RouteShape)
+    routes, server = draft.listed("routes", RouteShape), draft.one("server", ServerShape)
+    most_bytes = 0 if server is None else server.limits.body
     for index, route in routes.items():
         loc = ("routes", index)
         yield from _offload(route, loc, draft)
-        yield from bodies.checks(route.body, _most_bytes(draft), (*loc, "body"), draft)
+        yield from bodies.checks(route.body, most_bytes, (*loc, "body"), draft)
         yield from _streams(route, loc, draft)
     yield from _unused(draft)
     yield from _unreachable(routes, draft)
@@ -231,11 +232,6 @@ def _offload(route: RouteShape, loc: Loc, draft: Draft) -> Iterator[Fault]:
     if not accepted or not all(is_json_type(media) for media in accepted):
         found = draft.tree.locate((*loc, "body", "types"))
         yield draft.problem(found.loc, "an offload reads JSON: write body: {types: [application/json]}")
-
-
-def _most_bytes(draft: Draft) -> int:
-    server = draft.one("server", ServerShape)
-    return 0 if server is None else server.limits.body
 
 
 def _streams(route: RouteShape, loc: Loc, draft: Draft) -> Iterator[Fault]:
