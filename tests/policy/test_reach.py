@@ -60,6 +60,7 @@ def routes_of(matches: list[str]) -> tuple[Route, ...]:
     return compiled(text).routes
 
 
+@settings(deadline=None)
 @given(earlier=MATCH, later=MATCH)
 def test_hidden_means_that_the_table_never_finds_it(earlier: str, later: str) -> None:
     covers = Covers()

@@ -28,12 +28,8 @@ def test_any_origin() -> None:
     cors = found.routes[0].cors
     assert cors is not None
     assert (cors.any_origin, cors.origins, cors.credentials) == (True, frozenset(), False)
-    assert (cors.methods, cors.fields, cors.expose, cors.max_age_s) == (
-        frozenset({"GET", "HEAD", "POST"}),
-        frozenset(),
-        (),
-        600,
-    )
+    assert cors.methods == frozenset({"GET", "HEAD", "POST"})
+    assert (cors.fields, cors.expose, cors.max_age_s) == (frozenset(), (), 600)
     assert found.routes[1].cors is None
 
 
