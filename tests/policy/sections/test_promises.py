@@ -9,7 +9,6 @@ from tests.policies import MINIMAL, compiled, document, review
 def test_a_promise_knows_where_it_stands() -> None:
     promise = "{request: GET /x?y, without: [Cookie, X-A], tier: lenient, route: all}"
     found = compiled(MINIMAL + f"promises:\n  - {promise}\n")
-    )
     assert found.promises == (Promise("GET", "/x?y", ("cookie", "x-a"), "all", "lenient", None, line=5, column=5),)
 
 
