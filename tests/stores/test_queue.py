@@ -13,19 +13,11 @@ from pathlib import Path
 
 import pytest
 from redis.asyncio import Redis
-from redis.exceptions import (
-    BusyLoadingError,
-    OutOfMemoryError,
-    ReadOnlyError,
-    ResponseError,
-)
-from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import TimeoutError as RedisTimeout
 
 from scopegate.clock import ManualClock, SystemClock
 from scopegate.errors import StoreUnavailable
 from scopegate.stores.embedded import EmbeddedValkey
-from scopegate.stores.queue import QUEUE, ArqMessenger, NoMessenger, WakeUps, _kind_of, _load
+from scopegate.stores.queue import QUEUE, ArqMessenger, NoMessenger, WakeUps, _load
 from tests.engines import missing
 
 
@@ -330,22 +322,3 @@ async def test_no_messenger_does_nothing() -> None:
     messenger = NoMessenger()
     await messenger.wake("job_1")
     await messenger.close()
-
-
-@pytest.mark.parametrize(
-    ("exc", "kind"),
-    [
-        (RedisTimeout(), "timeout"),
-        (TimeoutError(), "timeout"),
-        (ReadOnlyError(), "readonly"),
-        (OutOfMemoryError(), "full"),
-        (ConnectionResetError(), "reset"),
-        (RedisConnectionError("Connection closed by server."), "reset"),
-        (RedisConnectionError("Error 111 connecting"), "connect"),
-        (BusyLoadingError("LOADING"), "connect"),
-        (ConnectionRefusedError(), "connect"),
-        (ResponseError("WRONGTYPE"), "other"),
-    ],
-)
-def test_every_failure_has_one_name(exc: Exception, kind: str) -> None:
-    assert _kind_of(exc) == kind

@@ -19,13 +19,11 @@ from arq.worker import Worker, func
 from redis.asyncio import BlockingConnectionPool
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
-from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import OutOfMemoryError, ReadOnlyError, RedisError
-from redis.exceptions import TimeoutError as RedisTimeout
 
 from scopegate import logs
 from scopegate.clock import Clock
 from scopegate.errors import StoreUnavailable
+from scopegate.stores.redis_errors import kind_of, translated
 from scopegate.tasks import first_of
 
 QUEUE = "scopegate:wake"
@@ -71,11 +69,9 @@ class ArqMessenger:
 
     @staticmethod
     async def _try(command: Awaitable[Any]) -> None:
-        try:
+        with translated():
             async with asyncio.timeout(_TIMEOUT_S):
                 await command
-        except (RedisError, OSError) as exc:
-            raise StoreUnavailable(_kind_of(exc), type(exc).__name__) from exc
 
     async def close(self) -> None:
         await self._redis.aclose(close_connection_pool=True)
@@ -129,15 +125,16 @@ class WakeUps:
             receiving, _ = await first_of(worker.main(), stop.wait())
         finally:
             await _cancelled(set(worker.tasks.values()))
-            with suppress(RedisError, OSError):
+            with suppress(StoreUnavailable), translated():
                 await redis.aclose(close_connection_pool=True)
         died_of = None if receiving.cancelled() else receiving.exception()
         if not stop.is_set():
             await self._pause(died_of, stop)
 
     async def _pause(self, died_of: BaseException | None, stop: asyncio.Event) -> None:
-        if isinstance(died_of, RedisError | OSError):
-            _log.warning("queue.unreachable", kind=_kind_of(died_of), retry_s=self._pause_s)
+        kind = None if died_of is None else kind_of(died_of)
+        if kind is not None:
+            _log.warning("queue.unreachable", kind=kind, retry_s=self._pause_s)
         else:
             _log.error("queue.receiver_died", exc=died_of, retry_s=self._pause_s)
         await first_of(self._clock.sleep(self._pause_s), stop.wait())
@@ -220,20 +217,3 @@ def _load(raw: bytes) -> dict[str, Any]:
         case {"f": str(), "a": [str()], "k": dict() as keywords, "t": int() | None, "et": int()} if not keywords:
             return dict(payload)
     raise ValueError("not a wake-up")
-
-
-def _kind_of(exc: BaseException) -> StoreUnavailable.Kind:
-    match exc:
-        case RedisTimeout() | TimeoutError():
-            return "timeout"
-        case ReadOnlyError():
-            return "readonly"
-        case OutOfMemoryError():
-            return "full"
-        case ConnectionResetError() | BrokenPipeError():
-            return "reset"
-        case RedisConnectionError() if "closed" in str(exc).lower() or "reading" in str(exc).lower():
-            return "reset"
-        case RedisConnectionError() | OSError():
-            return "connect"
-    return "other"

@@ -13,13 +13,11 @@ from typing import Any
 from redis.asyncio import BlockingConnectionPool, Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
-from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import OutOfMemoryError, ReadOnlyError, RedisError
-from redis.exceptions import TimeoutError as RedisTimeout
 
 from scopegate.clock import Clock
-from scopegate.errors import ConfigError, Problem, StoreUnavailable
+from scopegate.errors import ConfigError, Problem
 from scopegate.limits.breaker import BreakerRule, Denied, Outcome, Permit
+from scopegate.stores.redis_errors import translated
 
 _SCRIPT = files("scopegate.stores").joinpath("breaker.lua").read_bytes()
 _KEPT_MS = 24 * 3600 * 1000  # after the last change, beyond the cool-down
@@ -66,11 +64,9 @@ class RedisBreakers:
         cooldown_ms = round(rule.cooldown_s * 1000)
         kept_ms = _KEPT_MS + cooldown_ms + self._lease_ms
         arguments = [step, now, rule.failures, cooldown_ms, self._lease_ms, kept_ms, *more]
-        try:
+        with translated():
             async with asyncio.timeout(self._timeout_s):
                 return await self._script(keys=[f"scopegate:breaker:{name}"], args=arguments)
-        except (RedisError, OSError) as error:
-            raise StoreUnavailable(_kind(error), str(error)[:200]) from error
 
 
 def _connect(url: str, timeout_s: float, connections: int) -> Redis:
@@ -86,17 +82,3 @@ def _connect(url: str, timeout_s: float, connections: int) -> Redis:
     except ValueError:
         raise ConfigError([Problem("REDIS_URL", "", "is not a redis://, rediss:// or unix:// address")]) from None
     return Redis(connection_pool=pool)
-
-
-def _kind(error: Exception) -> StoreUnavailable.Kind:
-    if isinstance(error, TimeoutError | RedisTimeout):
-        return "timeout"
-    if isinstance(error, ReadOnlyError):
-        return "readonly"
-    if isinstance(error, OutOfMemoryError):
-        return "full"
-    if isinstance(error, RedisConnectionError | OSError):
-        # redis-py wraps the hang-up of a connection in use and the failure to make one in the same class.
-        in_use = "closed by server" in str(error) or "while reading" in str(error)
-        return "reset" if in_use else "connect"
-    return "other"

@@ -16,15 +16,9 @@ from hiredis import HiredisError, Reader, ReplyError
 
 from scopegate.errors import StoreUnavailable
 from scopegate.stores.redis_address import RedisAddress
+from scopegate.stores.redis_errors import kind_of_answer
 
 _RETRY_S = 0.25  # between attempts to reach a server that is down
-_KINDS: dict[str, StoreUnavailable.Kind] = {
-    "READONLY": "readonly",
-    "OOM": "full",
-    "MISCONF": "full",
-    "NOAUTH": "connect",
-    "WRONGPASS": "connect",
-}
 
 
 class Outage(NamedTuple):
@@ -48,9 +42,9 @@ class Waiter(Protocol):
 
 
 def outage(reply: ReplyError) -> Outage:
-    """A server's error answer as an outage. Its first word is its kind (Redis' error prefixes)."""
+    """A server's error answer as an outage."""
     text = str(reply)
-    return Outage(_KINDS.get(text.partition(" ")[0], "other"), text[:200])
+    return Outage(kind_of_answer(text), text[:200])
 
 
 def bulk(word: bytes) -> bytes:
