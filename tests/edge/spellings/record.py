@@ -10,19 +10,14 @@ gets to see. Not part of the tests: they read the table.
 
 from __future__ import annotations
 
-import json
-import os
 import re
 import socket
-import subprocess
 import sys
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 from scopegate.edge.target import judge_target
 from scopegate.edge.verdict import Target
+from tests.edge.spellings.next_app import build, serving
 from tests.edge.spellings.table import TABLE, Served, line_of, rows
 
 HOST = b"leads.example.com"
@@ -58,41 +53,6 @@ export default function Account() {{ return <p>account</p>; }}
 }
 
 
-def build(folder: Path, version: str) -> None:
-    """The app, installed and built."""
-    env = os.environ | {"NEXT_TELEMETRY_DISABLED": "1", "CI": "1"}
-    for name, text in APP.items():
-        path = folder / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text, "utf-8")
-    (folder / "package.json").write_text(json.dumps({"name": "spellings", "private": True}), "utf-8")
-    packages = [f"next@{version}", "react", "react-dom"]
-    subprocess.run(["npm", "install", "--no-audit", "--no-fund", *packages], cwd=folder, env=env, check=True)
-    subprocess.run(["npx", "next", "build"], cwd=folder, env=env, check=True)
-
-
-@contextmanager
-def serving(folder: Path, notes: Path) -> Iterator[int]:
-    """The port of the running app."""
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    env = os.environ | {"REACHED": str(notes), "NEXT_TELEMETRY_DISABLED": "1"}
-    command = ["node", "node_modules/next/dist/bin/next", "start", "-H", "127.0.0.1", "-p", str(port)]
-    process = subprocess.Popen(command, cwd=folder, env=env)
-    try:
-        deadline = time.monotonic() + 30
-        while time.monotonic() < deadline:
-            try:
-                socket.create_connection(("127.0.0.1", port), 1).close()
-                break
-            except OSError:
-                time.sleep(0.1)
-        yield port
-    finally:
-        process.terminate()
-        process.wait(10)
-
-
 def ask(port: int, notes: Path, raw: bytes) -> Served:
     """One GET on a connection of its own."""
     notes.write_bytes(b"")
@@ -110,11 +70,10 @@ def ask(port: int, notes: Path, raw: bytes) -> Served:
 
 def main(folder: Path, version: str) -> None:
     folder.mkdir(parents=True, exist_ok=True)
-    build(folder, version)
-    installed = json.loads((folder / "node_modules/next/package.json").read_text())["version"]
+    installed = build(folder, version, APP)
     head, _, _ = TABLE.read_text("utf-8").partition(FORWARDED)
     notes = folder / "reached.txt"
-    with serving(folder, notes) as port:
+    with serving(folder, {"REACHED": str(notes)}) as port:
         lines = [_recorded(line, port, notes, installed) for line in head.rstrip().splitlines()]
         known = {row.raw for row in rows(head)}
         forwarded = [
