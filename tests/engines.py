@@ -11,7 +11,7 @@ import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import pytest
 
@@ -38,7 +38,9 @@ class Postgres:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self._as = {"user": UNPRIVILEGED, "group": "nogroup", "extra_groups": []} if os.geteuid() == 0 else {}
+        self._as: dict[str, Any] = (
+            {"user": UNPRIVILEGED, "group": "nogroup", "extra_groups": []} if os.geteuid() == 0 else {}
+        )
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -48,7 +50,7 @@ class Postgres:
     def create(self) -> None:
         if self._as:
             shutil.chown(self.folder, UNPRIVILEGED)
-        command = [postgres_binary("initdb"), "-D", self.folder / "data", "-U", "app", "-A", "trust", "-E", "UTF8"]
+        command = [postgres_binary("initdb"), "-D", str(self.folder / "data"), "-U", "app", "-A", "trust", "-E", "UTF8"]
         command += ["--locale=C.UTF-8", "--no-sync", "--no-instructions"]
         subprocess.run(command, check=True, capture_output=True, cwd=self.folder, timeout=60, **self._as)
 

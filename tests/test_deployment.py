@@ -63,6 +63,7 @@ def test_the_lock_holds_what_the_project_asks_for(requirement: Requirement) -> N
 def test_the_lock_is_complete() -> None:
     """Walk what the installed distributions ask for, from the project's own list."""
     entries, seen = locked(), set()
+    environment: dict[str, str] = {name: str(value) for name, value in default_environment().items()}
     todo = [(requirement, extra) for requirement in wanted() for extra in requirement.extras | {""}]
     while todo:
         requirement, extra = todo.pop()
@@ -73,7 +74,7 @@ def test_the_lock_is_complete() -> None:
         assert name in entries, f"{name} is missing: compile the lock again"
         for text in importlib.metadata.requires(name) or []:
             inner = Requirement(text)
-            if inner.marker is None or inner.marker.evaluate({**default_environment(), "extra": extra}):
+            if inner.marker is None or inner.marker.evaluate({**environment, "extra": extra}):
                 todo += [(inner, e) for e in inner.extras | {""}]
     assert len(seen) > 30
 

@@ -177,7 +177,7 @@ async def test_a_peer_without_an_address_is_not_this_machine() -> None:
         return {"type": "http.request"}
 
     scope = {"type": "http", "path": "/", "method": "GET", "headers": [(b"host", b"localhost")], "client": None}
-    await bare_app(None)(scope, receive, send)  # type: ignore[arg-type]
+    await bare_app(None)(scope, receive, send)
     assert sent[0]["status"] == 403  # type: ignore[index]
 
 

@@ -31,7 +31,7 @@ async def scrape(sources: Sources, accept: str = "") -> str:
 
 def samples(text: str, name: str) -> dict[str, float]:
     """The samples of that name, by their labels' values."""
-    found = [sample for family in parse_text(text) for sample in family.samples if sample.name == name]  # type: ignore[no-untyped-call]
+    found = [sample for family in parse_text(text) for sample in family.samples if sample.name == name]
     return {",".join(sample.labels.values()): sample.value for sample in found}
 
 
@@ -56,8 +56,8 @@ async def test_nothing_due_is_zero_seconds(home: House) -> None:
 
 
 async def test_both_formats_parse_and_name_the_catalogue_only(home: House) -> None:
-    plain = {family.name for family in parse_text(await scrape(home.sources()))}  # type: ignore[no-untyped-call]
-    strict = {family.name for family in parse_openmetrics(await scrape(home.sources(), OPENMETRICS))}  # type: ignore[no-untyped-call]
+    plain = {family.name for family in parse_text(await scrape(home.sources()))}
+    strict = {family.name for family in parse_openmetrics(await scrape(home.sources(), OPENMETRICS))}
     assert plain == strict
     known = {family.name for family in metrics.catalogue()}
     assert {name for name in plain if name.startswith("scopegate_")} <= known

@@ -23,10 +23,10 @@ def a_good_run() -> list[Sample]:
             )
         made += [sample(peer, 41.0, load=load.name, requests=499) for peer in ("caddy", "fastify", "express")]
     made += [sample("scopegate+redis", 75.0, section="redis"), sample("nginx+lua+redis", 50.0, section="redis")]
-    for load in ("last-literal", "last-pattern"):
-        section = f"routes-{load.removeprefix('last-')}"
+    for kind in ("literal", "pattern"):
         made += [
-            sample(f"scopegate, {n} routes", cpu, section=section, load=load) for n, cpu in ((1, 40.0), (1000, 46.0))
+            sample(f"scopegate, {n} routes", cpu, section=f"routes-{kind}", load=f"last-{kind}")
+            for n, cpu in ((1, 40.0), (1000, 46.0))
         ]
     made += [
         sample(f"scopegate, {name}", 40.0, section="workers", load=GET_64.name, requests=speed, busiest=busiest)

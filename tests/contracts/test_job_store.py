@@ -24,10 +24,11 @@ from scopegate.stores.database import Database, open_database
 from scopegate.stores.jobs import SqlJobs
 from scopegate.stores.ledger import SqlLedger
 from scopegate.stores.outbox import SqlOutbox
+from scopegate.types import Json
 from tests.contracts.orders import HOSTILE, accepted, call, lead, order
 
 PHOTOS, SCOPE = StepName.PHOTO_ANALYSIS, StepName.SCOPE
-RESULT = {"rooms": ["roof", HOSTILE], "confidence": 0.5, "none": None, "big": 2**53}
+RESULT: Json = {"rooms": ["roof", HOSTILE], "confidence": 0.5, "none": None, "big": 2**53}
 
 
 @pytest.fixture

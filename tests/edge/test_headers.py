@@ -41,12 +41,16 @@ def refused(*fields: tuple[bytes, bytes], version: str = "1.1") -> Refusal:
     return notes
 
 
+OF_US = {"address": b"192.0.2.7", "chain": b"192.0.2.7", "scheme": b"http"}
+
+
 def lines(notes: Noted, target: Target = TARGET, **more: bytes) -> list[bytes]:
     """The head that goes upstream, in lines."""
-    values = {"address": b"192.0.2.7", "chain": b"192.0.2.7", "scheme": b"http", "request_id": b"r-1", **more}
-    of_us = {name: values.pop(name) for name in ("address", "chain", "scheme")}
-    forwarded = forwarded_lines(notes, host=target.host, **of_us)
-    head = request_head(target, forwarded, notes.length, **values)
+    of_us = {name: more.pop(name, value) for name, value in OF_US.items()}
+    forwarded = forwarded_lines(
+        notes, host=target.host, address=of_us["address"], chain=of_us["chain"], scheme=of_us["scheme"]
+    )
+    head = request_head(target, forwarded, notes.length, **{"request_id": b"r-1", **more})
     assert head.endswith(b"\r\n\r\n")
     return head[:-4].split(b"\r\n")
 

@@ -8,7 +8,7 @@ import json
 import logging
 import socket
 import sqlite3
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from sqlalchemy import select
 from scopegate.clock import SystemClock
 from scopegate.errors import StoreUnavailable
 from scopegate.gateway.intake import Intake
-from scopegate.leads.job import Lead, LeadJob, LeadOrder, OrderState
+from scopegate.leads.job import Lead, LeadJob, LeadOrder, OpenOrder, OrderRecord, OrderState
 from scopegate.metrics import catalogue as metrics
 from scopegate.stores.late import LateDatabase
 from scopegate.stores.outbox import SqlOutbox
@@ -309,6 +309,12 @@ class Outage:
 
     async def overdue(self, before_ms: int) -> int:
         return await self._outbox.overdue(before_ms)
+
+    async def get(self, order_id: str) -> OrderRecord | None:
+        return await self._outbox.get(order_id)
+
+    async def open(self, limit: int) -> Sequence[OpenOrder]:
+        return await self._outbox.open(limit)
 
     async def count(self, state: OrderState) -> int:
         return await self._outbox.count(state)

@@ -70,6 +70,7 @@ def names(expr: str) -> Iterator[Named]:
 
     def walk(node: Any, grouped: frozenset[str], ranged: bool) -> Iterator[Named]:
         if isinstance(node, promql_parser.VectorSelector):
+            assert node.name is not None, "our queries name their metric"
             chosen = {matcher.name for matcher in node.matchers.matchers}
             yield Named(node.name, frozenset(chosen) | grouped, ranged)
         elif isinstance(node, promql_parser.MatrixSelector):

@@ -69,7 +69,12 @@ def play(role: str, directory: Path) -> None:
 
     metrics.declare(house.policy())
     step, ended = {"gateway": play_gateway, "worker": play_worker}[role], threading.Event()
-    threading.Thread(target=lambda: (sys.stdin.read(), ended.set()), daemon=True).start()
+
+    def await_end() -> None:
+        sys.stdin.read()
+        ended.set()
+
+    threading.Thread(target=await_end, daemon=True).start()
     step()
     sys.stdout.write("ready\n")
     sys.stdout.flush()

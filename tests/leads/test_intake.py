@@ -32,7 +32,7 @@ OFFLOAD = Offload(
     deliver=Deliver("http://127.0.0.1:3000/hook", SecretStr("secret")),
     starts=None,
 )
-REQUEST = {
+REQUEST: dict[str, Json] = {
     "contractorSlug": "roofers-inc",
     "projectDescription": "The roof leaks.",
     "photos": [{"url": "https://b.s3.amazonaws.com/1.jpg"}, {"url": "https://b.s3.amazonaws.com/2.jpg"}],

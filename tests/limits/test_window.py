@@ -110,7 +110,8 @@ steps = st.lists(st.integers(0, 4_000), min_size=1, max_size=200)
 def test_never_more_than_the_limit_in_any_span(gaps_us: Sequence[int], limit: int, span_ms: int) -> None:
     one = window(limit, span_ms)
     log = Log(one.quota.span_ms)
-    now_us, admitted = 0, []
+    now_us = 0
+    admitted: list[int] = []
     for gap_us in gaps_us:
         now_us += gap_us
         inside = [t for t in admitted if t > now_us - span_ms * MS]

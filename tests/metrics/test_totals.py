@@ -311,7 +311,7 @@ def test_both_text_formats_can_be_parsed(children: Children, tmp_path: Path) -> 
     child = children.start("gateway")
     child.do("metrics.REQUESTS.labels('r\"\\n\\\\', '200').inc(1); metrics.REQUEST_SECONDS.labels('r').observe(1)")
     snapshot = totals.read(tmp_path)
-    plain = list(parse_text(generate_latest(snapshot).decode()))  # type: ignore[arg-type]
+    plain = list(parse_text(generate_latest(snapshot).decode()))
     strict = list(parse_openmetrics(openmetrics_text(snapshot).decode()))
     assert {f.name for f in plain} == {f.name for f in strict} == {f.name for f in snapshot.families}
 

@@ -28,7 +28,8 @@ async def valkey(tmp_path: Path) -> AsyncIterator[EmbeddedValkey]:
 
 
 def client(server: EmbeddedValkey) -> Redis:
-    return Redis.from_url(server.url, socket_timeout=5)
+    found: Redis = Redis.from_url(server.url, socket_timeout=5)
+    return found
 
 
 def mode(path: Path) -> str:

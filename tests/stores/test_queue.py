@@ -144,7 +144,7 @@ async def test_a_pickle_in_redis_is_refused_unread(
     valkey: EmbeddedValkey, messenger: ArqMessenger, tmp_path: Path
 ) -> None:
     crater = tmp_path / "crater"
-    payload = {"t": None, "f": "run_job", "a": (Bomb(crater),), "k": {}, "et": 1}
+    payload: dict[str, object] = {"t": None, "f": "run_job", "a": (Bomb(crater),), "k": {}, "et": 1}
     async with Redis.from_url(valkey.url) as redis:
         await redis.set("arq:job:evil", pickle.dumps(payload))
         await redis.zadd(QUEUE, {"evil": 1})
@@ -160,7 +160,7 @@ async def test_a_pickle_in_redis_is_refused_unread(
     assert crater.exists()  # the bomb was live
 
 
-GOOD = {"t": None, "f": "run_job", "a": ["job_1"], "k": {}, "et": 1}
+GOOD: dict[str, object] = {"t": None, "f": "run_job", "a": ["job_1"], "k": {}, "et": 1}
 
 
 def test_a_wake_up_loads() -> None:
@@ -195,7 +195,8 @@ def test_nor_does_nonsense(raw: bytes) -> None:
 
 async def test_malformed_wake_ups_do_not_stop_the_receiver(valkey: EmbeddedValkey, messenger: ArqMessenger) -> None:
     async with Redis.from_url(valkey.url) as redis:
-        for n, change in enumerate([{"et": "x"}, {"f": "other"}, {"a": [[]]}, {"t": 99}, {"k": {"a": 1}}]):
+        changes: list[dict[str, object]] = [{"et": "x"}, {"f": "other"}, {"a": [[]]}, {"t": 99}, {"k": {"a": 1}}]
+        for n, change in enumerate(changes):
             await redis.set(f"arq:job:odd-{n}", json.dumps(GOOD | change))
             await redis.zadd(QUEUE, {f"odd-{n}": 1, "expired": 1})
     runs = Runs()

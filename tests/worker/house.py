@@ -55,6 +55,8 @@ class Breakers:
     async def state(self, name: str, rule: BreakerRule) -> str:
         return "closed" if self.denied_s is None else "open"
 
+    async def close(self) -> None: ...
+
 
 @dataclass
 class TheApp:

@@ -15,6 +15,7 @@ from scopegate.errors import LeaseLost, StoreUnavailable
 from scopegate.leads.job import AttemptState, JobState, LeadJob, StepName, StepState
 from scopegate.policy.policy import WhenSpent
 from scopegate.stores.jobs import SqlJobs
+from scopegate.types import Json
 from tests.simulated import SimulatedClaude, _running_claude, simulated_claude  # noqa: F401 - fixtures for `home`
 from tests.worker.app import Asked, answer
 from tests.worker.house import JPEGS, House, ai, budget, house
@@ -295,7 +296,7 @@ async def test_a_fault_of_ours_ends_by_name(home: House) -> None:
     taken = await home.jobs.lease(queued.job_id, "hand", now_ms, now_ms + 15_000)
     assert taken is not None
     attempt = await home.jobs.start_attempt(taken[0], StepName.PHOTO_ANALYSIS, now_ms)
-    nonsense = {"outcome": "analysed", "photos": [], "analysis": {"summary": "<script>"}}
+    nonsense: Json = {"outcome": "analysed", "photos": [], "analysis": {"summary": "<script>"}}
     done = replace(attempt, state=AttemptState.DONE)
     await home.jobs.finish_attempt(taken[0], StepName.PHOTO_ANALYSIS, done, nonsense)
     await home.jobs.release(taken[0], now_ms)

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from scopegate.policy.policy import Policy, Route
 
 exposition.adopt()
-disable_created_metrics()  # type: ignore[no-untyped-call]
+disable_created_metrics()
 
 
 @dataclass(frozen=True, slots=True)

@@ -77,7 +77,7 @@ def _enter(directory: Path, role: str) -> bool:
         return False
     os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(directory)
     os.register_at_fork(after_in_child=_presence.after_fork)
-    values.ValueClass = values.MultiProcessValue(process_identifier=_identity)  # type: ignore[no-untyped-call]
+    values.ValueClass = values.MultiProcessValue(process_identifier=_identity)
     return True
 
 

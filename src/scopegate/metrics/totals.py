@@ -173,7 +173,7 @@ def _entries(path: Path) -> Iterator[tuple[str, float, float]]:
     """(raw key, value, timestamp) of each series in a file, as far as it can be read: a process may have died while it
     made it."""
     try:
-        for raw, value, timestamp, _ in MmapedDict.read_all_values_from_file(str(path)):  # type: ignore[no-untyped-call]
+        for raw, value, timestamp, _ in MmapedDict.read_all_values_from_file(str(path)):
             yield raw, value, timestamp
     except (struct.error, RuntimeError, UnicodeDecodeError):
         log.warning("metrics.file_damaged", file=path.name)
@@ -303,6 +303,6 @@ def _cumulative(family: str, sample: str, labels: Labels, counts: list[tuple[flo
     total = 0.0
     for bound, count in sorted(counts):
         total += count
-        le = floatToGoString(bound)  # type: ignore[no-untyped-call]
+        le = floatToGoString(bound)
         yield Sample(sample, {**dict(labels), "le": le}, total)
     yield Sample(f"{family}_count", dict(labels), total)

@@ -60,7 +60,7 @@ class _Reader:
     def on_message_complete(self) -> None:
         self.inside = False
         body = b"".join(self._body)
-        method = cast(bytes, self.parser.get_method()).decode()
+        method = self.parser.get_method().decode()
         digest = hashlib.sha1(body).hexdigest()
         self.readings.append(Reading(method, self._target.decode("latin-1"), len(self._names), len(body), digest))
         self.ids.append(self._id)
