@@ -213,7 +213,8 @@ async def test_a_run_that_fails_is_logged_and_the_next_one_runs(
         await messenger.wake("bad_1")
         await messenger.wake("job_2")
         await runs.until(lambda: set(runs.ids) == {"bad_1", "job_2"} and not runs.now)
-    assert [record.message for record in caplog.records if record.levelname == "ERROR"] == ["queue.run_failed"]
+    ours = [record for record in caplog.records if record.name.startswith("scopegate")]  # arq's tasks may end late
+    assert [record.message for record in ours if record.levelname == "ERROR"] == ["queue.run_failed"]
 
 
 async def test_no_more_run_at_once_than_allowed(valkey: EmbeddedValkey, messenger: ArqMessenger) -> None:
