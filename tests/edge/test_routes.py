@@ -258,6 +258,26 @@ def test_the_routes_that_were_met_are_named() -> None:
     assert nowhere.names == "none, GET /a"
 
 
+def test_where_all_that_are_met_only_watch_the_first_goes_on() -> None:
+    strict, rest = (replace(each, mode=Mode.WATCH) for each in (route("strict", "ANY /a"), route("rest", "ANY /**")))
+    strict = replace(strict, tier=Tier("strict", (), TierKey.CLIENT_IP, OnStoreError.DENY))
+    enforced = replace(strict, name="enforced", pattern="/b", mode=Mode.ENFORCE)
+    routes = compile_routes([strict, enforced, rest])
+    watched = routes.match("GET", "/a;x")
+    assert isinstance(watched, Ambiguous)
+    assert (watched.watched, watched.names) == (rest, "rest, strict")
+    for path in ("/b;x", "/b%3F/../a", "/a%2F..%2Fb"):
+        found = routes.match("GET", path)
+        assert isinstance(found, Ambiguous)
+        assert found.watched is None, path
+    nowhere = compile_routes([strict]).match("GET", "/a;x")
+    assert isinstance(nowhere, Ambiguous)
+    assert nowhere.watched is None
+    endless = routes.match("GET", "/x" + "%2F..;x%252e\\//%3f%23%00%20%252F" * 200)
+    assert isinstance(endless, Ambiguous)
+    assert endless.watched == rest
+
+
 def test_too_many_readings_are_ambiguous_whatever_the_routes() -> None:
     found = LEADS.match("GET", "/x" + "%2F..;x%252e\\//%3f%23%00%20%252F" * 200)
     assert isinstance(found, Ambiguous)

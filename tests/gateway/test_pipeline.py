@@ -84,6 +84,15 @@ async def test_a_path_that_can_be_read_as_two_routes_is_refused_and_both_are_nam
     assert len(rig.app.requests) == 3
 
 
+async def test_a_path_that_can_be_read_as_two_routes_that_watch_goes_on_and_is_counted(gates: Rigs) -> None:
+    routes = [route("leads", "POST /leads", "strict", mode="watch"), route("rest", "ANY /**", mode="watch")]
+    rig = await gates.start(tiers=STRICT, routes=routes)
+    assert (await (await rig.connect()).ask(raw("POST /leads;x"))).status == 200
+    assert rig.app.requests[0].target == b"/leads;x"
+    watched = {plan.name: plan.tally.watched for plan in rig.gateway.rules.plans()}
+    assert watched == {"leads": {}, "rest": {"ambiguous_path": 1}}
+
+
 async def test_what_the_gateway_says_itself(gates: Rigs) -> None:
     rig = await gates.start(routes=[route("read", "GET /api/**")])
     client = await rig.connect()

@@ -27,7 +27,9 @@ def decider(policy: Policy) -> Decide:
             return Forecast(None, None, judged.status)
         found = table.match(judged.method, judged.path)
         if isinstance(found, Ambiguous):
-            return Forecast(None, None, AMBIGUOUS.status)
+            if found.watched is None:
+                return Forecast(None, None, AMBIGUOUS.status)
+            found = found.watched
         if isinstance(found, NoRoute):
             return Forecast(None, None, 405 if found.allowed else 404)
         return Forecast(found.name, found.tier.name if found.tier else NO_TIER, _refusal(found, without))

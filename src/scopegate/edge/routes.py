@@ -15,12 +15,12 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from itertools import product
+from itertools import chain, product
 from urllib.parse import unquote
 
 from scopegate.edge.readings import Reading, read_as, readings
 from scopegate.edge.verdict import Refusal
-from scopegate.policy.policy import PathStep, Route
+from scopegate.policy.policy import Mode, PathStep, Route
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,9 +34,10 @@ class NoRoute:
 @dataclass(frozen=True, slots=True)
 class Ambiguous:
     """What a path may be read as meets rules that differ. `routes` are two of those met, None for no route; one when
-    the path has more readings than are looked at."""
+    the path has more readings than are looked at. `watched` is the first of them where all that are met only watch."""
 
     routes: tuple[Route | None, ...]
+    watched: Route | None = None
 
     @property
     def names(self) -> str:
@@ -138,7 +139,8 @@ class RouteTable:
         """What all readings meet."""
         read = readings(path)
         if read is None:
-            return Ambiguous((self._read(method, Reading(path, "%" in path), folded=False),))
+            met = self._read(method, Reading(path, "%" in path), folded=False)
+            return Ambiguous((met,), met if _is_watched(met) else None)
         return self._one_of(self._met(method, read)) or NoRoute(self._allowed(path))
 
     def _met(self, method: str, read: Iterable[Reading]) -> Iterator[Route | None]:
@@ -153,7 +155,8 @@ class RouteTable:
         first = next(all_met)
         for route in all_met:
             if route is not first and not self._are_alike(route, first):
-                return Ambiguous((first, route))
+                is_watched = all(map(_is_watched, chain((first, route), all_met)))
+                return Ambiguous((first, route), first if is_watched else None)
         return first
 
     def _are_alike(self, one: Route | None, other: Route | None) -> bool:
@@ -174,6 +177,10 @@ class RouteTable:
 
 _ODD = re.compile(r"[%;\\]|//|/\.")
 """Without one of these, servers differ about a path in letter case alone."""
+
+
+def _is_watched(route: Route | None) -> bool:
+    return route is not None and route.mode is Mode.WATCH
 
 
 def _bare(route: Route) -> Route:

@@ -163,7 +163,11 @@ def find_route(x: Exchange) -> Outcome:
         return None
     if isinstance(found, Ambiguous):
         _log.info("request.ambiguous", request_id=x.request_id.decode(), path=x.path, routes=found.names)
-        return AMBIGUOUS
+        if found.watched is None:
+            return AMBIGUOUS
+        x.plan = x.rules.plan(found.watched)
+        x.plan.tally.watch(AMBIGUOUS.code)
+        return None
     if not found.allowed:
         return Refusal(404, "no_route", "Nothing is served here.")
     allow = ", ".join(found.allowed).encode()

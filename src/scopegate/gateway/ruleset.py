@@ -111,6 +111,9 @@ class Ruleset:
         found = self._table.match(method, path)
         return self._plans[found.name] if isinstance(found, Route) else found
 
+    def plan(self, route: Route) -> RoutePlan:
+        return self._plans[route.name]
+
     def plans(self) -> Iterator[RoutePlan]:
         yield from self._plans.values()
 
