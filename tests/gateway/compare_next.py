@@ -102,7 +102,7 @@ async def compare(app_port: int, action: str) -> int:
         balanced = {"Host": "internal:8080", "X-Forwarded-Host": HOST, "X-Forwarded-Port": "443"}
         for asked in questions(action):
             direct = await run(answer, app_port, asked)
-            ways = [asked, replace(asked, fields=asked.fields | balanced)] if asked.method == "POST" else [asked]
+            ways = [asked, replace(asked, fields={**asked.fields, **balanced})] if asked.method == "POST" else [asked]
             for way in ways:
                 through = await run(answer, rig.port, way)
                 different += through != direct

@@ -34,7 +34,7 @@ def serving(folder: Path, environ: Mapping[str, str] = QUIET) -> Iterator[int]:
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     command = ["node", "node_modules/next/dist/bin/next", "start", "-H", "127.0.0.1", "-p", str(port)]
-    process = subprocess.Popen(command, cwd=folder, env=os.environ | QUIET | environ)
+    process = subprocess.Popen(command, cwd=folder, env={**os.environ, **QUIET, **environ})
     try:
         deadline = time.monotonic() + 30
         while time.monotonic() < deadline:
