@@ -75,6 +75,36 @@ async def test_three_per_ten_seconds(shop: Shop) -> None:
         assert [spent.admitted, standing.remaining, standing.reset_ms, spent.retry_after_ms] == expected, now_ms
 
 
+# The same of 10 per 10 s, paced with a burst of 3: one per 1.25 s once it is used
+PACED = [
+    (0, True, 2, 1_250, 0),
+    (0.4, True, 1, 2_500, 0),
+    (1_000, True, 0, 2_750, 0),
+    (1_000, False, 0, 2_750, 250),
+    (1_249, False, 0, 2_501, 1),
+    (1_250, True, 0, 3_750, 0),
+    (1_250, False, 0, 3_750, 1_250),
+    (3_750.5, True, 1, 2_500, 0),
+    (5_000, True, 1, 2_500, 0),
+    (60_000, True, 2, 1_250, 0),
+]
+
+
+async def test_paced_ten_per_ten_seconds(shop: Shop) -> None:
+    window = Window("strict", uuid.uuid4().hex, Quota(10, 10_000, 3))
+    for now_ms, *expected in PACED:
+        spent = await shop.at(now_ms, window)
+        standing = spent.standings[0]
+        assert [spent.admitted, standing.remaining, standing.reset_ms, spent.retry_after_ms] == expected, now_ms
+
+
+async def test_paced_or_not_is_counted_apart_and_judged_together(shop: Shop) -> None:
+    key = uuid.uuid4().hex
+    windows = [shop.window(5, 10_000, key), Window("strict", key, Quota(5, 10_000, 1))]
+    assert [(await shop.at(now_ms, *windows)).admitted for now_ms in (0, 1_999, 2_000)] == [True, False, True]
+    assert [s.remaining for s in (await shop.at(2_000, *windows)).standings] == [3, 0]
+
+
 async def test_all_windows_or_none(shop: Shop) -> None:
     caller = uuid.uuid4().hex
     windows = [shop.window(2, 1_000, caller), shop.window(3, 60_000, caller), shop.window(100, 1_000, name="all")]

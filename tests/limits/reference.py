@@ -9,10 +9,11 @@ from scopegate.limits.window import Spent, Standing, Window, ms_up
 
 
 class Reference:
-    """Every admission of every window, for ever."""
+    """Every admission of every window, for ever. A paced window is a leaky bucket: each admission pours an interval in,
+    time drains it, and a further one must fit under the burst."""
 
     def __init__(self) -> None:
-        self._admissions: dict[tuple[str, str, int], list[int]] = defaultdict(list)
+        self._admissions: dict[tuple[str, str, int, bool], list[int]] = defaultdict(list)
 
     def spend(self, windows: Sequence[Window], now_us: int) -> Spent:
         wait_us = max([self._wait_us(window, now_us) for window in windows], default=0)
@@ -22,17 +23,32 @@ class Reference:
         return Spent(not wait_us, tuple([self._standing(window, now_us) for window in windows]), ms_up(wait_us))
 
     def _of(self, window: Window) -> list[int]:
-        return self._admissions[window.name, window.key, window.quota.span_ms]
+        return self._admissions[window.name, window.key, window.quota.span_ms, bool(window.quota.burst)]
 
     def _ends_us(self, window: Window, now_us: int) -> list[int]:
         """When each admission that counts now stops to count."""
         ends = [each + window.quota.span_ms * 1000 for each in self._of(window)]
         return [end for end in ends if end > now_us]
 
+    def _level_us(self, window: Window, now_us: int) -> int:
+        """What is in a paced window's bucket."""
+        level, before = 0, 0
+        for each in self._of(window):
+            level = max(0, level - (each - before)) + window.quota.interval_us
+            before = each
+        return max(0, level - (now_us - before))
+
     def _wait_us(self, window: Window, now_us: int) -> int:
+        quota = window.quota
+        if quota.burst:
+            return max(0, self._level_us(window, now_us) + quota.interval_us - quota.burst * quota.interval_us)
         ends = self._ends_us(window, now_us)
-        return ends[-window.quota.limit] - now_us if len(ends) >= window.quota.limit else 0
+        return ends[-quota.limit] - now_us if len(ends) >= quota.limit else 0
 
     def _standing(self, window: Window, now_us: int) -> Standing:
+        quota = window.quota
+        if quota.burst:
+            level = self._level_us(window, now_us)
+            return Standing(window, (quota.burst * quota.interval_us - level) // quota.interval_us, ms_up(level))
         ends = self._ends_us(window, now_us)
-        return Standing(window, max(0, window.quota.limit - len(ends)), ms_up(ends[-1] - now_us) if ends else 0)
+        return Standing(window, max(0, quota.limit - len(ends)), ms_up(ends[-1] - now_us) if ends else 0)

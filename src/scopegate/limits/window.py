@@ -1,9 +1,13 @@
-"""The exact sliding window: "N per T" admits at most N in *any* span of T.
+"""The sliding window: "N per T" admits at most N in *any* span of T, from a log of its admissions or at a pace.
 
 Pure: windows are values, `now` is an argument. An admission at t counts during [t, t+T): at t+T its place is free
 again, so every half-open span of T holds at most N. Time is in integer microseconds of one clock that never goes back
 (the API speaks milliseconds, rounded up), and a check costs the same however large N is: only the N-th last admission
 decides. `spend` is the rule; `stores/memory` keeps its logs in a dict, `stores/limits.lua` says the same in Redis.
+
+A paced quota (GCRA, ITU-T I.371) admits up to `burst` at once and then one per interval of T / (N - burst + 1), so that
+burst and refill together are N in a T. Its whole state is one moment, that at which the full burst is free again; the
+log holds it as one admission, made a span before.
 """
 
 from __future__ import annotations
@@ -20,10 +24,17 @@ _make = tuple.__new__  # what a named tuple's constructor calls, without the Pyt
 
 @dataclass(frozen=True, slots=True)
 class Quota:
-    """At most `limit` admissions in any span of `span_ms` milliseconds. Both are positive."""
+    """At most `limit` admissions in any span of `span_ms` milliseconds. Both are positive. `burst`, from 1 to `limit`:
+    paced, at most so many at once; 0: from an exact log."""
 
     limit: int
     span_ms: int
+    burst: int = 0
+
+    @property
+    def interval_us(self) -> int:
+        """Of a paced quota: microseconds from one admission to the next once the burst is used, rounded up."""
+        return -(-self.span_ms * 1000 // (self.limit - self.burst + 1))
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,9 +107,11 @@ class Log:
             del self.times[: self.head]
             self.head = 0
 
-    def wait_us(self, limit: int, now_us: int) -> int:
+    def wait_us(self, quota: Quota, now_us: int) -> int:
         """Microseconds until one more admission fits, 0 when it fits now."""
-        over = self.live(now_us) - limit
+        if quota.burst:
+            return max(0, self.left_us(now_us) - (quota.burst - 1) * quota.interval_us)
+        over = self.live(now_us) - quota.limit
         return 0 if over < 0 else self.times[self.head + over] + self.span_us - now_us
 
     def left_us(self, now_us: int) -> int:
@@ -107,20 +120,34 @@ class Log:
 
     def admit(self, window: Window, now_us: int) -> Standing:
         """Count one admission, after `wait_us` has said 0 at the same `now_us`."""
-        self.times.append(now_us)
         quota = window.quota
+        if quota.burst:
+            return self._pace(window, now_us)
+        self.times.append(now_us)
         return _make(Standing, (window, quota.limit - len(self.times) + self.head, quota.span_ms))
 
     def standing(self, window: Window, now_us: int) -> Standing:
         """Where the window stands at `now_us`."""
-        return Standing(window, max(0, window.quota.limit - self.live(now_us)), ms_up(self.left_us(now_us)))
+        quota = window.quota
+        left_us = self.left_us(now_us)
+        if quota.burst:
+            return Standing(window, max(0, quota.burst - -(-left_us // quota.interval_us)), ms_up(left_us))
+        return Standing(window, max(0, quota.limit - self.live(now_us)), ms_up(left_us))
+
+    def _pace(self, window: Window, now_us: int) -> Standing:
+        full_us = now_us + self.left_us(now_us) + window.quota.interval_us
+        if self.times:
+            self.times[0] = full_us - self.span_us
+        else:
+            self.times.append(full_us - self.span_us)
+        return self.standing(window, now_us)
 
 
 def spend(windows: Sequence[Window], logs: Sequence[Log], now_us: int) -> Spent:
     """Admit in every log or count in none; `logs[i]` belongs to `windows[i]`, no log twice."""
     wait_us = 0
     for window, log in zip(windows, logs, strict=True):
-        more_us = log.wait_us(window.quota.limit, now_us)
+        more_us = log.wait_us(window.quota, now_us)
         if more_us > wait_us:
             wait_us = more_us
     if wait_us:
@@ -132,6 +159,8 @@ def spend(windows: Sequence[Window], logs: Sequence[Log], now_us: int) -> Spent:
 def spend_one(window: Window, log: Log, now_us: int) -> Spent:
     """`spend` for the usual single window, unrolled: this runs for every request."""
     quota = window.quota
+    if quota.burst:
+        return spend((window,), (log,), now_us)
     times = log.times
     left = quota.limit - len(times) + log.head
     if times and times[log.head] <= now_us - log.span_us:

@@ -1,8 +1,10 @@
 -- "N per T" over several windows: admit in all or count in none. The rule of limits/window.py, in one atomic step.
 --
--- KEYS[i]   a list of admission times in microseconds, oldest first, never more than the largest limit of late
+-- KEYS[i]   a list of admission times in microseconds, oldest first, never more than the largest limit of late;
+--           of a paced window one time, a span before its burst is free again
 -- ARGV[1]   empty: this server's clock; tests put a time here, in microseconds
--- ARGV[2i], ARGV[2i+1]   the limit and the span, in microseconds, of KEYS[i]; the limit may change between calls
+-- ARGV[3i-1], ARGV[3i], ARGV[3i+1]   limit, span in microseconds and burst (0: not paced) of KEYS[i]; limit and burst
+--           may change between calls
 -- returns   {retry_after_ms, remaining_1, reset_ms_1, remaining_2, ...}; retry_after_ms is 0 when admitted
 local now
 if ARGV[1] == '' then
@@ -14,6 +16,14 @@ end
 
 local function at(key, index)
   return tonumber(redis.call('LINDEX', key, index))
+end
+
+-- The server's clock was set back: the newest admission counts as made at `latest`, the others as long before it as they
+-- were. Nobody is admitted early, and nobody waits longer than a span.
+local function shift(key, last, latest)
+  for index, time in ipairs(redis.call('LRANGE', key, 0, -1)) do
+    redis.call('LSET', key, index - 1, string.format('%.0f', time - last + latest))
+  end
 end
 
 -- Drop what left the window and say how many stay. The newest of `count` is known to stay. Galloping, then halving:
@@ -38,12 +48,22 @@ end
 
 local lasts, counts, wait = {}, {}, 0
 for i, key in ipairs(KEYS) do
-  local limit, span = tonumber(ARGV[2 * i]), tonumber(ARGV[2 * i + 1])
+  local limit, span, burst = tonumber(ARGV[3 * i - 1]), tonumber(ARGV[3 * i]), tonumber(ARGV[3 * i + 1])
+  local interval, latest = 0, now
+  if burst > 0 then
+    interval = math.ceil(span / (limit - burst + 1))
+    latest = now + math.max(0, burst * interval - span)
+  end
   local last, count = at(key, -1), 0
-  -- More than a span ahead of now: the server's clock was set back and the log speaks of another time.
-  if last and (last + span <= now or last > now + span) then
+  if last and last > latest then
+    shift(key, last, latest)
+    last = latest
+  end
+  if last and last + span <= now then
     redis.call('DEL', key)
     last = nil
+  elseif last and burst > 0 then
+    wait = math.max(wait, last + span - now - (burst - 1) * interval)
   elseif last then
     count = trim(key, redis.call('LLEN', key), now - span)
     if count >= limit then
@@ -55,16 +75,22 @@ end
 
 local reply = { math.ceil(wait / 1000) }
 for i, key in ipairs(KEYS) do
-  local limit, span = tonumber(ARGV[2 * i]), tonumber(ARGV[2 * i + 1])
+  local limit, span, burst = tonumber(ARGV[3 * i - 1]), tonumber(ARGV[3 * i]), tonumber(ARGV[3 * i + 1])
+  local interval = burst > 0 and math.ceil(span / (limit - burst + 1))
   local last, count = lasts[i], counts[i]
   if wait == 0 then
-    -- The log stays in order when the clock is set back a little.
-    last, count = math.max(now, last or now), count + 1
+    if interval then
+      redis.call('DEL', key)
+      last = (last or now - span) + interval
+    else
+      last, count = now, count + 1
+    end
     redis.call('RPUSH', key, string.format('%.0f', last))
     -- A second more than the span: the key must outlive its last admission, and expiry only knows milliseconds.
     redis.call('PEXPIRE', key, math.ceil((last - now + span) / 1000) + 1000)
   end
-  reply[2 * i] = math.max(0, limit - count)
-  reply[2 * i + 1] = last and math.ceil((last + span - now) / 1000) or 0
+  local left = last and last + span - now or 0
+  reply[2 * i] = math.max(0, interval and burst - math.ceil(left / interval) or limit - count)
+  reply[2 * i + 1] = math.ceil(left / 1000)
 end
 return reply

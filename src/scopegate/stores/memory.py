@@ -28,7 +28,8 @@ _CACHED_QUOTAS = 1024
 
 
 class _Table:
-    """All logs of one tier and span. `slice_us`: how long those wait together that come empty about the same time."""
+    """All logs of one tier and span, paced or not. `slice_us`: how long those wait together that come empty about the
+    same time."""
 
     __slots__ = ("logs", "name", "slice_us", "span_ms")
 
@@ -72,7 +73,7 @@ class MemoryLimits:
     def __init__(self, clock: Clock, *, max_bytes: int = MAX_BYTES) -> None:
         self._monotonic_s = clock.monotonic_s
         self._shares = Shares(max_bytes - COUNTERS_BYTES)
-        self._tables: dict[tuple[str, int], _Table] = {}
+        self._tables: dict[tuple[str, int, bool], _Table] = {}
         self._keys = 0
         # Logs by the moment at which to look at them again, and those moments as a heap.
         self._due: dict[int, list[_KeyLog]] = {}
@@ -120,7 +121,7 @@ class MemoryLimits:
         """`spend` where some logs are new or full."""
         assert len({(id(log.table), log.key) for log in logs}) == len(logs), "a request names each window once"
         new = sum([not log.room for log in logs])
-        waits_us = [log.wait_us(window.quota.limit, now_us) for window, log in zip(windows, logs, strict=True)]
+        waits_us = [log.wait_us(window.quota, now_us) for window, log in zip(windows, logs, strict=True)]
         if not any(waits_us) and (wait_us := self._make_room(windows, logs, now_us)):
             return _crowded(windows, logs, now_us, wait_us)
         spent = spend(windows, logs, now_us)
@@ -137,9 +138,10 @@ class MemoryLimits:
 
     def _table(self, window: Window) -> _Table:
         quota = window.quota
-        table = self._tables.get((window.name, quota.span_ms))
+        name = window.name, quota.span_ms, bool(quota.burst)
+        table = self._tables.get(name)
         if table is None:
-            table = self._tables[window.name, quota.span_ms] = _Table(window.name, quota.span_ms)
+            table = self._tables[name] = _Table(window.name, quota.span_ms)
         if len(self._held) >= _CACHED_QUOTAS:
             self._by_id.clear()
             self._held.clear()

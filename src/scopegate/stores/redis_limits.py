@@ -1,8 +1,8 @@
 """Limits shared by all gateways: exact windows in Redis, decided by one script on Redis' own clock.
 
 All windows of a request are one EVALSHA; all requests of one turn of the event loop are one write. Keys are
-`scopegate:w:{KEY}:TIER:SPAN_MS`, each with a time to live; the part in braces is what a cluster hashes, so the
-windows of one key stand together. Made by `wiring`, called by the gateway's limiter.
+`scopegate:w:{KEY}:TIER:SPAN_MS`, or `...:paced`, each with a time to live; the part in braces is what a cluster hashes,
+so the windows of one key stand together. Made by `wiring`, called by the gateway's limiter.
 """
 
 from __future__ import annotations
@@ -56,15 +56,15 @@ class RedisLimits:
         now = b"$0\r\n\r\n" if self._clock is None else bulk(b"%d" % round(self._clock.monotonic_s() * 1e6))
         if len(windows) == 1:
             key, quota = self._words(windows[0])
-            return b"*7\r\n$7\r\nEVALSHA\r\n$40\r\n%b\r\n$1\r\n1\r\n%b%b%b" % (_SHA, key, now, quota)
+            return b"*8\r\n$7\r\nEVALSHA\r\n$40\r\n%b\r\n$1\r\n1\r\n%b%b%b" % (_SHA, key, now, quota)
         words = [self._words(window) for window in windows]
         keys, quotas = [key for key, _ in words], [quota for _, quota in words]
         assert len(set(keys)) == len(keys), "a request names each window once"
-        head = b"*%d\r\n$7\r\nEVALSHA\r\n$40\r\n%b\r\n%b" % (4 + 3 * len(words), _SHA, bulk(b"%d" % len(words)))
+        head = b"*%d\r\n$7\r\nEVALSHA\r\n$40\r\n%b\r\n%b" % (4 + 4 * len(words), _SHA, bulk(b"%d" % len(words)))
         return b"".join((head, *keys, now, *quotas))
 
     def _words(self, window: Window) -> tuple[bytes, bytes]:
-        """The window's key and its two arguments, as they go over the wire."""
+        """The window's key and its three arguments, as they go over the wire."""
         quota = window.quota
         known = self._quotas.get(id(quota))
         if known is None:
@@ -75,8 +75,8 @@ class RedisLimits:
     def _learn(self, quota: Quota) -> tuple[Quota, bytes, bytes]:
         if len(self._quotas) >= _CACHED_QUOTAS:
             self._quotas.clear()
-        suffix = b":%d" % quota.span_ms
-        arguments = bulk(b"%d" % quota.limit) + bulk(b"%d" % (quota.span_ms * 1000))
+        suffix = b":%d%b" % (quota.span_ms, b":paced" if quota.burst else b"")
+        arguments = bulk(b"%d" % quota.limit) + bulk(b"%d" % (quota.span_ms * 1000)) + bulk(b"%d" % quota.burst)
         known = self._quotas[id(quota)] = (quota, suffix, arguments)
         return known
 

@@ -1,0 +1,81 @@
+"""Thousands of traces: never more than N in any T, and memory, Redis and the plain rule say the same."""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from collections.abc import Iterator
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from scopegate.clock import ManualClock
+from scopegate.limits.window import Quota, Spent, Window
+from scopegate.stores.memory import MemoryLimits
+from scopegate.stores.redis_limits import RedisLimits
+from tests.limits.reference import Reference
+
+Trace = list[tuple[int, int]]
+
+exact = st.builds(Quota, st.integers(1, 8), st.integers(1, 9))
+paced = exact.flatmap(
+    lambda quota: st.builds(Quota, *map(st.just, (quota.limit, quota.span_ms)), st.integers(1, quota.limit))
+)
+# The gap before each request in microseconds (bursts, a steady pace, pauses), and which windows it asks for.
+gaps = st.one_of(st.just(0), st.integers(0, 400), st.integers(0, 4_000))
+traces: st.SearchStrategy[Trace] = st.lists(st.tuples(gaps, st.integers(1, 3)), min_size=1, max_size=60)
+
+
+class Stores:
+    """Memory and Redis under one clock of their own, on a loop of their own."""
+
+    def __init__(self, url: str) -> None:
+        self.clock = ManualClock()
+        self.now_us = round(self.clock.monotonic_s() * 1e6)
+        self.memory = MemoryLimits(self.clock)
+        self.redis = RedisLimits(url, timeout_s=10, clock=self.clock)
+        self._runner = asyncio.Runner()
+
+    def judge(self, steps: list[tuple[int, list[Window]]]) -> list[tuple[int, list[Window], Spent, Spent]]:
+        """What memory and Redis say to each step, at which microsecond."""
+        return self._runner.run(self._judge(steps))
+
+    async def _judge(self, steps: list[tuple[int, list[Window]]]) -> list[tuple[int, list[Window], Spent, Spent]]:
+        asked = []
+        for gap_us, windows in steps:
+            self.now_us += gap_us
+            self.clock.advance(self.now_us / 1e6 - self.clock.monotonic_s())  # a sum of gaps would drift off
+            asked.append((self.now_us, windows, self.memory.spend(windows), self.redis.spend(windows)))
+        return [(now_us, windows, in_memory, await late) for now_us, windows, in_memory, late in asked]
+
+    def close(self) -> None:
+        self._runner.run(self.redis.close())
+        self._runner.close()
+
+
+@pytest.fixture
+def stores(valkey_url: str) -> Iterator[Stores]:
+    stores = Stores(valkey_url)
+    yield stores
+    stores.close()
+
+
+@pytest.mark.parametrize("quotas", [exact, paced], ids=["exact", "paced"])
+def test_never_more_than_the_limit_in_any_span(stores: Stores, full: bool, quotas: st.SearchStrategy[Quota]) -> None:
+    @settings(max_examples=10_000 if full else 300, deadline=None, database=None)
+    @given(traces, quotas, exact)
+    def run(trace: Trace, quota: Quota, other: Quota) -> None:
+        choice = [Window("a", uuid.uuid4().hex, quota), Window("b", uuid.uuid4().hex, other)]
+        steps = [(gap_us, [window for n, window in enumerate(choice) if picked >> n & 1]) for gap_us, picked in trace]
+        reference, admitted = Reference(), dict[str, list[int]]((window.name, []) for window in choice)
+        for now_us, windows, in_memory, in_redis in stores.judge(steps):
+            assert in_memory == in_redis == reference.spend(windows, now_us)
+            for window in windows:
+                if in_memory.admitted:
+                    admitted[window.name].append(now_us)
+        for window in choice:
+            limit, span_us, times = window.quota.limit, window.quota.span_ms * 1000, admitted[window.name]
+            assert all(later - first >= span_us for first, later in zip(times, times[limit:], strict=False))
+
+    run()
