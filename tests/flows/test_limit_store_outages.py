@@ -246,11 +246,11 @@ def says(greeting: bytes, then: bytes | None) -> Answer:
 @pytest.mark.parametrize(
     ("greeting", "then", "kind"),
     [
-        (b"-LOADING Redis is loading the dataset in memory\r\n", b"", "other"),
+        (b"-LOADING Redis is loading the dataset in memory\r\n", b"", "connect"),
         (b"-ERR max number of clients reached\r\n", None, "other"),
         (b"HTTP/1.1 400 Bad Request\r\n\r\n", b"", "other"),
         (LOADED, None, "reset"),
-        (LOADED, b"-LOADING Redis is loading the dataset in memory\r\n", "other"),
+        (LOADED, b"-LOADING Redis is loading the dataset in memory\r\n", "connect"),
         (LOADED, b"-OOM command not allowed when used memory > 'maxmemory'.\r\n", "full"),
         (LOADED, b"-MISCONF Redis is configured to save RDB snapshots\r\n", "full"),
         (LOADED, b"-NOSCRIPT No matching script.\r\n" + LOADED + b"-NOSCRIPT No matching script.\r\n", "other"),
