@@ -48,6 +48,11 @@ def test_what_is_no_such_value(wrong: dict[str, object]) -> None:
         Basket.model_validate(wrong)
 
 
+def test_yes_and_no_are_no_text() -> None:
+    with pytest.raises(ValidationError, match="must be text"):
+        Basket.model_validate({"lasts": True})
+
+
 def test_a_bound_is_spelt_as_in_the_file() -> None:
     parse = size_up_to("64KiB")
     assert parse("64KiB") == 65_536
