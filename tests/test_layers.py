@@ -141,6 +141,7 @@ def test_a_module_imports_its_own_floor_and_those_below(path: Path) -> None:
 def test_pure_rooms_have_no_clock_dice_loop_environment_or_disk(path: Path) -> None:
     roots = {name.split(".")[0] for name in imports(path)}
     assert not roots & IMPURE
+    assert not any(isinstance(node, ast.Name) and node.id == "open" for node in ast.walk(ast.parse(path.read_text())))
 
 
 @pytest.mark.parametrize("library", sorted(HOMES))
