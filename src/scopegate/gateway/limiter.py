@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections.abc import Callable
+from typing import assert_never
 from functools import lru_cache
 
 from scopegate import logs
@@ -41,11 +42,14 @@ def windows_of(tier: Tier) -> WindowsOf:
 
 def key_of(tier: Tier, caller: Caller) -> str:
     """Whom the tier counts. A visitor without an identity is counted by address, never in one bucket for all."""
-    if tier.key is TierKey.GLOBAL:
+    key = tier.key
+    if key is TierKey.GLOBAL:
         return "all"
-    if tier.key is TierKey.USER and caller.user is not None:
+    if key is TierKey.USER and caller.user is not None:
         return f"user:{caller.auth}:{caller.user}"
-    return f"ip:{caller.group}"
+    if key is TierKey.USER or key is TierKey.CLIENT_IP:
+        return f"ip:{caller.group}"
+    assert_never(key)
 
 
 class Limiter:
