@@ -11,7 +11,6 @@ route is met. A route that says how its app reads paths (`reads`) has what it is
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -87,7 +86,7 @@ class _Node:
 class RouteTable:
     """The routes of one policy. Immutable after `compile_routes`; holds nothing a client can make grow."""
 
-    __slots__ = ("_bare", "_has_capitals", "_known", "_methods", "_plain", "_trees", "_ways")
+    __slots__ = ("_bare", "_deepest", "_has_capitals", "_known", "_methods", "_plain", "_trees", "_ways")
 
     def __init__(self, routes: Sequence[Route]) -> None:
         self._methods = frozenset().union(*(_with_head(route.methods or ()) for route in routes))
@@ -95,6 +94,7 @@ class RouteTable:
         self._ways = {route.reads for route in routes if route.reads is not None}
         patterns = "".join(unquote(route.pattern) for route in routes)
         self._has_capitals = patterns != patterns.lower()
+        self._deepest = max((route.pattern.count("/") for route in routes), default=0)
         self._trees = _trees(routes)
         self._plain = self._trees[False, True]
         self._known: Mapping[str, Mapping[str, Route]] = {
@@ -108,7 +108,22 @@ class RouteTable:
             route = known.get(method)
             if route is not None:
                 return route
-        return self._match(method, path)
+        if "%" in path or ";" in path or "\\" in path or "//" in path or "/." in path:
+            return self._judge(method, path)
+        folded = path.lower()
+        segments = _segments(folded, self._deepest)
+        best = _first(self._plain, segments, 0, method)
+        if (folded != path or self._has_capitals) and self._is_told_apart_by_case(method, path, segments, best):
+            return self._judge(method, path)
+        return best[1] if best is not None else NoRoute(self._allowed(path))
+
+    def _is_told_apart_by_case(self, method: str, path: str, folded: list[str], best: _Ranked | None) -> bool:
+        """Whether a path, of these segments without case, meets another route with it."""
+        most = self._deepest
+        as_sent = _segments(path, most)
+        if not self._has_capitals and as_sent[:most] == folded[:most]:
+            return False
+        return _first(self._trees[False, False], as_sent, 0, method) != best
 
     def _by_method(self, pattern: str) -> Mapping[str, Route]:
         """What a path meets that the policy writes out: with that it has said how it is to be read."""
@@ -116,13 +131,8 @@ class RouteTable:
         found = {method: self._read(method, as_written, folded=False) for method in self._methods}
         return {method: route for method, route in found.items() if route is not None}
 
-    def _match(self, method: str, path: str) -> Route | NoRoute | Ambiguous:
-        if _ODD.search(path) is None:
-            folded = path.lower()
-            met = self._walk(self._plain, method, folded)
-            is_plain = folded == path and not self._has_capitals
-            if is_plain or met is self._walk(self._trees[False, False], method, path):
-                return met or NoRoute(self._allowed(path))
+    def _judge(self, method: str, path: str) -> Route | NoRoute | Ambiguous:
+        """The route for a path that may be read in several ways."""
         return self._claimed(method, path) or self._agreed(method, path)
 
     def _claimed(self, method: str, path: str) -> Route | Ambiguous | None:
@@ -164,19 +174,12 @@ class RouteTable:
 
     def _read(self, method: str, reading: Reading, *, folded: bool) -> Route | None:
         path = reading.path.lower() if folded else reading.path
-        return self._walk(self._trees[reading.is_raw, folded], method, path)
-
-    def _walk(self, tree: _Node, method: str, path: str) -> Route | None:
-        best = _first(tree, _segments(path), 0, method)
+        best = _first(self._trees[reading.is_raw, folded], _segments(path, self._deepest), 0, method)
         return best[1] if best is not None else None
 
     def _allowed(self, path: str) -> tuple[str, ...]:
         sent = Reading(path, "%" in path)
         return tuple(sorted(each for each in self._methods if self._read(each, sent, folded=True) is not None))
-
-
-_ODD = re.compile(r"[%;\\]|//|/\.")
-"""Without one of these, servers differ about a path in letter case alone."""
 
 
 def _is_watched(route: Route | None) -> bool:
@@ -258,9 +261,10 @@ def _earlier(one: _Ranked | None, other: _Ranked | None) -> _Ranked | None:
     return one if one[0] < other[0] else other
 
 
-def _segments(path: str) -> list[str]:
-    """What is compared: segments without the empty one that a trailing slash makes."""
-    segments = path.split("/")
+def _segments(path: str, most: int) -> list[str]:
+    """What is compared: segments without the empty one that a trailing slash makes. Of more than `most`, which no
+    pattern has, the rest is one."""
+    segments = path.split("/", most + 1)
     del segments[0]
     if segments and not segments[-1]:
         segments.pop()
