@@ -9,8 +9,8 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections.abc import Callable
-from typing import assert_never
 from functools import lru_cache
+from typing import assert_never
 
 from scopegate import logs
 from scopegate.clock import Clock
