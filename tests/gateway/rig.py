@@ -26,6 +26,7 @@ from scopegate.gateway.identity import Identities
 from scopegate.gateway.intake import MAX_UNRECORDED, Intake
 from scopegate.gateway.limiter import Limiter
 from scopegate.gateway.pool import Server
+from scopegate.gateway.protocol import ClientConnection
 from scopegate.gateway.signin import SignIn
 from scopegate.policy.policy import Policy
 from scopegate.stores.late import LateDatabase
@@ -87,10 +88,13 @@ def policy_of(
 class Rig:
     """One gateway process without the process."""
 
-    def __init__(self, gateway: Gateway, app: App, database: LateDatabase | None, http: httpx.AsyncClient) -> None:
+    def __init__(
+        self, gateway: Gateway, app: App, intake: Intake | None, database: LateDatabase | None, http: httpx.AsyncClient
+    ) -> None:
         self.gateway = gateway
         self._http = http
         self.app = app
+        self.intake = intake
         self.database = database
         self.stop = asyncio.Event()
         self.clients: list[Client] = []
@@ -114,25 +118,30 @@ class Rig:
         return client
 
     @property
+    def connections(self) -> list[ClientConnection]:
+        """From the visitors."""
+        return [each for each in self.gateway.connections.open if isinstance(each, ClientConnection)]
+
+    @property
     def servers(self) -> list[Server]:
-        return [server for plan in self.gateway.rules.plans() for server in plan.pool.servers]
+        return [server for plan in self.gateway.shared.rules.plans() for server in plan.pool.servers]
 
     async def settled(self) -> None:
         """Nobody is served any more: visitors are gone, and nothing of them is left."""
         for client in self.clients:
             await client.close()
         self.clients.clear()
-        gate = self.gateway
+        shared, connections = self.gateway.shared, self.gateway.connections
 
         def left() -> dict[str, int]:
             in_use = sum(server.in_use for server in self.servers)
-            counts = {"in_flight": gate.in_flight, "held_bytes": gate.held_bytes, "in_use": in_use}
+            counts = {"in_flight": shared.in_flight, "held_bytes": shared.held.bytes, "in_use": in_use}
             return counts | {
-                "connections": len(gate.connections),
-                "clients": len(gate.crowd),
-                "askers": len(gate.askers),
-                "holders": len(gate.holders),
-                "idle": len(gate.idle),
+                "connections": len(connections.open),
+                "clients": len(connections.clients),
+                "askers": len(shared.askers),
+                "holders": len(shared.held.holders),
+                "idle": len(connections.idle),
             }
 
         await eventually(lambda: not any(left().values()), left)
@@ -189,7 +198,7 @@ class Rigs:
             intake = Intake(
                 outbox or SqlOutbox(database), messenger or NoMessenger(), clock, max_unrecorded=max_unrecorded
             )
-        rig = Rig(Gateway(rules, limiter, signin, intake, clock), app, database, http)
+        rig = Rig(Gateway(rules, limiter, signin, intake, clock), app, intake, database, http)
         await rig.serve(kernel_bytes)
         self._made.append(rig)
         self._fresh.append(rig)

@@ -74,7 +74,7 @@ async def test_limits_go_on_counting(gates: Rigs, change: str) -> None:
 
 async def test_a_changed_limit_counts_anew_and_the_old_one_is_remembered(gates: Rigs) -> None:
     rig = await gates.start(tiers=TIERS, routes=LIMITED)
-    first = rig.gateway.rules.policy
+    first = rig.gateway.shared.rules.policy
     client = await rig.connect()
     assert [(await client.ask(GET)).status for _ in range(3)] == [200, 200, 429]
     more = {**TIERS, "few": {"limit": "3 per 60s", "key": "client_ip"}}
@@ -88,9 +88,9 @@ async def test_an_unchanged_upstream_keeps_its_connections(gates: Rigs) -> None:
     rig = await gates.start()
     client = await rig.connect()
     await client.ask(GET)
-    pool = next(rig.gateway.rules.plans()).pool
+    pool = next(rig.gateway.shared.rules.plans()).pool
     await rig.gateway.adopt(policy_of([rig.app.url], routes=route("kept")))
-    assert next(rig.gateway.rules.plans()).pool is pool
+    assert next(rig.gateway.shared.rules.plans()).pool is pool
     await client.ask(GET)
     assert {request.connection for request in rig.app.requests} == {1}
 
@@ -103,7 +103,7 @@ async def test_an_upstream_that_is_gone_ends_with_its_last_request(gates: Rigs) 
         client, fresh = await rig.connect(), await rig.connect()
         client.send(GET)
         await rig.app.until(lambda: len(rig.app.requests) == 1)
-        before = next(rig.gateway.rules.plans()).pool
+        before = next(rig.gateway.shared.rules.plans()).pool
         await rig.gateway.adopt(policy_of([other.url], routes=route("moves")))
         assert (await fresh.ask(GET)).status == 200
         assert len(other.requests) == 1
@@ -133,7 +133,7 @@ async def test_a_new_upstream_is_not_let_go_before_it_is_used(gates: Rigs) -> No
         assert (len(rig.gateway._pools), adopting.done()) == (2, False)
         rig.gateway.flush()
         await adopting
-        assert rig.gateway.rules.pools <= set(rig.gateway._pools.values())
+        assert rig.gateway.shared.rules.pools <= set(rig.gateway._pools.values())
         assert (await fresh.ask(GET)).status == 200
         assert len(other.requests) == 1
         wait.set()
@@ -144,11 +144,11 @@ async def test_a_new_upstream_is_not_let_go_before_it_is_used(gates: Rigs) -> No
 
 async def test_a_policy_that_cannot_be_built_changes_nothing(gates: Rigs) -> None:
     rig = await gates.start(routes=route("stays"))
-    before = rig.gateway.rules
+    before = rig.gateway.shared.rules
     broken = _without_upstream(policy_of(["http://127.0.0.1:1"], routes=route("never")))
     with pytest.raises(KeyError):
         await rig.gateway.adopt(broken)
-    assert rig.gateway.rules is before
+    assert rig.gateway.shared.rules is before
     assert len(rig.gateway._pools) == 1
     assert (await (await rig.connect()).ask(GET)).status == 200
 

@@ -1,17 +1,16 @@
-"""What a gateway's connections share: ids, the date, the ticker's work, the metrics it moves."""
+"""The gateway process: the lifespan, the ticker's work, the metrics it moves, the access log."""
 
 from __future__ import annotations
 
 import asyncio
 import io
 import json
-import re
 
 from prometheus_client import REGISTRY
 
 from scopegate.clock import ManualClock
 from scopegate.gateway.access import AccessLog
-from scopegate.gateway.app import Gateway, create_app
+from scopegate.gateway.app import Gateway, create_app, state_of
 from scopegate.gateway.limiter import Limiter
 from scopegate.stores.memory import MemoryLimits
 from tests.gateway.app import OK, Answer
@@ -27,30 +26,11 @@ def gateway(clock: ManualClock) -> Gateway:
     return Gateway(policy_of(["http://127.0.0.1:1"]), Limiter(limits, limits, clock), None, None, clock)
 
 
-async def test_request_ids_are_unique_and_of_one_shape() -> None:
-    clock = ManualClock()
-    one, other = gateway(clock), gateway(clock)
-    ids = {gate.next_request_id() for gate in (one, other) for _ in range(1000)}
-    assert len(ids) == 2000
-    assert all(re.fullmatch(rb"[0-9a-f]{24}", each) for each in ids)
-
-
-async def test_the_date_follows_the_clock() -> None:
-    clock = ManualClock(1_795_507_200_000)
-    gate = gateway(clock)
-    assert gate.http_date() == b"Tue, 24 Nov 2026 08:00:00 GMT"
-    clock.advance(0.9)
-    assert gate.http_date() == b"Tue, 24 Nov 2026 08:00:00 GMT"
-    clock.advance(0.2)
-    assert gate.http_date() == b"Tue, 24 Nov 2026 08:00:01 GMT"
-    assert gate.now_ms() == 1_795_507_201_100
-
-
 async def test_starlette_keeps_the_lifespan() -> None:
     gate = gateway(ManualClock())
     app = create_app(gate)
     async with app.router.lifespan_context(app) as state:
-        assert state == {"gateway": gate}
+        assert state == state_of(gate)
 
 
 async def test_what_is_open_and_what_was_served_is_in_the_metrics_within_a_second(gates: Rigs) -> None:
@@ -76,7 +56,7 @@ async def test_what_is_open_and_what_was_served_is_in_the_metrics_within_a_secon
 
 async def test_every_request_is_one_line_of_the_access_log(gates: Rigs) -> None:
     rig = await gates.start()
-    rig.gateway.access = AccessLog(rig.gateway.now_ms, stream := io.StringIO())
+    rig.gateway.shared.access = AccessLog(rig.gateway.shared.now_ms, stream := io.StringIO())
     client = await rig.connect()
     await client.ask(b'POST /caf%C3%A9/"x"?token=secret HTTP/1.1\r\n' + HOST + b"Content-Length: 3\r\n\r\nabc")
     await client.ask(b"GET /../\x01 HTTP/1.1\r\n" + HOST + b"\r\n")

@@ -183,7 +183,7 @@ async def test_what_completes_a_form_waits_for_the_last_byte(gates: Rigs, tmp_pa
     client = await rig.connect()
     try:
         client.send(head("/form", f"Content-Length: {len(body)}", FORM) + body[:-2])
-        await eventually(lambda: len(seen) > 2 * MIB and rig.gateway.held_bytes == 0)
+        await eventually(lambda: len(seen) > 2 * MIB and rig.gateway.shared.held.bytes == 0)
         await asyncio.sleep(0.05)
         client.send(b"!!")
         assert (await client.answer()).code == "bad_multipart"
@@ -281,7 +281,7 @@ async def test_types_alone_hold_for_what_may_be_read_as_another_type(rig: Rig, k
 
 
 async def test_json_that_cannot_be_held_is_turned_away(rig: Rig) -> None:
-    before, rig.gateway.max_held_bytes = rig.gateway.max_held_bytes, 1000
+    before, rig.gateway.shared.held.most_bytes = rig.gateway.shared.held.most_bytes, 1000
     body = b'{"slug": "a"%b}' % (b" " * 2000)
     try:
         for raw in (sized("/lead", body, JSON), chunked("/lead", body, JSON, size=1500)):
@@ -295,7 +295,7 @@ async def test_json_that_cannot_be_held_is_turned_away(rig: Rig) -> None:
             await client.send_slowly(raw[:-100], raw[-100:])
             assert (await client.answer()).status == 200
     finally:
-        rig.gateway.max_held_bytes = before
+        rig.gateway.shared.held.most_bytes = before
 
 
 async def test_watch_mode_counts_and_lets_pass(rig: Rig) -> None:

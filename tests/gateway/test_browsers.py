@@ -147,7 +147,7 @@ async def test_the_log_names_the_visitor_of_a_preflight(gates: Rigs, capsys: pyt
     trusted = {"trusted_proxies": ["127.0.0.0/8"]}
     rig = await gates.start(server=trusted, cors=CORS, routes=[route("leads", "POST /**", cors="shop")])
     await (await rig.connect()).ask(preflight("/api/leads", SHOP, "POST", "X-Forwarded-For: 203.0.113.9"))
-    rig.gateway.access.flush()
+    rig.gateway.shared.access.flush()
     (line,) = [json.loads(each) for each in capsys.readouterr().err.splitlines() if '"event":"request"' in each]
     assert (line["client"], line["route"], line["status"], line["note"]) == ("203.0.113.9", "leads", 204, "")
 

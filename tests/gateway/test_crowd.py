@@ -58,10 +58,10 @@ async def test_one_client_has_so_many_connections_and_no_more(gates: Rigs) -> No
     assert (reply.status, reply.code, reply.get(b"retry-after")) == (503, "too_many_connections", [b"1"])
     assert reply.get(b"connection") == [b"close"]
     assert await third.ends() == b""
-    await eventually(lambda: len(rig.gateway.connections) == 2)
+    await eventually(lambda: len(rig.gateway.connections.open) == 2)
     assert (await second.ask(GET)).status == 200
     await first.close()
-    await eventually(lambda: len(rig.gateway.connections) == 1)
+    await eventually(lambda: len(rig.gateway.connections.open) == 1)
     assert (await (await rig.connect()).ask(GET)).status == 200
     assert (await (await rig.connect()).answer()).status == 503
 
@@ -70,13 +70,13 @@ async def test_who_is_turned_away_cannot_stay(gates: Rigs) -> None:
     """Not by sending on, and not by leaving the refusal unread."""
     rig = await gates.start(limits={"connections_per_client": 1})
     await rig.connect()
-    await eventually(lambda: len(rig.gateway.connections) == 1)
+    await eventually(lambda: len(rig.gateway.connections.open) == 1)
     for _ in range(20):
         pushing = await rig.connect()
         pushing.send(b"x" * 1000)
         pushing.stop_reading()
-    await eventually(lambda: len(rig.gateway.connections) == 1, patience_s=1.5)
-    assert len(rig.gateway.crowd) == 1
+    await eventually(lambda: len(rig.gateway.connections.open) == 1, patience_s=1.5)
+    assert len(rig.gateway.connections.clients) == 1
 
 
 async def test_counts_are_exact_after_every_end(gates: Rigs) -> None:
@@ -93,7 +93,7 @@ async def test_counts_are_exact_after_every_end(gates: Rigs) -> None:
     assert (await late.answer()).status == 408
     for client in (closed, refused, late):
         assert await client.ends() == b""
-    await eventually(lambda: len(rig.gateway.crowd) == 0)
+    await eventually(lambda: len(rig.gateway.connections.clients) == 0)
     assert [(await (await rig.connect()).ask(GET)).status for _ in range(8)] == [200] * 8
     assert (await (await rig.connect()).answer()).status == 503
 
@@ -102,7 +102,7 @@ async def test_a_trusted_proxy_carries_many(gates: Rigs) -> None:
     rig = await gates.start(limits={"connections_per_client": 1}, server=LOOPBACK)
     clients = [await rig.connect() for _ in range(5)]
     assert [(await client.ask(GET)).status for client in clients] == [200] * 5
-    assert len(rig.gateway.crowd) == 0
+    assert len(rig.gateway.connections.clients) == 0
 
 
 # ── requests in flight, by client ───────────────────────────────────────────────────────────────────────────────────
@@ -132,7 +132,7 @@ async def test_one_client_has_so_many_requests_at_once_and_others_have_theirs(ga
     ]
     assert (await other.ask(named("2001:db8:0:2::7"))).status == 200
     await slow[0].close()
-    await eventually(lambda: rig.gateway.in_flight == 1)
+    await eventually(lambda: rig.gateway.shared.in_flight == 1)
     assert (await third.ask(named("2001:db8:0:1::8"))).status == 200
 
 
@@ -160,7 +160,7 @@ async def test_requests_are_counted_out_once_however_they_end(gates: Rigs) -> No
     await rig.app.until(lambda: len(rig.app.requests) == 4)
     await gone.close()
     assert (await large.ask(TRICKLED)).status == 413
-    await eventually(lambda: len(rig.gateway.askers) == 0)
+    await eventually(lambda: len(rig.gateway.shared.askers) == 0)
 
 
 # ── the PROXY protocol ──────────────────────────────────────────────────────────────────────────────────────────────
@@ -267,7 +267,7 @@ async def test_whom_the_proxy_names_is_counted_and_limited(gates: Rigs) -> None:
     assert [status for _, status in same] == [200, 429, 503]
     assert (await ask("2001:db8:0:2::1"))[1] == 200
     await same[0][0].close()
-    await eventually(lambda: len(rig.gateway.connections) == 2)
+    await eventually(lambda: len(rig.gateway.connections.open) == 2)
     assert (await ask("2001:db8:0:1::4"))[1] == 429
 
 

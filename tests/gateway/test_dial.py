@@ -308,7 +308,7 @@ async def test_a_slow_client_gets_all_that_was_sent_before_the_end(
         client = await rig.connect(kernel_bytes=4096)
         client.stop_reading()
         client.send(GET)
-        await eventually(lambda: any(client._writing_paused for client in rig.gateway.connections))
+        await eventually(lambda: any(client._writing_paused for client in rig.connections))
         for _ in range(20):
             await asyncio.sleep(0.005)  # all that the gateway would read by itself has come
         client.go_on_reading()

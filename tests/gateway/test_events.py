@@ -32,7 +32,7 @@ async def started(gates: Rigs, rule: dict[str, Any] | None = RULE, **policy: Any
 
 def streams(rig: Rig) -> tuple[int, int]:
     """Requests in flight, event streams open."""
-    return rig.gateway.in_flight, rig.gateway.streams.open[StreamKind.EVENTS]
+    return rig.gateway.shared.in_flight, rig.gateway.shared.streams.open[StreamKind.EVENTS]
 
 
 async def chunk(client: Client) -> bytes:
@@ -116,7 +116,7 @@ async def test_an_event_that_is_too_large_breaks_the_stream(
 
 
 def notes(rig: Rig, capsys: pytest.CaptureFixture[str]) -> list[str]:
-    rig.gateway.access.flush()
+    rig.gateway.shared.access.flush()
     lines = [json.loads(line) for line in capsys.readouterr().err.splitlines() if line.startswith("{")]
     return [line["note"] for line in lines if line.get("event") == "request"]
 
@@ -182,7 +182,7 @@ async def test_a_stream_that_begins_during_a_stop_ends_at_once(gates: Rigs) -> N
     client.send(GET)
     await rig.app.until(lambda: rig.app.began == 1)
     rig.stop.set()
-    await eventually(lambda: rig.gateway.draining)
+    await eventually(lambda: rig.gateway.shared.draining)
     go_on.set()
     reply = await client.answer()
     assert (reply.status, reply.body, reply.get(b"connection")) == (200, ONE, [b"close"])
@@ -205,7 +205,7 @@ async def test_without_a_rule_it_is_an_answer_like_any_other(gates: Rigs) -> Non
     await begun(rig, client, HEAD, as_chunk(b"x" * 5000), go_on, LAST_CHUNK)
     assert streams(rig) == (1, 0)
     rig.stop.set()
-    await eventually(lambda: rig.gateway.draining)
+    await eventually(lambda: rig.gateway.shared.draining)
     go_on.set()
     assert await client._chunked() == b"x" * 5000
 

@@ -56,7 +56,7 @@ POLICY: dict[str, Any] = {
 @pytest_asyncio.fixture(loop_scope="module")
 async def rig(gates: Rigs) -> AsyncIterator[Rig]:
     rig = await gates.start(**POLICY)
-    rig.gateway.max_held_bytes = 80_000
+    rig.gateway.shared.held.most_bytes = 80_000
     yield rig
 
 
@@ -75,9 +75,9 @@ CHUNKED = "Transfer-Encoding: chunked"
 
 async def holding(rig: Rig, path: str, address: str, size: int) -> Client:
     """A client whose body lacks its last byte."""
-    client, before = await rig.connect(), rig.gateway.held_bytes
+    client, before = await rig.connect(), rig.gateway.shared.held.bytes
     client.send(sized(path, address, size)[:-1])
-    await eventually(lambda: rig.gateway.held_bytes == before + size - 1)
+    await eventually(lambda: rig.gateway.shared.held.bytes == before + size - 1)
     return client
 
 
@@ -92,7 +92,7 @@ async def test_one_client_holds_its_share_and_the_route_stays_open_for_others(ri
     first.send(b'"')
     assert (await first.answer()).status == 200
     assert (await (await rig.connect()).ask(sized(path, AS_NEIGHBOUR, 6000))).status == 200
-    assert rig.gateway.held_bytes == 0
+    assert rig.gateway.shared.held.bytes == 0
 
 
 @pytest.mark.parametrize(("path", "code"), [("/judged", "overloaded"), ("/lead", "intake_full")])
@@ -103,13 +103,13 @@ async def test_the_share_holds_for_bodies_that_were_let_in_before_it_was_used_up
     clients = [await rig.connect() for _ in range(4)]
     for client in clients:
         client.send(head(path, A, "Content-Length: 6000"))
-    await eventually(lambda: rig.gateway.in_flight == 4)
+    await eventually(lambda: rig.gateway.shared.in_flight == 4)
     for client in clients[:3]:
         client.send(b'"' + b"x" * 3000)
-    await eventually(lambda: rig.gateway.held_bytes == 9003)
+    await eventually(lambda: rig.gateway.shared.held.bytes == 9003)
     clients[3].send(b'"' + b"x" * 3000)
     assert (await clients[3].answer()).code == code
-    await eventually(lambda: rig.gateway.held_bytes == 9003)
+    await eventually(lambda: rig.gateway.shared.held.bytes == 9003)
     assert rig.app.began == 0
 
 
@@ -129,7 +129,7 @@ async def test_beyond_the_share_a_chunked_body_goes_on_as_it_comes(rig: Rig) -> 
     other, mine = await rig.connect(), await rig.connect()
     other.send(head("/x", B, CHUNKED) + b"400\r\n" + b"x" * 1024)
     mine.send(head("/x", AS_NEIGHBOUR, CHUNKED) + b"400\r\n" + b"x" * 1024)
-    await eventually(lambda: rig.app.began == 1 and rig.gateway.held_bytes == 9_998 + 1024)
+    await eventually(lambda: rig.app.began == 1 and rig.gateway.shared.held.bytes == 9_998 + 1024)
     for client in (other, mine):
         client.send(b"\r\n0\r\n\r\n")
         assert (await client.answer()).status == 200

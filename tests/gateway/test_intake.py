@@ -232,7 +232,7 @@ async def test_a_lead_whose_client_left_does_not_wait_for_ever_for_the_app(gates
     await rig.app.until(lambda: len(rig.app.requests) == 1)
     await client.close()
     await has_state(rig, ["unknown"])
-    await eventually(lambda: rig.gateway.in_flight == 0)
+    await eventually(lambda: rig.gateway.shared.in_flight == 0)
 
 
 async def test_half_a_lead_is_none(rig: Rig) -> None:
@@ -240,7 +240,7 @@ async def test_half_a_lead_is_none(rig: Rig) -> None:
     client.send(post()[:-5])
     await asyncio.sleep(0.02)
     await client.close()
-    await eventually(lambda: rig.gateway.in_flight == 0)
+    await eventually(lambda: rig.gateway.shared.in_flight == 0)
     assert (rig.app.began, await state(rig)) == (0, [])
 
 
@@ -413,7 +413,8 @@ async def test_a_locked_database_takes_no_lead_and_holds_no_ghost_of_it(gates: R
             await asyncio.sleep(0.05)
     assert await made(database) == []
     assert rig.app.requests == []
-    await rig.gateway.intake.close() if rig.gateway.intake is not None else None
+    assert rig.intake is not None
+    await rig.intake.close()
     await database.close()
 
 
@@ -451,7 +452,7 @@ async def test_when_too_many_orders_wait_no_more_are_taken(gates: Rigs, tmp_path
 
 
 async def test_while_too_much_is_held_no_leads_are_taken(rig: Rig) -> None:
-    rig.gateway.max_held_bytes = 0
+    rig.gateway.shared.held.most_bytes = 0
     assert (await (await rig.connect()).ask(post())).code == "intake_full"
 
 

@@ -89,7 +89,7 @@ async def test_a_path_that_can_be_read_as_two_routes_that_watch_goes_on_and_is_c
     rig = await gates.start(tiers=STRICT, routes=routes)
     assert (await (await rig.connect()).ask(raw("POST /leads;x"))).status == 200
     assert rig.app.requests[0].target == b"/leads;x"
-    watched = {plan.name: plan.tally.watched for plan in rig.gateway.rules.plans()}
+    watched = {plan.name: plan.tally.watched for plan in rig.gateway.shared.rules.plans()}
     assert watched == {"leads": {}, "rest": {"ambiguous_path": 1}}
 
 
@@ -183,7 +183,7 @@ async def test_the_log_names_the_visitor_of_what_met_no_route(
     rig = await gates.start(server={"trusted_proxies": ["127.0.0.0/8"]}, routes=[route("read", "GET /api/**")])
     reply = await (await rig.connect()).ask(raw(line, "X-Forwarded-For: 203.0.113.9"))
     assert reply.status in (400, 404, 405)
-    rig.gateway.access.flush()
+    rig.gateway.shared.access.flush()
     (logged,) = [json.loads(each) for each in capsys.readouterr().err.splitlines() if '"event":"request"' in each]
     assert logged["client"] == "203.0.113.9"
     assert 0 < logged["seconds"] < 1  # finer than the loop's milliseconds
@@ -369,7 +369,7 @@ async def test_watch_mode_counts_and_never_refuses(gates: Rigs) -> None:
         reply = await client.ask(post("/", b"abc", "Content-Type: image/png"))
         assert reply.status == 200
     assert _limit_fields(reply) == {}
-    (plan,) = rig.gateway.rules.plans()
+    (plan,) = rig.gateway.shared.rules.plans()
     assert plan.tally.decisions in ({}, {"admitted": 1, "would_limit": 2})
     assert len(rig.app.requests) == 3
 
@@ -479,7 +479,7 @@ async def test_a_client_that_leaves_while_the_store_thinks_is_forgotten(gates: R
     client.send(raw("GET /"))
     await eventually(lambda: store.asked == 1)
     await client.close()
-    await eventually(lambda: rig.gateway.in_flight == 0)
+    await eventually(lambda: rig.gateway.shared.in_flight == 0)
     store.hold.set()
     await asyncio.sleep(0.01)
     assert rig.app.requests == []
@@ -676,7 +676,7 @@ async def test_a_large_chunked_body_is_streamed_and_cut_when_it_grows_too_large(
     client = await rig.connect()
     client.send(raw("POST /", "Transfer-Encoding: chunked") + mib * 3)
     await rig.app.until(lambda: rig.app.began == 1)
-    assert rig.gateway.held_bytes == 0
+    assert rig.gateway.shared.held.bytes == 0
     client.send(b"0\r\n\r\n")
     assert (await client.answer()).status == 200
     assert (rig.app.requests[0].framing, rig.app.requests[0].body_bytes) == ("chunked", 3 * 1024 * 1024)
@@ -689,7 +689,7 @@ async def test_a_large_chunked_body_is_streamed_and_cut_when_it_grows_too_large(
 
 async def test_bodies_held_for_all_together_are_bounded(gates: Rigs) -> None:
     rig = await gates.start()
-    rig.gateway.max_held_bytes = 1000
+    rig.gateway.shared.held.most_bytes = 1000
     client = await rig.connect()
     client.send(raw("POST /", "Transfer-Encoding: chunked") + b"400\r\n" + b"x" * 1024)
     await rig.app.until(lambda: rig.app.began == 1)
@@ -710,7 +710,7 @@ async def test_a_stop_lets_the_answer_under_way_be_whole(gates: Rigs) -> None:
     busy.send(raw("GET /"))
     await rig.app.until(lambda: len(rig.app.requests) == 1)
     rig.stop.set()
-    await eventually(lambda: rig.gateway.draining)
+    await eventually(lambda: rig.gateway.shared.draining)
     with pytest.raises(OSError):
         await Client.connect(rig.port)
     assert await idle.ends() == b""
@@ -731,7 +731,7 @@ async def test_a_request_on_its_way_when_a_stop_begins_is_answered(gates: Rigs) 
     begun.send(raw("GET /"))
     await rig.app.until(lambda: len(rig.app.requests) == 3)
     rig.stop.set()
-    await eventually(lambda: rig.gateway.draining)
+    await eventually(lambda: rig.gateway.shared.draining)
     reply = await again.ask(raw("GET /again"))
     assert (reply.status, reply.get(b"connection")) == (200, [b"close"])
     assert await again.ends() == b""
@@ -740,7 +740,7 @@ async def test_a_request_on_its_way_when_a_stop_begins_is_answered(gates: Rigs) 
     reply = await begun.ask(raw("GET /begun"))
     assert (reply.status, reply.get(b"connection")) == (200, [b"close"])
     assert await quiet.ends() == b""
-    assert rig.gateway.in_flight == 0
+    assert rig.gateway.shared.in_flight == 0
 
 
 async def test_a_refusal_during_a_stop_ends_the_connection_too(gates: Rigs) -> None:
@@ -765,4 +765,4 @@ async def test_what_outlives_the_drain_time_is_broken(gates: Rigs) -> None:
     rig.stop.set()
     with pytest.raises(Exception, match="broken"):
         await client.answer()
-    await eventually(lambda: rig.gateway.in_flight == 0)
+    await eventually(lambda: rig.gateway.shared.in_flight == 0)

@@ -161,7 +161,7 @@ async def test_nobody_waits_for_a_server_that_is_left_out(gates: Rigs) -> None:
     asked += [asyncio.ensure_future(client.ask(POST)) for client in clients[2:]]
     await eventually(lambda: rig.servers[0].load == 3)
     break_off.set()
-    await eventually(lambda: rig.servers[0].state(rig.gateway.loop.time()) is ServerState.EJECTED)
+    await eventually(lambda: rig.servers[0].state(rig.gateway.shared.loop.time()) is ServerState.EJECTED)
     assert rig.servers[0].load == 2
     go_on.set()
     assert sorted([(await task).status for task in asked]) == [200, 200, 200, 502]
@@ -251,7 +251,7 @@ async def test_a_server_that_keeps_failing_is_left_out(gates: Rigs, logged: Line
     statuses = [(await client.ask(POST)).status for _ in range(12)]
     assert sorted(statuses) == [200] * 10 + [502] * 2
     assert counts(apps) == [2, 10]
-    assert rig.servers[0].state(rig.gateway.loop.time()) is ServerState.EJECTED
+    assert rig.servers[0].state(rig.gateway.shared.loop.time()) is ServerState.EJECTED
     assert events(logged) == ["upstream.server_out"]
     rig.gateway.flush()
     states = {state: _servers(state) for state in ("up", "ejected", "unhealthy")}
@@ -510,7 +510,7 @@ async def test_one_request_at_a_time_probes_and_one_whose_client_left_says_nothi
     assert [(await client.ask(GET)).code for _ in range(5)] == ["upstream_open"] * 5
     await prober.close()
     await asyncio.gather(probing, return_exceptions=True)
-    await eventually(lambda: rig.gateway.in_flight == 0)
+    await eventually(lambda: rig.gateway.shared.in_flight == 0)
     rig.app.answers.append(CLOSE)
     assert (await client.ask(TOUCH)).code == "upstream_reset"  # its place was free at once, and nothing was closed
     assert (await client.ask(TOUCH)).code == "upstream_open"
@@ -555,11 +555,11 @@ async def test_who_left_unnoticed_blames_nobody(gates: Rigs) -> None:
     client.send(GET * 2500)
     await eventually(lambda: rig.app.began)
     client.send(GET * 500)  # no more than the kernel takes in: an end behind what is unsent arrives late
-    await eventually(lambda: rig.gateway.unread)
+    await eventually(lambda: rig.gateway.connections.unread)
     await client.close()
     await asyncio.sleep(0.02)
-    rig.gateway.tick(rig.gateway.loop.time() + 1000)
-    await eventually(lambda: rig.gateway.in_flight == 0)
+    rig.gateway.tick(rig.gateway.shared.loop.time() + 1000)
+    await eventually(lambda: rig.gateway.shared.in_flight == 0)
     assert rig.servers[0].failures == 0
     assert (await (await rig.connect()).ask(GET)).status == 200
 

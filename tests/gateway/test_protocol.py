@@ -139,7 +139,7 @@ async def test_pipelined_requests_are_served_one_at_a_time_in_order(rig: Rig) ->
     client = await rig.connect()
     client.send(get(line=b"GET /1 HTTP/1.1") + post(b"Content-Length: 3", body=b"abc") + get(line=b"GET /3 HTTP/1.1"))
     await rig.app.until(lambda: len(rig.app.requests) == 1)
-    assert rig.gateway.in_flight == 1
+    assert rig.gateway.shared.in_flight == 1
     first.set()
     assert [(await client.answer()).body for _ in range(3)] == [b"one", b"two", b"three"]
     assert [request.target for request in rig.app.requests] == [b"/1", b"/x", b"/3"]
@@ -153,7 +153,7 @@ async def test_a_flood_of_pipelined_requests_waits_in_the_clients_own_kernel(rig
     before = _peak_kib()
     client.send(GET * (20 * 1024 * 1024 // len(GET)))
     await rig.app.until(lambda: len(rig.app.requests) == 1)
-    (connection,) = rig.gateway.connections
+    (connection,) = rig.connections
     await eventually(lambda: connection._reading_paused)
     await _still(lambda: client.writer.transport.get_write_buffer_size())
     assert client.writer.transport.get_write_buffer_size() > 10 * 1024 * 1024
@@ -172,7 +172,7 @@ async def test_a_client_that_does_not_read_is_not_served_on(rig: Rig) -> None:
         client.send(GET * 2000)
         await eventually(lambda: len(rig.app.requests) > 4)
         await _still(lambda: len(rig.app.requests))
-        (connection,) = rig.gateway.connections
+        (connection,) = rig.connections
         assert len(rig.app.requests) < 400
         assert connection._transport is not None
         assert connection._transport.get_write_buffer_size() < 1024 * 1024
@@ -365,7 +365,7 @@ async def test_a_body_that_the_app_keeps_waiting_is_not_the_clients_to_answer_fo
     rig = await gates.start(app=app, timeouts={"body": "500ms", "body_idle": "400ms"}, limits={"body": "32MiB"})
     client = await rig.connect()
     client.send(post(b"Content-Length: %d" % (16 << 20), body=b"a" * (16 << 20)))
-    (connection,) = rig.gateway.connections
+    (connection,) = rig.connections
     await eventually(lambda: connection._reading_paused)
     await asyncio.sleep(0.8)
     read.set()
@@ -396,7 +396,7 @@ async def test_a_client_that_never_takes_its_answer_is_let_go(gates: Rigs) -> No
     rig.app.answers.append(body_of(b"y" * 8_000_000))
     other.send(GET)
     await rig.app.until(lambda: len(rig.app.requests) == 2)
-    await eventually(lambda: not rig.gateway.connections)
+    await eventually(lambda: not rig.gateway.connections.open)
 
 
 async def test_a_last_answer_that_nobody_takes_is_let_go(gates: Rigs) -> None:
@@ -406,8 +406,8 @@ async def test_a_last_answer_that_nobody_takes_is_let_go(gates: Rigs) -> None:
     client = await rig.connect(read_ahead_bytes=1024, kernel_bytes=2048)
     client.stop_reading()
     client.send(get(b"Connection: close"))
-    await eventually(lambda: bool(rig.gateway.connections))
-    await eventually(lambda: not rig.gateway.connections)
+    await eventually(lambda: bool(rig.gateway.connections.open))
+    await eventually(lambda: not rig.gateway.connections.open)
 
 
 async def test_a_client_that_reads_slowly_has_its_whole_answer(gates: Rigs) -> None:
@@ -429,8 +429,8 @@ async def test_a_small_answer_that_nobody_takes_is_let_go(gates: Rigs) -> None:
     client = await rig.connect(read_ahead_bytes=1024)
     client.stop_reading()
     client.send(GET * 200)
-    await eventually(lambda: bool(rig.gateway.connections))
-    await eventually(lambda: not rig.gateway.connections)
+    await eventually(lambda: bool(rig.gateway.connections.open))
+    await eventually(lambda: not rig.gateway.connections.open)
 
 
 # ── caps ────────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -459,7 +459,7 @@ async def test_more_connections_than_allowed_are_turned_away_while_all_have_requ
     assert (reply.code, reply.get(b"retry-after"), reply.status) == ("overloaded", [b"1"], 503)
     assert await third.ends() == b""
     await first.close()
-    await eventually(lambda: len(rig.gateway.connections) == 1)
+    await eventually(lambda: len(rig.gateway.connections.open) == 1)
     await is_served(rig)
 
 
@@ -473,7 +473,7 @@ async def test_an_idle_connection_gives_way_to_a_newcomer_the_longest_idle_first
     await is_served(rig)
     assert await third.ends() == b""
     assert (await first.ask(GET)).status == 200
-    assert len(rig.gateway.connections) == 4
+    assert len(rig.gateway.connections.open) == 4
     for _ in range(8):
         await is_served(rig)
     assert await first.ends() == b""
@@ -483,7 +483,7 @@ async def test_an_idle_connection_gives_way_to_a_newcomer_the_longest_idle_first
 async def test_half_a_head_is_no_request_but_begins_its_time_anew(gates: Rigs) -> None:
     rig = await gates.start(limits={"connections": 3}, server=UNCOUNTED)
     half, silent = await is_served(rig), await rig.connect()
-    await eventually(lambda: len(rig.gateway.connections) == 2)
+    await eventually(lambda: len(rig.gateway.connections.open) == 2)
     kept = await is_served(rig)
     half.send(b"GET / HT")
     await asyncio.sleep(0.01)
@@ -519,7 +519,7 @@ async def test_who_does_not_take_its_answer_gives_way(gates: Rigs) -> None:
     client = await rig.connect(read_ahead_bytes=1024, kernel_bytes=4096)
     client.stop_reading()
     client.send(GET)
-    await eventually(lambda: rig.app.requests and rig.gateway.in_flight == 0)
+    await eventually(lambda: rig.app.requests and rig.gateway.shared.in_flight == 0)
     await is_served(rig)
     client.go_on_reading()
     with pytest.raises(BrokenTransferError):
@@ -537,7 +537,7 @@ async def test_a_thousand_newcomers_at_once_leave_as_many_connections_as_allowed
     rig = await gates.start(limits={"connections": 10}, server=UNCOUNTED)
     working = await busy(rig)
     await asyncio.gather(*[rig.connect() for _ in range(1000)])
-    await eventually(lambda: len(rig.gateway.connections) == 10)
+    await eventually(lambda: len(rig.gateway.connections.open) == 10)
     await is_served(rig)
     await working.close()
 
@@ -589,7 +589,7 @@ async def test_a_client_that_goes_on_sending_for_ever_is_cut_off(rig: Rig) -> No
         for _ in range(2000):
             client.send(b"a" * 100_000)
             await client.writer.drain()
-    await eventually(lambda: not rig.gateway.connections)
+    await eventually(lambda: not rig.gateway.connections.open)
 
 
 async def test_a_client_that_leaves_in_its_head_is_forgotten(rig: Rig) -> None:
@@ -598,5 +598,5 @@ async def test_a_client_that_leaves_in_its_head_is_forgotten(rig: Rig) -> None:
         client.send(raw)
         await asyncio.sleep(0.01)
         await client.close()
-    await eventually(lambda: not rig.gateway.connections)
+    await eventually(lambda: not rig.gateway.connections.open)
     assert rig.app.requests == []

@@ -57,6 +57,6 @@ async def test_a_request_finds_its_plan_or_what_would_have_matched() -> None:
     assert rules.match("GET", "/other") == NoRoute(())
     found.tally.count(200, 0.1, 1, 2)
     found.upstream_latencies.observe(0.1)
-    rules.stray.count(404, 0.1, 0, 0)
+    rules.stray.tally.count(404, 0.1, 0, 0)
     rules.flush()
-    assert (found.tally.statuses, rules.stray.statuses) == ({}, {})
+    assert (found.tally.statuses, rules.stray.tally.statuses) == ({}, {})

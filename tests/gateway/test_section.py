@@ -113,7 +113,7 @@ async def test_long_sections_are_not_kept(gates: Rigs) -> None:
     padding = b"X-Pad: " + b"a" * MAX_KEPT_BYTES + b"\r\n\r\n"
     for _ in range(2):
         assert (await client.ask(b"GET / HTTP/1.1\r\n" + USUAL[:-2] + padding)).status == 200
-        (connection,) = rig.gateway.connections
+        (connection,) = rig.connections
         assert connection._section_bytes == b""
 
 

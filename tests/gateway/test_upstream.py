@@ -15,6 +15,7 @@ import pytest
 import pytest_asyncio
 
 from scopegate.errors import UpstreamError
+from scopegate.gateway.forwarding import Forwarding
 from scopegate.gateway.health import Question
 from scopegate.gateway.pool import UpstreamPool
 from scopegate.gateway.upstream import MAX_ANSWER_HEAD_BYTES, MAX_INTERIM_ANSWERS, UpstreamConnection
@@ -517,7 +518,7 @@ async def test_when_the_client_leaves_the_app_is_told(rig: Rig, raw: bytes) -> N
     client.send(raw)
     await rig.app.until(lambda: rig.app.began > began)
     await client.close()
-    await eventually(lambda: rig.gateway.in_flight == 0)
+    await eventually(lambda: rig.gateway.shared.in_flight == 0)
     await eventually(lambda: rig.servers[0].in_use == 0)
     for writer in rig.app.open:
         writer.transport.abort()
@@ -543,7 +544,7 @@ async def test_when_the_client_leaves_while_a_connection_is_made_it_is_kept_for_
     client.send(GET)
     await eventually(lambda: rig.servers[0].open == 1)
     await client.close()
-    await eventually(lambda: rig.gateway.in_flight == 0)
+    await eventually(lambda: rig.gateway.shared.in_flight == 0)
     await eventually(lambda: rig.servers[0].in_use == 0)
     assert (await (await rig.connect()).ask(GET)).body == b"ok"
 
@@ -610,7 +611,7 @@ async def test_a_slow_reader_slows_the_app_down(gates: Rigs) -> None:
     while seen != written or written == 0:
         seen = written
         await asyncio.sleep(0.15)
-    (connection,) = slow.gateway.connections
+    (connection,) = slow.connections
     assert connection._transport is not None
     assert connection._transport.get_write_buffer_size() < MIB
     assert written < 40
@@ -646,8 +647,9 @@ async def test_a_slow_app_slows_the_client_down(gates: Rigs, framing: str) -> No
 
 def _unsent_to_app(rig: Rig) -> int:
     """Bytes that wait in this process for the app."""
-    held = [connection._exchange for connection in rig.gateway.connections]
-    uses = [exchange.upstream for exchange in held if exchange is not None and exchange.upstream is not None]
+    held = [connection._exchange for connection in rig.connections]
+    sides = [exchange.forwarding for exchange in held if exchange is not None]
+    uses = [side._connection for side in sides if isinstance(side, Forwarding) and side._connection is not None]
     return sum(use.transport.get_write_buffer_size() for use in uses if use.transport is not None)
 
 

@@ -121,9 +121,9 @@ async def gone(rig: Rig, descriptors: int, tasks: int) -> None:
 
     def left() -> dict[str, int]:
         return {
-            "in_flight": rig.gateway.in_flight,
-            "held_bytes": rig.gateway.held_bytes,
-            "connections": len(rig.gateway.connections),
+            "in_flight": rig.gateway.shared.in_flight,
+            "held_bytes": rig.gateway.shared.held.bytes,
+            "connections": len(rig.gateway.connections.open),
             "open": sum(server.open for server in rig.servers),
             "descriptors": max(0, count_descriptors() - descriptors),
         }

@@ -42,7 +42,7 @@ async def started(gates: Rigs, app: SocketApp, route: dict[str, Any] | None = No
 
 def count(rig: Rig) -> tuple[int, int]:
     """Requests in flight, WebSocket connections open."""
-    return rig.gateway.in_flight, rig.gateway.streams.open[StreamKind.WEBSOCKET]
+    return rig.gateway.shared.in_flight, rig.gateway.shared.streams.open[StreamKind.WEBSOCKET]
 
 
 async def taken(client: Client, size: int) -> bytes:
@@ -68,8 +68,8 @@ async def left(rig: Rig) -> None:
     gate = rig.gateway
     for client in rig.clients:
         await client.close()
-    await eventually(lambda: count(rig) == (0, 0) and not len(gate.streams.places), lambda: count(rig))
-    await eventually(lambda: not gate.connections and all(server.open == 0 for server in rig.servers))
+    await eventually(lambda: count(rig) == (0, 0) and not len(gate.shared.streams.places), lambda: count(rig))
+    await eventually(lambda: not gate.connections.open and all(server.open == 0 for server in rig.servers))
 
 
 # ── the handshake ───────────────────────────────────────────────────────────────────────────────────────────────────
@@ -235,8 +235,8 @@ async def test_the_app_may_answer_something_else(gates: Rigs, app: SocketApp) ->
     reply = await client.ask(ASK + b"\r\n")
     assert (reply.status, reply.body, reply.get(b"upgrade")) == (403, b"no", [])
     app.answer = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
-    assert rig.gateway.streams.open[StreamKind.WEBSOCKET] == 0
-    assert not len(rig.gateway.streams.places)
+    assert rig.gateway.shared.streams.open[StreamKind.WEBSOCKET] == 0
+    assert not len(rig.gateway.shared.streams.places)
 
 
 AGREEMENTS = {
@@ -292,7 +292,7 @@ async def test_messages_pass_both_ways(gates: Rigs, app: SocketApp, capsys: pyte
     peer.close()
     assert await client.ends() == frame(0x88, close(1000))
     await left(rig)
-    rig.gateway.access.flush()
+    rig.gateway.shared.access.flush()
     [line] = logged(capsys)
     assert (line["status"], line["note"], line["route"]) == (101, "", "ws")
     assert (line["bytes_in"], line["bytes_out"]) == (len(up) + 8, len(down) + 4)
@@ -370,7 +370,7 @@ async def test_in_watch_mode_too_many_are_counted_and_pass(gates: Rigs, app: Soc
     rig = await started(gates, app, {"websocket": {**RULE, "connections_per_client": 1}, "mode": "watch"})
     for origin in (b"", b"Origin: https://evil.example\r\n"):
         await opened(await rig.connect(), app, origin)
-    [plan] = [plan for plan in rig.gateway.rules.plans() if plan.name == "ws"]
+    [plan] = [plan for plan in rig.gateway.shared.rules.plans() if plan.name == "ws"]
     assert plan.tally.refusals == {"would_too_many_streams": 1, "would_origin_not_allowed": 1}
 
 
@@ -398,7 +398,7 @@ async def test_silence_ends_a_connection(gates: Rigs, app: SocketApp, capsys: py
     client.send(frame(0x88, close(1001), mask=MASK))
     assert await client.ends() == b""
     await left(rig)
-    rig.gateway.access.flush()
+    rig.gateway.shared.access.flush()
     assert [line["note"] for line in logged(capsys)] == ["stream_idle"]
 
 

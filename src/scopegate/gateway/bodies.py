@@ -16,13 +16,14 @@ from scopegate.edge.headers import CHUNKED
 from scopegate.edge.multipart import MultipartReader
 from scopegate.edge.verdict import Refusal
 from scopegate.gateway.exchange import Exchange, Outcome, Pending
+from scopegate.gateway.incoming import Incoming
 from scopegate.gateway.ruleset import RoutePlan
 
 _FULL = Refusal(503, "overloaded", "Too many request bodies are held right now.", ((b"retry-after", b"1"),), close=True)
 
 
 class FormJudge:
-    """What `Exchange.on_body` asks of each piece of a form."""
+    """What a body asks of each piece of a form (`incoming.BodyJudge`)."""
 
     __slots__ = ("_kept", "_reader")
 
@@ -64,25 +65,26 @@ class WatchedForm:
 def judge_body(x: Exchange, plan: RoutePlan, judges: BodyJudges) -> Outcome:
     """A request with a body, or without one where it should have one, on a route with rules for bodies."""
     judge = judges.choose(x.notes.get(b"content-type"), x.notes.get(b"content-encoding"))
-    if x.body_length == 0:
+    incoming = x.incoming
+    if incoming is None:
         return _verdict(plan, _of_nothing(judge))
     if isinstance(judge, JsonJudge):
-        return _gather(x, plan, judge)
+        return _gather(x, incoming, plan, judge)
     if isinstance(judge, MultipartReader):
         if plan.enforced:
-            x.form = FormJudge(judge)
-            return Pending(x.hold_body(), go_on)
-        x.form = WatchedForm(judge, plan)
+            incoming.judge = FormJudge(judge)
+            return Pending(incoming.hold(), go_on)
+        incoming.judge = WatchedForm(judge, plan)
     elif judge is not None:
         if plan.enforced:
             return judge
         plan.tally.watch(judge.code)
-    return hold_unknown(x)
+    return hold_unknown(incoming)
 
 
-def hold_unknown(x: Exchange) -> Outcome:
+def hold_unknown(incoming: Incoming) -> Outcome:
     """A body of unknown length is judged by its size before the app hears of it, as far as it may be held."""
-    return Pending(x.hold_body(), go_on) if x.notes.length == CHUNKED else None
+    return Pending(incoming.hold(), go_on) if incoming.length == CHUNKED else None
 
 
 def go_on(_x: Exchange, future: asyncio.Future[None]) -> Outcome:
@@ -90,18 +92,17 @@ def go_on(_x: Exchange, future: asyncio.Future[None]) -> Outcome:
     return None
 
 
-def _gather(x: Exchange, plan: RoutePlan, judge: JsonJudge) -> Outcome:
-    if not x.gate.may_hold(x.caller.group, max(x.notes.length, 0)):
-        return _FULL if plan.enforced else hold_unknown(x)
-    x.holds_whole = True
-    return Pending(x.hold_body(), partial(_judge, plan, judge))
+def _gather(x: Exchange, incoming: Incoming, plan: RoutePlan, judge: JsonJudge) -> Outcome:
+    if not x.shared.held.may_add(x.caller.group, max(incoming.length, 0)):
+        return _FULL if plan.enforced else hold_unknown(incoming)
+    return Pending(incoming.hold(whole=True), partial(_judge, incoming, plan, judge))
 
 
-def _judge(plan: RoutePlan, judge: JsonJudge, x: Exchange, future: asyncio.Future[None]) -> Outcome:
+def _judge(incoming: Incoming, plan: RoutePlan, judge: JsonJudge, x: Exchange, future: asyncio.Future[None]) -> Outcome:
     future.result()
     if not x.body_done:
         return _FULL if plan.enforced else None
-    return _verdict(plan, judge.judge(x.held()))
+    return _verdict(plan, judge.judge(incoming.held()))
 
 
 def _of_nothing(judge: JsonJudge | MultipartReader | Refusal | None) -> Refusal | None:

@@ -2,12 +2,28 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
-if TYPE_CHECKING:
-    from scopegate.edge.proxy_protocol import Told
-    from scopegate.gateway.section import HeaderSection
-    from scopegate.gateway.websocket import Tunnel
+from scopegate.edge.proxy_protocol import Told
+from scopegate.gateway.section import HeaderSection
+
+
+class BodyTaker(Protocol):
+    """Who takes a request's body."""
+
+    def on_body(self, payload: bytes, done: bool) -> None:
+        """A piece of it, unframed, in order."""
+        ...
+
+    def on_bad_framing(self) -> None:
+        """What came is no body: nothing more of it will be told."""
+        ...
+
+
+class ClientTunnel(Protocol):
+    """Who speaks another protocol with the client after a switch."""
+
+    def client_data(self, data: bytes) -> None: ...
 
 
 class Client(Protocol):
@@ -16,15 +32,17 @@ class Client(Protocol):
     peer: str
     introduction: Told | None
     """The PROXY protocol header with which a trusted peer opened the connection."""
+    section: HeaderSection | None
+    """What the fields of the request mean, once it is known; not None before for a request that repeats them."""
 
     def write(self, data: bytes) -> None: ...
 
-    def open_body(self, length: int, *, expects_continue: bool) -> None:
-        """A body is announced: `length` bytes, or CHUNKED."""
+    def open_body(self, taker: BodyTaker, length: int, *, expects_continue: bool) -> None:
+        """A body is announced: `length` bytes, or CHUNKED. Nothing is read of it until `read_body`."""
         ...
 
     def read_body(self) -> None:
-        """Begin (or go on) to hand the request's body to `Exchange.on_body`."""
+        """Begin (or go on) to hand the request's body to its taker."""
         ...
 
     def pause_body(self, paused: bool) -> None: ...
@@ -37,10 +55,7 @@ class Client(Protocol):
         """The answer is written. `linger`: the client may still be sending what nobody will read."""
         ...
 
-    section: HeaderSection | None
-    """What the fields of the request mean, once it is known; not None before for a request that repeats them."""
-
-    def become(self, tunnel: Tunnel) -> None:
+    def become(self, tunnel: ClientTunnel) -> None:
         """After a switch of protocols: what the client sends, and has sent already, goes to `tunnel`."""
         ...
 

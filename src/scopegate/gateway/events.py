@@ -7,39 +7,47 @@ between two chunks: a client of such a stream comes back by itself and says whic
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from scopegate.edge.events import EventMeter
 from scopegate.edge.headers import Noted
-from scopegate.edge.verdict import Refusal
-from scopegate.gateway.streams import Stream, StreamKind
+from scopegate.gateway.exchange import Exchange
+from scopegate.gateway.stream import Stream
+from scopegate.gateway.streams import StreamKind
+from scopegate.gateway.watcher import AppSide, Watcher
 from scopegate.policy.policy import StreamRule
-
-if TYPE_CHECKING:
-    from scopegate.gateway.exchange import Exchange
 
 _TYPE = b"content-type:"
 
 
-def begin_events(x: Exchange, rule: StreamRule, notes: Noted) -> Refusal | None:
-    """The head of an answer is here that is not all there: from now on it is a stream, if it is one."""
-    if notes.length >= 0 or not _is_event_stream(notes):
-        return None
-    if x.stream is not None:  # a handshake that was answered like this
-        x.stream.leave()
-    stream = EventStream(x, rule, is_plain=b"content-encoding" not in notes.noted)
-    refusal = stream.take_place()
-    if refusal is None:
-        stream.opened()
-        x.idle_s = rule.idle_s
-        if x.gate.draining:
-            x.gate.loop.call_soon(stream.on_drain)  # once its head is written
-    return refusal
+class EventsExpected(Watcher):
+    """An answer that may turn out to be an event stream."""
+
+    def __init__(self, x: Exchange, rule: StreamRule) -> None:
+        self._x = x
+        self._rule = rule
+
+    def on_answer(self, app: AppSide, status: int, notes: Noted, payload: bytes, done: bool) -> bool:
+        return done or not is_event_stream(notes) or begin_events(self._x, self._rule, app, notes)
 
 
-def _is_event_stream(notes: Noted) -> bool:
+def is_event_stream(notes: Noted) -> bool:
+    """Whether an answer that is not all there is one."""
+    if notes.length >= 0:
+        return False
     types = [line[len(_TYPE) :] for line in notes.passed if line[: len(_TYPE)].lower() == _TYPE]
     return len(types) == 1 and types[0].partition(b";")[0].strip().lower() == b"text/event-stream"
+
+
+def begin_events(x: Exchange, rule: StreamRule, app: AppSide, notes: Noted) -> bool:
+    """The head of an event stream is here. False: the client has too many, and was told so."""
+    stream = EventStream(x, rule, app, is_plain=b"content-encoding" not in notes.noted)
+    refusal = stream.take_place()
+    if refusal is not None:
+        x.refuse(refusal)
+        return False
+    stream.opened(app)
+    if x.shared.draining:
+        x.shared.loop.call_soon(stream.on_drain)  # once its head is written
+    return True
 
 
 class EventStream(Stream):
@@ -47,12 +55,13 @@ class EventStream(Stream):
 
     kind = StreamKind.EVENTS
 
-    def __init__(self, x: Exchange, rule: StreamRule, *, is_plain: bool) -> None:
+    def __init__(self, x: Exchange, rule: StreamRule, app: AppSide, *, is_plain: bool) -> None:
         super().__init__(x, rule)
+        self._app = app
         self._meter = EventMeter(self.max_message_bytes) if is_plain else None
         self._client_paused = False
 
-    def on_body(self, payload: bytes) -> bool:
+    def on_answer_body(self, payload: bytes, done: bool) -> bool:
         if self._meter is None or self._meter.feed(payload):
             return True
         self._break("event_too_large")
@@ -72,5 +81,5 @@ class EventStream(Stream):
         return True
 
     def on_drain(self) -> None:
-        if self.x.stream is self:
-            self.x.end_early("drained")
+        if self.x.watcher is self:
+            self._app.end_early("drained")

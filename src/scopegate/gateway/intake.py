@@ -11,23 +11,23 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Awaitable
-from typing import TYPE_CHECKING, Any, TypeVar
+from functools import partial
+from typing import Any, TypeVar
 
 from scopegate import logs
 from scopegate.clock import Clock
 from scopegate.edge.headers import Noted
 from scopegate.edge.verdict import Refusal
 from scopegate.errors import StoreError, StoreUnavailable, UpstreamError
-from scopegate.gateway.exchange import Exchange, Pending
+from scopegate.gateway.exchange import Exchange, Outcome, Pending
+from scopegate.gateway.incoming import Incoming
+from scopegate.gateway.watcher import NOBODY_WATCHES, AppSide, Watcher
 from scopegate.leads.intake import Unreadable, parse_body, read_lead
 from scopegate.leads.job import Lead, LeadOrder, OrderState
 from scopegate.metrics import catalogue as metrics
 from scopegate.policy.policy import Offload
 from scopegate.stores.ports import Messenger, Outbox
 from scopegate.types import Json
-
-if TYPE_CHECKING:
-    from scopegate.gateway.exchange import Outcome
 
 MAX_ANSWER_BYTES = 1024 * 1024
 MAX_UNRECORDED = 10_000
@@ -56,14 +56,16 @@ class Intake:
 
     def begin(self, x: Exchange, offload: Offload) -> Outcome:
         """A pipeline step: gather the body, write the order, go on."""
-        room = x.body_done or x.gate.may_hold(x.caller.group, max(x.notes.length, 1))
+        incoming = x.incoming
+        room = x.body_done or x.shared.held.may_add(x.caller.group, max(x.notes.length, 1))
         if len(self._unrecorded) >= self._max_unrecorded or not room:
             return _FULL
-        x.order = OrderInHand(self, x, offload)
+        order = x.watcher = OrderInHand(self, x, offload)
+        if incoming is None:
+            return order.record(b"")
         if x.body_done:
-            return x.order.record()
-        x.holds_whole = True
-        return Pending(x.hold_body(), _body_is_here)
+            return order.record(incoming.held())
+        return Pending(incoming.hold(whole=True), partial(_body_is_here, order, incoming))
 
     async def put(self, order: LeadOrder) -> bool:
         """Whether the order is in the database. One that may still get there is settled as refused, later."""
@@ -151,8 +153,11 @@ class Intake:
         await self._messenger.close()
 
 
-class OrderInHand:
-    """One lead on its way through the gateway. `collecting`: the app's answer is held back until it is settled."""
+class OrderInHand(Watcher):
+    """One lead on its way through the gateway."""
+
+    may_repeat = False
+    passes_interim = False
 
     def __init__(self, intake: Intake, x: Exchange, offload: Offload) -> None:
         self._intake = intake
@@ -164,59 +169,65 @@ class OrderInHand:
         self._parts: list[bytes] = []
         self._size = 0
         self._settled = False
-        self.collecting = False
+        self._app: AppSide
+        self._collecting = False
+        """The app's answer is held back until the order is settled."""
 
-    def record(self) -> Pending:
+    def record(self, body: bytes) -> Pending:
         """The body is complete: write the order."""
         x = self._x
         x.notes = x.notes.replacing(b"accept-encoding", b"identity")  # the answer has to be read here
         self._order = LeadOrder(
-            order_id=f"ord_{x.gate.next_request_id().decode()}",
+            order_id=f"ord_{x.shared.next_request_id().decode()}",
             offload=self._offload.name,
-            route=x.plan.name if x.plan is not None else "",
+            route=x.plan.name,
             request_id=x.request_id.decode(),
-            received_ms=x.gate.now_ms(),
-            request=_json_or_none(x.held()),
+            received_ms=x.shared.now_ms(),
+            request=_json_or_none(body),
         )
         return Pending(self._intake.run(self._intake.put(self._order)), _recorded)
 
-    def on_answer(self, status: int, notes: Noted, payload: bytes, done: bool) -> None:
+    def on_answer(self, app: AppSide, status: int, notes: Noted, payload: bytes, done: bool) -> bool:
         """The app has spoken. Only an answer that may hold a lead is held back."""
-        self._status, self._notes = status, notes
+        self._app, self._status, self._notes = app, status, notes
         if status not in self._offload.when_status:
             self._settle_beside(OrderState.REFUSED, "refused")
-            return
-        self.collecting = True
-        self.on_answer_body(payload, done)
+            return True
+        self._collecting = True
+        return self.on_answer_body(payload, done)
 
-    def on_answer_body(self, payload: bytes, done: bool) -> None:
+    def on_answer_body(self, payload: bytes, done: bool) -> bool:
+        if not self._collecting:
+            return True
         self._parts.append(payload)
         self._size += len(payload)
         if done:
             self._settle_first()
         elif self._size > MAX_ANSWER_BYTES:
             self._let_through()
+        return False
 
     def _settle_first(self) -> None:
         lead = self._lead(b"".join(self._parts))
         assert self._order is not None
         self._settled = True
         work = self._intake.settle(self._order, OrderState.ACCEPTED, self._status, lead)
-        self._x.wait_for(self._intake.run(work), _answer)
+        self._x.wait_for(self._intake.run(work), self._answer)
 
-    def answer(self) -> None:
+    def _answer(self, _x: Exchange, future: asyncio.Future[None]) -> None:
         """The order is settled: the client gets what the app said."""
-        self.collecting = False
+        future.result()
+        self._collecting = False
         assert self._notes is not None
-        self._x.send_answer(self._status, self._notes, b"".join(self._parts), True)
+        self._app.send_answer(self._status, self._notes, b"".join(self._parts), True)
 
     def _let_through(self) -> None:
         """Too large to be read: the client gets it as it comes, the order is kept without a job."""
-        self.collecting = False
+        self._collecting = False
         assert self._notes is not None
         self._unreadable("the answer is too large")
         self._settle_beside(OrderState.ACCEPTED, "unreadable")
-        self._x.send_answer(self._status, self._notes, b"".join(self._parts), False)
+        self._app.send_answer(self._status, self._notes, b"".join(self._parts), False)
 
     def _lead(self, body: bytes) -> Lead | None:
         assert self._order is not None
@@ -245,8 +256,8 @@ class OrderInHand:
         else:
             self._settle_beside(OrderState.REFUSED, "refused")
 
-    def goes_on_alone(self) -> bool:
-        """The visitor left: a lead that has arrived whole is delivered all the same."""
+    def on_client_gone(self) -> bool:
+        """A lead that has arrived whole is delivered all the same."""
         return self._order is not None
 
     def _settle_beside(self, state: OrderState, outcome: str) -> None:
@@ -263,25 +274,17 @@ def _json_or_none(body: bytes) -> Json:
         return None
 
 
-def _body_is_here(x: Exchange, future: asyncio.Future[None]) -> Outcome:
+def _body_is_here(order: OrderInHand, incoming: Incoming, x: Exchange, future: asyncio.Future[None]) -> Outcome:
     future.result()
-    assert x.order is not None
     if not x.body_done:
-        x.order = None
+        x.watcher = NOBODY_WATCHES
         return _FULL
-    return x.order.record()
+    return order.record(incoming.held())
 
 
 def _recorded(x: Exchange, future: asyncio.Future[bool]) -> Outcome:
     """A lead is passed on only once its order is safe: whatever happens then, somebody knows of it."""
     if future.result():
         return None
-    x.order = None
+    x.watcher = NOBODY_WATCHES
     return Refusal(503, "intake_down", "Leads cannot be taken right now. Try again shortly.", ((b"retry-after", b"5"),))
-
-
-def _answer(x: Exchange, future: asyncio.Future[None]) -> Outcome:
-    future.result()
-    assert x.order is not None
-    x.order.answer()
-    return None

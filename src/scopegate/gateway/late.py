@@ -7,10 +7,9 @@ import asyncio
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from scopegate.gateway.exchange import Exchange, Pending
+from scopegate.gateway.exchange import Exchange, Outcome, Pending
 
 if TYPE_CHECKING:
-    from scopegate.gateway.exchange import Outcome
     from scopegate.gateway.signin import SignIn
     from scopegate.policy.policy import Auth
 

@@ -1,13 +1,12 @@
-"""The life of a proxied request, top to bottom: PIPELINE is the list of its steps over one `Exchange`.
+"""The life of a proxied request, top to bottom: `pipeline` is the list of its steps over one `Exchange`.
 
 What a request meets is decided here, by pure rules of `edge` and one atomic step of the limit store; what happens after
-`forward`, the connections tell the exchange. Run by `protocol`.
+`forward`, the connections tell. Made once by `app`, run by `protocol`.
 """
 
 from __future__ import annotations
 
-import asyncio
-from functools import partial
+from typing import TYPE_CHECKING
 
 from scopegate import logs
 from scopegate.edge import headers
@@ -30,25 +29,26 @@ from scopegate.edge.routes import AMBIGUOUS, Ambiguous
 from scopegate.edge.target import NOT_SERVED, judge_target
 from scopegate.edge.traceparent import new_trace
 from scopegate.edge.verdict import Caller, Refusal, Reply
-from scopegate.errors import UpstreamError
-from scopegate.gateway import responses
 from scopegate.gateway.bodies import hold_unknown, judge_body
 from scopegate.gateway.client import Client
-from scopegate.gateway.exchange import Exchange, Outcome, Pending, Step, too_large
-from scopegate.gateway.limiter import key_of
+from scopegate.gateway.events import EventsExpected
+from scopegate.gateway.exchange import Exchange, Outcome, Step
+from scopegate.gateway.forwarding import Forwarding
+from scopegate.gateway.incoming import Incoming, too_large
+from scopegate.gateway.limiter import Limiter
 from scopegate.gateway.ruleset import RoutePlan, Ruleset
 from scopegate.gateway.section import NOBODY, HeaderSection
-from scopegate.gateway.upstream import UpstreamConnection
-from scopegate.gateway.waiting import Connecting
+from scopegate.gateway.spending import Spending
 from scopegate.gateway.websocket import open_websocket
-from scopegate.limits.breaker import Denied
-from scopegate.limits.decision import LimitDecision
-from scopegate.limits.window import Spent
-from scopegate.metrics.catalogue import UPSTREAM_ERRORS
 from scopegate.policy.policy import AddressSource
 from scopegate.policy.spelling import METHODS
 
 _log = logs.get("pipeline")
+
+if TYPE_CHECKING:
+    from scopegate.gateway.intake import Intake
+    from scopegate.gateway.late import LateSignIn
+    from scopegate.gateway.signin import SignIn
 
 _BODILESS = frozenset({"GET", "HEAD", "DELETE", "OPTIONS"})
 """Methods that need no body, also where bodies are judged."""
@@ -56,7 +56,7 @@ _BODILESS = frozenset({"GET", "HEAD", "DELETE", "OPTIONS"})
 
 def admit(x: Exchange) -> Outcome:
     """More requests at once than the policy allows are turned away before they cost anything."""
-    if x.gate.in_flight > x.rules.limits.in_flight:
+    if x.shared.in_flight > x.rules.limits.in_flight:
         return Refusal(503, "overloaded", "Too many requests at once.", ((b"retry-after", b"1"),), close=True)
     return None
 
@@ -64,7 +64,7 @@ def admit(x: Exchange) -> Outcome:
 def admit_caller(x: Exchange) -> Outcome:
     """One client has so many requests in flight and no more: the places of all are not one's to take."""
     group = x.caller.group
-    if x.gate.askers.enter(group, x.rules.limits.in_flight_per_client):
+    if x.shared.askers.enter(group, x.rules.limits.in_flight_per_client):
         x.counted_for = group
         return None
     return Refusal(429, "too_many_at_once", "Too many requests of yours at once.", ((b"retry-after", b"1"),))
@@ -83,11 +83,11 @@ def read_fields(x: Exchange) -> Outcome:
     x.notes = section.notes
     x.keep_alive = section.keep_alive
     if x.notes.length != 0:
-        x.body_length = x.notes.length
         x.body_done = False
-        x.client.open_body(x.body_length, expects_continue=section.expects_continue)
+        x.incoming = incoming = Incoming(x, x.notes.length)
+        x.client.open_body(incoming, incoming.length, expects_continue=section.expects_continue)
     x.request_id = section.request_id or x.request_id
-    x.trace = section.trace or new_trace(x.gate.draw_bits)
+    x.trace = section.trace or new_trace(x.shared.draw_bits)
     return None
 
 
@@ -159,13 +159,13 @@ def find_route(x: Exchange) -> Outcome:
             return outcome
     found = x.rules.match(x.method, x.path)
     if isinstance(found, RoutePlan):
-        x.plan = found
+        x.plan = x.met = found
         return None
     if isinstance(found, Ambiguous):
         _log.info("request.ambiguous", request_id=x.request_id.decode(), path=x.path, routes=found.names)
         if found.watched is None:
             return AMBIGUOUS
-        x.plan = x.rules.plan(found.watched)
+        x.plan = x.met = x.rules.plan(found.watched)
         x.plan.tally.watch(AMBIGUOUS.code)
         return None
     if not found.allowed:
@@ -182,7 +182,7 @@ def _preflight(x: Exchange) -> Reply | None:
     found = x.rules.match(method, x.path) if method is not None else None
     if method is None or not isinstance(found, RoutePlan) or found.cors is None:
         return None
-    x.plan = found
+    x.met = found
     return Reply(204, found.cors.preflight(origins, method, x.notes.get(b"access-control-request-headers")))
 
 
@@ -198,97 +198,25 @@ def _next_hop(x: Exchange) -> Outcome:
     return Reply(204, b"allow: %b\r\n" % ", ".join(served).encode()) if served else None
 
 
-def sign_in(x: Exchange) -> Outcome:
-    """Routes with `auth` are for verified identities only. Strangers are turned away after `spend`: whoever tries
-    tokens is counted by address, as everybody is."""
-    plan = x.plan
-    assert plan is not None
-    if plan.auth is None:
-        return None
-    assert x.gate.signin is not None
-    return x.gate.signin.check(x, plan.auth)
-
-
-def spend(x: Exchange) -> Outcome:
-    """Every window of the tier, all or nothing."""
-    plan = x.plan
-    assert plan is not None
-    if plan.windows is None:
-        return None
-    assert plan.tier is not None
-    section = x.section
-    if section.windows_of is plan.windows and x.caller is section.caller:
-        windows = section.windows
-    else:
-        windows = plan.windows(key_of(plan.tier, x.caller))
-        if x.caller is section.caller:
-            section.windows, section.windows_of = windows, plan.windows
-    spent = x.gate.limiter.spend(windows)
-    if isinstance(spent, Spent):
-        return _spent(x, spent)
-    if spent is None:
-        return _spend_without_store(x)
-    return Pending(spent, _after_spending)
-
-
-def _after_spending(x: Exchange, future: asyncio.Future[Spent]) -> Outcome:
-    spent = x.gate.limiter.settle(future)
-    return _spent(x, spent) if spent is not None else _spend_without_store(x)
-
-
-def _spend_without_store(x: Exchange) -> Outcome:
-    plan = x.plan
-    assert plan is not None
-    assert plan.tier is not None
-    assert plan.windows is not None
-    verdict = x.gate.limiter.without_store(plan.tier, plan.windows(key_of(plan.tier, x.caller)))
-    if isinstance(verdict, Spent):
-        return _spent(x, verdict, "local_admitted", "local_limited")
-    if verdict is None or not plan.enforced:
-        plan.tally.decide("allowed")
-        return None
-    plan.tally.decide("denied")
-    return verdict
-
-
-def _spent(
-    x: Exchange,
-    spent: Spent,
-    admitted: LimitDecision = "admitted",
-    limited: LimitDecision = "limited",
-) -> Outcome:
-    plan = x.plan
-    assert plan is not None
-    if spent.admitted:
-        plan.tally.decide(admitted)
-        x.spent = spent
-        return None
-    if not plan.enforced:
-        plan.tally.decide("would_limit")
-        return None
-    plan.tally.decide(limited)
-    x.spent = spent
-    return responses.rate_limited(spent)
-
-
 def turn_away(x: Exchange) -> Outcome:
     """Whoever did not sign in where that is asked for."""
     return x.stranger
 
 
 def open_stream(x: Exchange) -> Outcome:
-    """Where WebSocket connections may pass, a handshake is judged before the app sees it."""
+    """Where event streams may pass, the answer may become one; where WebSocket connections may, a handshake is judged
+    before the app sees it."""
     plan = x.plan
-    assert plan is not None
-    return None if plan.websocket is None else open_websocket(x)
+    if plan.events is not None:
+        x.watcher = EventsExpected(x, plan.events)
+    return None if plan.websocket is None else open_websocket(x, plan.websocket)
 
 
 def check_body(x: Exchange) -> Outcome:
     """Size and type, as far as the head tells. In watch mode only the server's own bound holds."""
-    if x.body_length == 0:
+    if x.incoming is None:
         return None
     plan, notes = x.plan, x.notes
-    assert plan is not None
     if notes.length > plan.max_body_bytes:
         return too_large(plan)
     if plan.types and plan.enforced:
@@ -301,76 +229,54 @@ def check_body(x: Exchange) -> Outcome:
 def gather_body(x: Exchange) -> Outcome:
     """What is judged of a body is judged before the app hears of it, as far as it may be held. One that is missing
     where it belongs is judged as an empty one."""
-    plan = x.plan
-    assert plan is not None
-    if x.body_length == 0 and (plan.bodies is None or x.method in _BODILESS):
+    bodies, incoming = x.plan.bodies, x.incoming
+    if bodies is None:
+        return None if incoming is None else hold_unknown(incoming)
+    if incoming is None and x.method in _BODILESS:
         return None
-    return hold_unknown(x) if plan.bodies is None else judge_body(x, plan, plan.bodies)
-
-
-def take_order(x: Exchange) -> Outcome:
-    """Routes that offload work write the order down before the request goes on."""
-    plan = x.plan
-    assert plan is not None
-    if plan.offload is None:
-        return None
-    assert x.gate.intake is not None
-    return x.gate.intake.begin(x, plan.offload)
+    return judge_body(x, x.plan, bodies)
 
 
 def forward(x: Exchange) -> Outcome:
     """To the app. What happens from here on, the connections tell."""
-    plan = x.plan
-    assert plan is not None
-    x.again = forward
-    guard = plan.pool.guard
-    if guard is not None and x.permit is None:
-        verdict = guard.admit()
-        if isinstance(verdict, Denied):
-            return x.unreached(UpstreamError("open", sent=False, retry_after_s=verdict.retry_after_s))
-        x.permit = verdict
-    connection = plan.pool.acquire(x.tried, fresh=x.retried, once=not x.is_repeatable())
-    if isinstance(connection, Connecting):
-        x.client.wait_until(None)
-        return Pending(connection.future, partial(_connected, connection))
-    x.use(connection)
-    return None
+    x.forwarding = forwarding = Forwarding(x)
+    return forwarding.begin()
 
 
-def _connected(waited: Connecting, x: Exchange, future: asyncio.Future[UpstreamConnection]) -> Outcome:
-    plan = x.plan
-    assert plan is not None
-    if waited.server is not None:
-        x.tried = x.tried | {waited.server}
-    try:
-        connection = future.result()
-        if not (connection.is_usable() or connection.reused):
-            raise UpstreamError("connect", "closed at once", sent=False)
-    except UpstreamError as error:
-        if error.kind != "busy":
-            UPSTREAM_ERRORS.labels(plan.route.upstream.name, error.kind).inc()
-            if len(x.tried) < len(plan.pool.servers):
-                return forward(x)  # nothing was sent: any request may try elsewhere
-        return x.unreached(error)
-    if not connection.is_usable():
-        return forward(x)
-    x.use(connection)
-    return None
+def pipeline(limiter: Limiter, signin: SignIn | LateSignIn | None, intake: Intake | None) -> tuple[Step, ...]:
+    """The steps of a process, in order. `signin` may be missing where no route asks for it, `intake` where none
+    offloads."""
 
+    def sign_in(x: Exchange) -> Outcome:
+        """Routes with `auth` are for verified identities only. Strangers are turned away after `spend`: whoever tries
+        tokens is counted by address, as everybody is."""
+        auth = x.plan.auth
+        if auth is None:
+            return None
+        assert signin is not None
+        return signin.check(x, auth)
 
-PIPELINE: tuple[Step, ...] = (
-    admit,
-    read_fields,
-    find_caller,
-    admit_caller,
-    find_target,
-    find_route,
-    sign_in,
-    spend,
-    turn_away,
-    open_stream,
-    check_body,
-    gather_body,
-    take_order,
-    forward,
-)
+    def take_order(x: Exchange) -> Outcome:
+        """Routes that offload work write the order down before the request goes on."""
+        offload = x.plan.offload
+        if offload is None:
+            return None
+        assert intake is not None
+        return intake.begin(x, offload)
+
+    return (
+        admit,
+        read_fields,
+        find_caller,
+        admit_caller,
+        find_target,
+        find_route,
+        sign_in,
+        Spending(limiter).spend,
+        turn_away,
+        open_stream,
+        check_body,
+        gather_body,
+        take_order,
+        forward,
+    )

@@ -22,19 +22,18 @@ from scopegate.edge.framing import BodyReader, ChunkedBody, FramingError, Length
 from scopegate.edge.headers import CHUNKED
 from scopegate.edge.proxy_protocol import Told, Unread, read_header
 from scopegate.edge.verdict import Refusal, RequestHead
-from scopegate.gateway.exchange import Exchange
-from scopegate.gateway.pipeline import PIPELINE
+from scopegate.gateway.client import BodyTaker, ClientTunnel
+from scopegate.gateway.connections import Connections
+from scopegate.gateway.exchange import Exchange, Step
+from scopegate.gateway.ruleset import Ruleset
 from scopegate.gateway.section import MAX_KEPT_BYTES, HeaderSection
+from scopegate.gateway.shared import Shared
 from scopegate.policy.policy import AddressSource
 from scopegate.types import Fields
 
 if TYPE_CHECKING:
     from uvicorn.config import Config
     from uvicorn.server import ServerState
-
-    from scopegate.gateway.app import Gateway
-    from scopegate.gateway.ruleset import Ruleset
-    from scopegate.gateway.websocket import Tunnel
 
 READ_AHEAD_BYTES = 64 * 1024
 """What may wait unread behind the request being served; reading stops beyond it."""
@@ -66,7 +65,7 @@ NEVER = float("inf")
 
 
 class ClientConnection(asyncio.Protocol):
-    """One connection from outside. uvicorn makes it; `app_state["gateway"]` is the gateway it belongs to."""
+    """One connection from outside. uvicorn makes it; `app_state` is `app.state_of` the gateway it belongs to."""
 
     __slots__ = (
         "_body",
@@ -79,14 +78,17 @@ class ClientConnection(asyncio.Protocol):
         "_exchange",
         "_expects_continue",
         "_fields",
-        "_gate",
         "_group",
         "_linger_until_s",
         "_lingering",
         "_parser",
         "_reading_paused",
         "_section_bytes",
+        "_served",
+        "_shared",
+        "_steps",
         "_stopping",
+        "_taker",
         "_transport",
         "_tunnel",
         "_unintroduced",
@@ -106,8 +108,10 @@ class ClientConnection(asyncio.Protocol):
         app_state: dict[str, Any],
         _loop: asyncio.AbstractEventLoop | None = None,
     ) -> None:
-        self._gate: Gateway = app_state["gateway"]
-        self._connections: set[Any] = server_state.connections
+        self._shared: Shared = app_state["shared"]
+        self._connections: Connections = app_state["connections"]
+        self._steps: tuple[Step, ...] = app_state["steps"]
+        self._served: set[Any] = server_state.connections
         self._transport: asyncio.Transport | None = None
         self._parser = httptools.HttpRequestParser(self)
         self._exchange: Exchange | None = None
@@ -115,6 +119,7 @@ class ClientConnection(asyncio.Protocol):
         self._fields: Fields = []
         self._buffer = b""
         self._body: BodyReader | None = None
+        self._taker: BodyTaker
         self._delivering = False
         self._expects_continue = False
         self._body_paused = False
@@ -127,7 +132,7 @@ class ClientConnection(asyncio.Protocol):
         self._writing_paused = False
         self._unsent = NEVER
         self._unintroduced = False
-        self._tunnel: Tunnel | None = None
+        self._tunnel: ClientTunnel | None = None
         self._group: str | None = None
         self._section_bytes = b""
         self.section: HeaderSection | None = None
@@ -139,27 +144,27 @@ class ClientConnection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)  # uvloop has classes of its own
-        self._connections.add(self)
-        self._gate.connections.add(self)
-        self._stopping = self._gate.draining  # then it waited in the backlog when the process was asked to stop
+        self._served.add(self)
+        self._connections.open.add(self)
+        self._stopping = self._shared.draining  # then it waited in the backlog when the process was asked to stop
         address = transport.get_extra_info("peername")
         self.peer = canonical_peer(address[0]) if isinstance(address, tuple) else "127.0.0.1"
-        self.wait_until(self._gate.rules.timeouts.head_s)
-        rules = self._gate.rules
+        self.wait_until(self._shared.rules.timeouts.head_s)
+        rules = self._shared.rules
         if not rules.trusted or not is_trusted(self.peer, rules.trusted):
             if not self._count_in():
                 return
         elif rules.address_from is AddressSource.PROXY_PROTOCOL:
             self._unintroduced = True
-        if len(self._gate.connections) > rules.limits.connections and not self._gate.make_room():
+        if len(self._connections.open) > rules.limits.connections and not self._connections.make_room():
             self._turn_away("overloaded", "Too many connections.")
         else:
-            self._gate.idle[self] = None
+            self._connections.idle[self] = None
 
     def _count_in(self) -> bool:
         """Whether this client may have one more connection."""
         group = limit_group(self.peer)
-        if self._gate.crowd.enter(group, self._gate.rules.limits.connections_per_client):
+        if self._connections.clients.enter(group, self._shared.rules.limits.connections_per_client):
             self._group = group
             return True
         self._turn_away("too_many_connections", "Too many connections from one address.")
@@ -175,7 +180,7 @@ class ClientConnection(asyncio.Protocol):
     def give_way(self) -> None:
         """This connection has no request, and somebody else needs its place."""
         transport = self._transport
-        self._gate.idle.pop(self, None)
+        self._connections.idle.pop(self, None)
         if transport is None or transport.get_write_buffer_size():
             self.abort()  # an answer that nobody takes would keep the place
         else:
@@ -183,18 +188,18 @@ class ClientConnection(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._transport = None
-        self._gate.idle.pop(self, None)
-        self._gate.unread.discard(self)
+        self._connections.idle.pop(self, None)
+        self._connections.unread.discard(self)
         if self._group is not None:
-            self._gate.crowd.leave(self._group)
+            self._connections.clients.leave(self._group)
             self._group = None
-        self._connections.discard(self)
-        self._gate.connections.discard(self)
+        self._served.discard(self)
+        self._connections.open.discard(self)
         if self._exchange is not None:
             self._exchange.on_client_gone()
             if self._exchange is not None:  # it goes on alone: its deadlines hold, and a stop waits for it
-                self._connections.add(self)
-                self._gate.connections.add(self)
+                self._served.add(self)
+                self._connections.open.add(self)
 
     def pause_writing(self) -> None:
         self._writing_paused = True
@@ -207,18 +212,18 @@ class ClientConnection(asyncio.Protocol):
         if self._exchange is not None:
             self._exchange.on_client_paused(False)
         elif self._buffer:
-            self._gate.loop.call_soon(self._receive_next)
+            self._shared.loop.call_soon(self._receive_next)
 
     def shutdown(self) -> None:
         """uvicorn stops: end when the request being served has its answer, or soon when none is."""
-        self._stopping = self._gate.draining = True
+        self._stopping = self._shared.draining = True
         if self._exchange is not None:
             self._exchange.on_drain()
         elif self._transport is not None and not self._lingering:
-            self.deadline_s = min(self.deadline_s, self._gate.loop.time() + self._stop_grace_s())
+            self.deadline_s = min(self.deadline_s, self._shared.loop.time() + self._stop_grace_s())
 
     def _stop_grace_s(self) -> float:
-        return min(STOP_GRACE_S, self._gate.rules.timeouts.drain_s / 2)
+        return min(STOP_GRACE_S, self._shared.rules.timeouts.drain_s / 2)
 
     def rules_in_use(self) -> Ruleset | None:
         """The ruleset that the request being served began with."""
@@ -286,7 +291,7 @@ class ClientConnection(asyncio.Protocol):
                 self._new_exchange().refuse(_bad_syntax())
                 return
         end = data.find(_HEAD_END) + 4
-        if end < 4 or end > self._gate.rules.limits.head_bytes:
+        if end < 4 or end > self._shared.rules.limits.head_bytes:
             self._unfinished_head(data, checked)
             return
         if end < len(data):
@@ -297,7 +302,7 @@ class ClientConnection(asyncio.Protocol):
         if isinstance(parsed, Refusal):
             exchange.refuse(parsed)
         else:
-            exchange.begin(parsed, PIPELINE)
+            exchange.begin(parsed, self._steps)
 
     def _repeated(self, head: bytes) -> RequestHead | None:
         """A request with the same fields as the last one, byte for byte, and a plain request line: the parser could
@@ -305,7 +310,7 @@ class ClientConnection(asyncio.Protocol):
         line_end = head.find(b"\r\n")
         fields = head[line_end:]
         section = self.section
-        if section is not None and fields == self._section_bytes and section.rules is self._gate.rules:
+        if section is not None and fields == self._section_bytes and section.rules is self._shared.rules:
             line = _PLAIN_LINE.fullmatch(head, 0, line_end)
             if line is not None and line_end <= section.rules.limits.target_bytes:
                 return RequestHead(line[1], line[2], "1.1", self._fields)
@@ -316,7 +321,7 @@ class ClientConnection(asyncio.Protocol):
     def _unfinished_head(self, data: bytes, checked: int) -> None:
         """Wait for the rest, unless it is already clear that it cannot become a request. The first `checked` bytes
         were looked at before."""
-        limits, fresh = self._gate.rules.limits, data[max(0, checked - 1) :]
+        limits, fresh = self._shared.rules.limits, data[max(0, checked - 1) :]
         if _BARE_LF.search(fresh, 1 if checked else 0) or len(fresh.translate(None, _CONTROLS)) != len(fresh):
             refusal = _bad_syntax()
         elif len(data) >= (line := limits.target_bytes + _LINE_EXTRA_BYTES) and b"\r\n" not in data[:line]:
@@ -326,9 +331,9 @@ class ClientConnection(asyncio.Protocol):
         else:
             self._buffer = data
             if not checked:
-                self.wait_until(self._gate.rules.timeouts.head_s)
-                self._gate.idle.pop(self, None)
-                self._gate.idle[self] = None
+                self.wait_until(self._shared.rules.timeouts.head_s)
+                self._connections.idle.pop(self, None)
+                self._connections.idle[self] = None
             return
         self._new_exchange().refuse(refusal)
 
@@ -350,7 +355,7 @@ class ClientConnection(asyncio.Protocol):
         method = parser.get_method()
         if line_end != len(method) + len(self._url) + len(" " + " HTTP/1.1"):  # the parser takes any number of spaces
             return _bad_syntax()
-        limits = self._gate.rules.limits
+        limits = self._shared.rules.limits
         if len(self._fields) > limits.fields:
             return Refusal(431, "too_many_fields", "The request has too many fields.", close=True)
         if len(self._url) > limits.target_bytes:
@@ -369,13 +374,12 @@ class ClientConnection(asyncio.Protocol):
         return parser
 
     def _receive_body(self, data: bytes) -> None:
-        reader, exchange = self._body, self._exchange
+        reader, taker = self._body, self._taker
         assert reader is not None
-        assert exchange is not None
         try:
             payload = reader.feed(data)
         except FramingError:
-            exchange.refuse_or_break(Refusal(400, "bad_framing", "The body is not framed as HTTP demands.", close=True))
+            taker.on_bad_framing()
             return
         if reader.done:
             self._buffer = reader.left_over
@@ -385,13 +389,13 @@ class ClientConnection(asyncio.Protocol):
         elif len(data) > COSTLY_BYTES and len(payload) * 2 < len(data):
             self._breathe()
         if payload or reader.done:
-            exchange.on_body(payload, reader.done)
+            taker.on_body(payload, reader.done)
 
     def _breathe(self) -> None:
         """A read that was mostly framing, of tiny chunks, took time: others first. The transport would read on."""
         self._breathing = True
         self._update_reading()
-        self._gate.loop.call_later(BREATH_S, self._breathed)
+        self._shared.loop.call_later(BREATH_S, self._breathed)
 
     def _breathed(self) -> None:
         self._breathing = False
@@ -402,18 +406,19 @@ class ClientConnection(asyncio.Protocol):
         if self._discarded > LINGER_BYTES:
             self.abort()
         else:
-            self.deadline_s = min(self._gate.loop.time() + LINGER_S, self._linger_until_s)
+            self.deadline_s = min(self._shared.loop.time() + LINGER_S, self._linger_until_s)
 
     def _new_exchange(self) -> Exchange:
-        self._exchange = exchange = Exchange(self._gate, self)
-        self._gate.idle.pop(self, None)
+        self._exchange = exchange = Exchange(self._shared, self)
+        self._connections.idle.pop(self, None)
         self.deadline_s = NEVER
         return exchange
 
     # ── what an exchange asks of its client ─────────────────────────────────────────────────────────────────────────
 
-    def open_body(self, length: int, *, expects_continue: bool) -> None:
+    def open_body(self, taker: BodyTaker, length: int, *, expects_continue: bool) -> None:
         """The head announced a body of `length` bytes, or CHUNKED. Nothing is read of it until `read_body`."""
+        self._taker = taker
         self._body = ChunkedBody() if length == CHUNKED else LengthBody(length)
         self._expects_continue = expects_continue
 
@@ -443,10 +448,10 @@ class ClientConnection(asyncio.Protocol):
         if pause != self._reading_paused:
             self._reading_paused = pause
             if pause:
-                self._gate.unread.add(self)
+                self._connections.unread.add(self)
                 transport.pause_reading()
             else:
-                self._gate.unread.discard(self)
+                self._connections.unread.discard(self)
                 transport.resume_reading()
 
     def look_for_end(self) -> bool:
@@ -462,7 +467,7 @@ class ClientConnection(asyncio.Protocol):
             return True
         return False
 
-    def become(self, tunnel: Tunnel) -> None:
+    def become(self, tunnel: ClientTunnel) -> None:
         self._tunnel = tunnel
         data, self._buffer = self._buffer, b""
         if data:
@@ -474,7 +479,7 @@ class ClientConnection(asyncio.Protocol):
             self._transport.write(data)
 
     def wait_until(self, seconds: float | None) -> None:
-        self.deadline_s = NEVER if seconds is None else self._gate.loop.time() + seconds
+        self.deadline_s = NEVER if seconds is None else self._shared.loop.time() + seconds
 
     def abort(self) -> None:
         """End with RST: a plain end would pass for the end of an answer that has no length."""
@@ -497,18 +502,18 @@ class ClientConnection(asyncio.Protocol):
         self._exchange = None
         self._tunnel = None
         if self._transport is None:
-            self._connections.discard(self)
-            self._gate.connections.discard(self)
+            self._served.discard(self)
+            self._connections.open.discard(self)
             return
         if not reusable:
             self._end(linger=linger)
             return
-        self._gate.idle[self] = None
+        self._connections.idle[self] = None
         self._body_paused = False
         self._expects_continue = False
-        self.wait_until(self._stop_grace_s() if self._stopping else self._gate.rules.timeouts.keep_alive_s)
+        self.wait_until(self._stop_grace_s() if self._stopping else self._shared.rules.timeouts.keep_alive_s)
         if self._buffer and not self._writing_paused:
-            self._gate.loop.call_soon(self._receive_next)
+            self._shared.loop.call_soon(self._receive_next)
         elif self._reading_paused:
             self._update_reading()
 
@@ -528,7 +533,7 @@ class ClientConnection(asyncio.Protocol):
         """`deadline_s` has passed. Called by the gateway's ticker."""
         transport = self._transport
         if transport is not None and self._tunnel is None and self._is_being_read(transport):
-            self.wait_until(self._gate.rules.timeouts.keep_alive_s)
+            self.wait_until(self._shared.rules.timeouts.keep_alive_s)
         elif self._exchange is not None:
             if self._reading_paused and self.look_for_end():
                 return  # who left blames nobody for the time that is over
@@ -545,7 +550,7 @@ class ClientConnection(asyncio.Protocol):
     def _is_being_read(self, transport: asyncio.Transport) -> bool:
         """Whether the client takes what it was sent, slowly but at a fair rate since the last deadline."""
         before, self._unsent = self._unsent, transport.get_write_buffer_size()
-        return 0 < self._unsent <= before - MIN_READ_BYTES_PER_S * self._gate.rules.timeouts.keep_alive_s
+        return 0 < self._unsent <= before - MIN_READ_BYTES_PER_S * self._shared.rules.timeouts.keep_alive_s
 
     def _end(self, *, linger: bool = False) -> None:
         """Close without cutting off the last answer: what the client is still sending is read and thrown away for a
@@ -556,16 +561,16 @@ class ClientConnection(asyncio.Protocol):
             return
         if not linger and self._body is None and not self._buffer:
             transport.close()  # what is unsent is still sent: `on_deadline` sees to it that this ends
-            self.wait_until(self._gate.rules.timeouts.keep_alive_s)
+            self.wait_until(self._shared.rules.timeouts.keep_alive_s)
             return
         self._lingering = True
-        self._gate.idle[self] = None
+        self._connections.idle[self] = None
         self._buffer = b""
         self._delivering = False
         self._body = None
         self._update_reading()
         transport.write_eof()
-        self._linger_until_s = self._gate.loop.time() + LINGER_MOST_S
+        self._linger_until_s = self._shared.loop.time() + LINGER_MOST_S
         self.wait_until(LINGER_S)
 
 

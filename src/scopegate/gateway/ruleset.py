@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from functools import lru_cache
 
-from scopegate.edge.answer_fields import SecurityLines
+from scopegate.edge.answer_fields import NO_ROUTE, SecurityLines
 from scopegate.edge.bodies import compile_bodies
 from scopegate.edge.cors import CrossOrigin
 from scopegate.edge.routes import Ambiguous, NoRoute, RouteTable, compile_routes
@@ -20,6 +20,17 @@ from scopegate.policy.policy import HostUse, Mode, Policy, Route, Upstream
 
 _REMEMBERED = 2048
 _REMEMBERED_CHARS = 256
+
+
+class Stray:
+    """What a request has that met no route: what is counted of it, and the fields of its answer."""
+
+    name = metrics.NO_ROUTE
+    security = NO_ROUTE
+    cors = None
+
+    def __init__(self) -> None:
+        self.tally = RouteTally(metrics.NO_ROUTE, None)
 
 
 class RoutePlan:
@@ -85,7 +96,7 @@ class Ruleset:
         self.tells_host_on = HostUse.APP in policy.server.forwarded_host
         self.limits = policy.server.limits
         self.timeouts = policy.server.timeouts
-        self.stray = RouteTally(metrics.NO_ROUTE, None)
+        self.stray = Stray()
         self._table: RouteTable = compile_routes(policy.routes)
         self._remembered = lru_cache(_REMEMBERED)(self._match)
         windows = {tier.name: windows_of(tier) for tier in policy.tiers.values()}
@@ -119,7 +130,7 @@ class Ruleset:
 
     def flush(self) -> None:
         """Move what was counted into the metrics."""
-        self.stray.flush()
+        self.stray.tally.flush()
         for plan in self._plans.values():
             plan.tally.flush()
         for latencies in self._latencies.values():

@@ -12,16 +12,16 @@ from __future__ import annotations
 import asyncio
 import hmac
 import json
+from functools import partial
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from scopegate.edge.claims import Identity
 from scopegate.edge.verdict import Refusal
-from scopegate.gateway.exchange import Exchange, Pending
+from scopegate.gateway.exchange import Exchange, Outcome, Pending
 from scopegate.policy.policy import Auth
 
 if TYPE_CHECKING:
-    from scopegate.gateway.exchange import Outcome
     from scopegate.gateway.identity import Identities
 
 
@@ -35,34 +35,33 @@ class SignIn:
         authorization, cookies = x.notes.get(b"authorization"), x.notes.get(b"cookie")
         answer = self._identities.check_now(auth, authorization, cookies)
         if answer is None:
-            return Pending(asyncio.ensure_future(self._identities.check(auth, authorization, cookies)), _checked)
-        return _take(x, answer)
+            checking = asyncio.ensure_future(self._identities.check(auth, authorization, cookies))
+            return Pending(checking, partial(_checked, auth))
+        return _take(auth, x, answer)
 
     async def close(self) -> None:
         await self._identities.close()
 
 
-def _checked(x: Exchange, future: asyncio.Future[Identity | Refusal]) -> Outcome:
-    return _take(x, future.result())
+def _checked(auth: Auth, x: Exchange, future: asyncio.Future[Identity | Refusal]) -> Outcome:
+    return _take(auth, x, future.result())
 
 
-def _take(x: Exchange, answer: Identity | Refusal) -> Outcome:
+def _take(auth: Auth, x: Exchange, answer: Identity | Refusal) -> Outcome:
     plan = x.plan
-    assert plan is not None
-    assert plan.auth is not None
     if isinstance(answer, Refusal):
         if plan.enforced:
             x.stranger = answer
             return None
         plan.tally.refuse(f"would_{answer.code}")
         return None
-    x.caller = x.caller._replace(user=answer.user, claims=answer.claims, auth=plan.auth.name)
+    x.caller = x.caller._replace(user=answer.user, claims=answer.claims, auth=auth.name)
     user, claims = identity_values(answer)
     x.identity = b"x-scopegate-user: %b\r\nx-scopegate-claims: %b\r\n" % (user, claims)
-    if plan.auth.sign_with is not None:
-        key = plan.auth.sign_with.get_secret_value().encode()
+    if auth.sign_with is not None:
+        key = auth.sign_with.get_secret_value().encode()
         target = x.target.raw
-        signed = signature(key, int(x.gate.now_s()), x.request_id, x.method, target, user, claims)
+        signed = signature(key, int(x.shared.now_s()), x.request_id, x.method, target, user, claims)
         x.identity += b"x-scopegate-target: %b\r\nx-scopegate-signature: %b\r\n" % (target, signed)
     return None
 

@@ -19,12 +19,15 @@ from scopegate.edge.handshake import (
     judge_origin,
     without_handshake,
 )
-from scopegate.edge.headers import BadAnswerError, read_response
+from scopegate.edge.headers import BadAnswerError, Noted, read_response
 from scopegate.edge.verdict import Refusal
 from scopegate.errors import UpstreamError
+from scopegate.gateway.events import begin_events, is_event_stream
 from scopegate.gateway.exchange import Exchange, Outcome
-from scopegate.gateway.streams import Stream, StreamKind
+from scopegate.gateway.stream import Stream
+from scopegate.gateway.streams import StreamKind
 from scopegate.gateway.upstream import UpstreamConnection
+from scopegate.gateway.watcher import AppSide
 from scopegate.policy.policy import StreamRule
 from scopegate.types import Fields
 
@@ -41,12 +44,10 @@ _FAULTS = {
 """What a fault is called in metrics and the access log, after its sender."""
 
 
-def open_websocket(x: Exchange) -> Outcome:
+def open_websocket(x: Exchange, rule: StreamRule) -> Outcome:
     """The pipeline's step for a route with `websocket`: a handshake is judged and written anew; any other request goes
     on as it is, and so does one that asks for another protocol, without its Upgrade."""
     plan, notes = x.plan, x.notes
-    assert plan is not None
-    assert plan.websocket is not None
     if not asks_for_websocket(notes):
         return None
     opening = judge_opening(x.head, notes)
@@ -57,10 +58,10 @@ def open_websocket(x: Exchange) -> Outcome:
         if plan.enforced:
             return refusal
         plan.tally.refuse(f"would_{refusal.code}")
-    if x.gate.draining:
+    if x.shared.draining:
         return Refusal(503, "stopping", "Try again in a moment.", ((b"retry-after", b"1"),), close=True)
     x.notes = notes.passing([*without_handshake(notes.passed), *opening.lines()])
-    return Tunnel(x, plan.websocket, opening).take_place()
+    return Tunnel(x, rule, opening).take_place()
 
 
 class Tunnel(Stream):
@@ -71,6 +72,7 @@ class Tunnel(Stream):
     """
 
     kind = StreamKind.WEBSOCKET
+    switches = True
 
     def __init__(self, x: Exchange, rule: StreamRule, opening: Opening) -> None:
         super().__init__(x, rule)
@@ -78,30 +80,38 @@ class Tunnel(Stream):
         self._from_client = FrameReader(Sender.CLIENT, self.max_message_bytes)
         self._from_app = FrameReader(Sender.SERVER, self.max_message_bytes)
         self._app: UpstreamConnection
+        self._side: AppSide
         self._moved_s = 0.0
         self._client_stalled_s = self._app_stalled_s = _NEVER
         self._note: str | None = None
 
-    def on_upgrade(self, fields: Fields, rest: bytes) -> None:
-        x, app = self.x, self.x.upstream
-        assert app is not None
+    def on_answer(self, app: AppSide, status: int, notes: Noted, payload: bytes, done: bool) -> bool:
+        """The app did not agree: this is an answer like any other to a request like any other."""
+        rule = self.plan.events
+        if done or rule is None or not is_event_stream(notes):
+            return True
+        self.give_place_back()
+        return begin_events(self.x, rule, app, notes)
+
+    def on_upgrade(self, app: AppSide, connection: UpstreamConnection, fields: Fields, rest: bytes) -> None:
+        x = self.x
         wrong = judge_agreement(fields, self._opening)
         try:
             notes = read_response(fields, 101, "GET")
         except BadAnswerError as error:
             wrong = str(error)
         if wrong is not None:
-            x.on_upstream_error(UpstreamError("protocol", wrong))
+            app.on_upstream_error(UpstreamError("protocol", wrong))
             return
-        self._app = app
-        app.become(self)
-        self.opened()
-        self._moved_s = x.gate.loop.time()
-        x.send_switch(notes.passing([*notes.passed, b"connection: upgrade\r\nupgrade: websocket\r\n"]))
+        self._app, self._side = connection, app
+        connection.become(self)
+        self.opened(app)
+        self._moved_s = x.shared.loop.time()
+        app.send_switch(notes.passing([*notes.passed, b"connection: upgrade\r\nupgrade: websocket\r\n"]))
         x.client.wait_until(self.rule.idle_s)
         self.upstream_data(rest)
         x.client.become(self)
-        if x.gate.draining:
+        if x.shared.draining:
             self.on_drain()
 
     # ── frames ──────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -111,7 +121,7 @@ class Tunnel(Stream):
         passed = self._from_client.feed(data)
         if self._note is None and passed:
             self.x.bytes_in += len(passed)
-            self._moved_s = self.x.gate.loop.time()
+            self._moved_s = self.x.shared.loop.time()
             self._app.write(passed)
         fault = self._from_client.fault
         if fault is not None:
@@ -124,7 +134,7 @@ class Tunnel(Stream):
         passed = self._from_app.feed(data)
         if self._note is None and passed:
             self.x.bytes_out += len(passed)
-            self._moved_s = self.x.gate.loop.time()
+            self._moved_s = self.x.shared.loop.time()
             self.x.client.write(passed)
         fault = self._from_app.fault
         if fault is not None:
@@ -134,11 +144,11 @@ class Tunnel(Stream):
 
     def upstream_paused(self, paused: bool) -> None:
         """The app reads slower than the client sends: the client has to wait, as long as silence may last."""
-        self._app_stalled_s = self.x.gate.loop.time() if paused else _NEVER
+        self._app_stalled_s = self.x.shared.loop.time() if paused else _NEVER
         self.x.client.pause_body(paused and self._note is None)
 
     def on_client_paused(self, paused: bool) -> None:
-        self._client_stalled_s = self.x.gate.loop.time() if paused else _NEVER
+        self._client_stalled_s = self.x.shared.loop.time() if paused else _NEVER
 
     # ── the end ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -169,7 +179,7 @@ class Tunnel(Stream):
         note = self._note
         if note is None:
             note = "" if self._from_app.closed else "upstream_gone"
-        self.x.upstream = None
+        self._side.drop()
         self.x.finish(note)
 
     def on_client_gone(self) -> bool:
@@ -191,13 +201,12 @@ class Tunnel(Stream):
             return True
         if not self._from_client.closed and self._from_client.fault is None:
             self.x.client.abort()
-        self._app.abort()
-        self.x.upstream = None
+        self._side.drop()
         self.x.finish(self._note)
         return True
 
     def _judge_silence(self) -> None:
-        now_s = self.x.gate.loop.time()
+        now_s = self.x.shared.loop.time()
         since_s = min(self._moved_s, self._client_stalled_s, self._app_stalled_s)
         left_s = since_s + self.rule.idle_s - now_s
         if left_s > 0:

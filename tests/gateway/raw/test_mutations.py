@@ -75,10 +75,10 @@ async def test_whatever_is_forwarded_is_read_alike_by_everybody(
         url = f"http://127.0.0.1:{tape.port}"
         rig = await gates.start(servers=[url], limits=LIMITS, server={"hosts": HOSTS})
         log = io.StringIO()
-        rig.gateway.access = AccessLog(rig.gateway.now_ms, log)
+        rig.gateway.shared.access = AccessLog(rig.gateway.shared.now_ms, log)
         await carry_all(rig, count)
         await rig.settled()
-        rig.gateway.access.flush()
+        rig.gateway.shared.access.flush()
         ours = {row["request_id"]: row for row in map(json.loads, log.getvalue().splitlines())}
         read = compare(tape, ours)
     served = sum(row["status"] == 200 for row in ours.values())

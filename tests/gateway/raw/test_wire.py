@@ -26,9 +26,9 @@ async def test_a_client_that_leaves_between_two_requests_leaves_nothing_behind(g
     for second in (post(b"Content-Length: 10", body=b"abc"), chunked(b"a\r\nabc"), get(), b"GET /half HT"):
         wire = GoneAtTheAnswer(rig.gateway)
         wire.deliver(NEXT + second)
-        await eventually(lambda: not rig.gateway.connections)
+        await eventually(lambda: not rig.gateway.connections.open)
         await asyncio.sleep(0)
-        assert rig.gateway.in_flight == 0, second
+        assert rig.gateway.shared.in_flight == 0, second
     assert {request.target for request in rig.app.requests} == {b"/next"}
 
 
@@ -42,7 +42,7 @@ async def test_a_client_that_half_closes_has_left(gates: Rigs) -> None:
     await rig.app.until(lambda: len(rig.app.requests) == 1)
     client.writer.write_eof()
     assert await client.ends() == b""
-    await eventually(lambda: rig.gateway.in_flight == 0 and rig.servers[0].in_use == 0)
+    await eventually(lambda: rig.gateway.shared.in_flight == 0 and rig.servers[0].in_use == 0)
     answer.set()
 
 
@@ -55,5 +55,5 @@ async def test_a_client_that_leaves_behind_much_that_it_pipelined_is_noticed(gat
     await client.writer.drain()
     await rig.app.until(lambda: len(rig.app.requests) == 1)
     client.writer.close()
-    await eventually(lambda: rig.gateway.in_flight == 0 and not rig.gateway.connections, patience_s=2)
+    await eventually(lambda: rig.gateway.shared.in_flight == 0 and not rig.gateway.connections.open, patience_s=2)
     assert {request.target for request in rig.app.requests} == {b"/next"}

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from types import SimpleNamespace
 from typing import Any, cast
 
-from scopegate.gateway.app import Gateway
+from scopegate.gateway.app import Gateway, state_of
 from scopegate.gateway.protocol import ClientConnection
 
 PATIENCE_S = 8.0
@@ -33,7 +33,7 @@ class Wire(asyncio.Transport):
         self._packets: list[bytes] = []
         self._changed = asyncio.Event()
         config, state = cast(Any, None), cast(Any, SimpleNamespace(connections=set()))
-        self.connection = ClientConnection(config, state, {"gateway": gate})
+        self.connection = ClientConnection(config, state, state_of(gate))
         self.connection.connection_made(self)
 
     def deliver(self, packet: bytes) -> None:
