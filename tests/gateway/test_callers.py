@@ -10,6 +10,7 @@ from typing import Any, cast
 
 import pytest
 
+from scopegate.gateway.app import state_of
 from scopegate.gateway.protocol import ClientConnection
 from tests.gateway.client import Client
 from tests.gateway.rig import HOST, ON_ONE_LOOP, Rigs, eventually
@@ -84,7 +85,7 @@ async def test_on_a_socket_for_both_a_visitor_of_ipv4_has_one_address(gates: Rig
     state = SimpleNamespace(connections=set())
 
     def serve() -> ClientConnection:
-        return ClientConnection(cast(Any, None), cast(Any, state), {"gateway": rig.gateway})
+        return ClientConnection(cast(Any, None), cast(Any, state), state_of(rig.gateway))
 
     sock = socket.create_server(("::", 0), family=socket.AF_INET6, dualstack_ipv6=True)
     async with await asyncio.get_running_loop().create_server(serve, sock=sock):
