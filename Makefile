@@ -27,7 +27,6 @@ lint: $(BIN)/.installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check -q .
 	$(BIN)/mypy
-	$(BIN)/mypy --strict bench
 
 test: lint
 	@# What fails beside others is asked once more, alone, and named.
