@@ -195,3 +195,58 @@ def test_no_import_leads_back_to_where_it_began() -> None:
 def test_a_circle_is_found() -> None:
     one, two, three = Path("one.py"), Path("two.py"), Path("three.py")
     assert circles({one: {two}, two: {one, three}, three: set()}) == {one, two}
+
+
+TESTS = Path(__file__).parent
+
+TESTED_ELSEWHERE: dict[str, str] = {
+    # every port on every engine
+    "stores/jobs.py": "contracts/test_job_store.py",
+    "stores/ledger.py": "contracts/test_ledger.py",
+    "stores/outbox.py": "contracts/test_outbox.py",
+    # roles: as processes
+    "cli/admin.py": "flows/test_separate_roles.py",
+    "cli/worker.py": "flows/test_separate_roles.py",
+}
+"""A file of ours without a test of the same path, and where its tests are."""
+
+WITHOUT_BEHAVIOUR: dict[str, str] = {
+    "types.py": "names of shapes",
+    "edge/verdict.py": "values without methods",
+    "following/loaded.py": "a value without methods",
+    "limits/decision.py": "a closed set of words",
+    "stores/ports.py": "protocols: their promises are tests of the stores, in contracts/",
+}
+"""A file with nothing to call, and what it holds instead."""
+
+STILL_WITHOUT = {
+    *("admin/answers.py", "admin/records.py", "cli/books.py", "demo/answers.py", "demo/page.py", "edge/claims.py"),
+    *("edge/handshake.py", "errors.py", "following/leader.py", "following/member.py", "leads/job.py"),
+    *("stores/late.py", "stores/redis_link.py", "stores/schema.py", "wiring.py", "worker/tries.py"),
+}
+"""Files whose tests are to be written. It may only shrink."""
+
+
+def its_test(path: Path) -> Path:
+    inside = path.relative_to(SOURCE)
+    return TESTS / inside.with_name(f"test_{inside.name}")
+
+
+def test_every_file_has_a_test_of_the_same_path() -> None:
+    files = [path for path in modules() if not path.name.startswith("__") and room(path) != "gateway"]
+    without = {str(path.relative_to(SOURCE)) for path in files if not its_test(path).exists()}
+    listed = TESTED_ELSEWHERE.keys() | WITHOUT_BEHAVIOUR.keys() | STILL_WITHOUT
+    assert without == listed, "write its test, or take it off the list"
+
+
+def test_what_is_tested_elsewhere_is_named_there() -> None:
+    for source, place in TESTED_ELSEWHERE.items():
+        assert (TESTS / place).exists(), f"{source} is said to be tested in {place}"
+
+
+@pytest.mark.parametrize("name", WITHOUT_BEHAVIOUR)
+def test_a_file_without_behaviour_has_none(name: str) -> None:
+    """A protocol's methods are words about others; anything else that can be called needs a test."""
+    tree = ast.parse((SOURCE / name).read_text("utf-8"))
+    functions = [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)]
+    assert all(isinstance(one.body[-1], ast.Expr) for one in functions)

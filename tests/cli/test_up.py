@@ -8,13 +8,12 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from scopegate import settings as environment
-from scopegate.cli import gateway, ports, role, up
+from scopegate.cli import ports, role, up
 from scopegate.demo.stage import clean
 from scopegate.policy.policy import Policy
 from scopegate.stores.embedded import EmbeddedValkey
@@ -111,23 +110,6 @@ def test_with_a_redis_of_theirs_there_is_none_of_ours(tmp_path: Path, policy: Po
 def test_without_any_redis_one_gateway_process_counts(tmp_path: Path, policy: Policy, sockets: up.Sockets) -> None:
     found = up.children(Path("g.yaml"), environment.load({}), policy, tmp_path, sockets, None)
     assert [child.name for child in found] == ["gateway", "worker", "admin"]
-
-
-@pytest.mark.parametrize(("shared_limits", "count"), [(True, 3), (False, 1)])
-def test_how_many_gateway_processes(policy: Policy, shared_limits: bool, count: int) -> None:
-    assert gateway.worker_count(policy, shared_limits=shared_limits) == count
-
-
-@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="this system does not tell")
-def test_auto_is_one_process_for_each_core_that_we_may_use(policy: Policy) -> None:
-    policy = replace(policy, server=replace(policy.server, workers=None))
-    allowed = os.sched_getaffinity(0)
-    assert gateway.worker_count(policy, shared_limits=True) == len(allowed)
-    os.sched_setaffinity(0, {min(allowed)})
-    try:
-        assert gateway.worker_count(policy, shared_limits=True) == 1
-    finally:
-        os.sched_setaffinity(0, allowed)
 
 
 def test_the_announcement_says_what_runs_where_and_no_secret(tmp_path: Path, policy: Policy) -> None:

@@ -23,6 +23,7 @@ from scopegate.edge.headers import (
     request_id,
 )
 from scopegate.edge.verdict import Refusal, Target
+from tests.edge.test_field_rules import FORGED
 
 Pairs = list[tuple[bytes, bytes]]
 TARGET = Target("GET", "/x", b"/x?q", "a.example")
@@ -156,66 +157,6 @@ def test_an_answer_has_no_more_than_256_fields() -> None:
             read([*fields, (b"X", b"y")])
 
 
-FORGED = [
-    b"CF-Connecting-IP", b"Fastly-Client-IP", b"Fly-Client-IP", b"X-Envoy-External-Address", b"X-Azure-ClientIP",
-    b"X-AppEngine-User-IP", b"X-Forwarded-Client-Cert",
-    b"Forwarded", b"X-Forwarded-For", b"X-Forwarded-Proto", b"X-Forwarded-Host", b"X-Forwarded-Port",
-    b"X-Forwarded-Server", b"X-Forwarded-Scheme", b"X-Forwarded-Ssl", b"X-Forwarded-Prefix", b"X-Forwarded-User",
-    b"X-Forwarded-Email", b"X-Forwarded", b"Forwarded-For", b"X-Original-Forwarded-For", b"X-Real-IP",
-    b"X-Client-IP", b"X-Cluster-Client-IP", b"True-Client-IP", b"X-Original-URL", b"X-Rewrite-URL", b"X-Original-Host",
-    b"X-HTTP-Method-Override", b"X-HTTP-Method", b"X-Method-Override", b"X-Request-Id", b"Via", b"Expect",
-    b"X-Scopegate-User", b"X-Scopegate-Claims", b"X-Scopegate-Anything", b"X-Middleware-Subrequest",
-    b"x-middleware-rewrite", b"X-Middleware-Next", b"X-NextJS-Redirect", b"X-Invoke-Path",
-    b"X-Matched-Path", b"X-Now-Route-Matches", b"X-Prerender-Revalidate", b"X-Isr-Anything", b"X-Vercel-Id",
-    b"X-Next-Resume-State-Length", b"Next-Resume", b"X-Action-Forwarded", b"X-Action-Redirect", b"X-Action-Revalidated",
-    b"X-Next-Revalidated-Tags", b"X-Next-Revalidate-Tag-Token", b"X-Next-Cache-Tags", b"X-Next-Cache-Soft-Tags",
-    b"X-Nextjs-Rewritten-Path", b"X-Invocation-Id",
-    b"Client-IP", b"Proxy-Client-IP", b"WL-Proxy-Client-IP", b"WL-Proxy-SSL", b"X-True-Client-IP", b"Incap-Client-IP",
-    b"X-ProxyUser-Ip", b"X-Host", b"X-HTTP-Host-Override", b"X-Override-URL", b"X-Original-URI", b"X-Original-Method",
-    b"X-Scheme", b"X-Url-Scheme", b"Front-End-Https", b"X-ARR-SSL", b"X-Client-Cert", b"Client-Cert",
-    b"Client-Cert-Chain", b"SSL-Client-S-DN", b"SSL-Client-Verify", b"X-SSL-Client-S-DN", b"X-SSL-Client-Verify",
-    b"Remote-User", b"X-Remote-User", b"Proxy",
-]  # fmt: skip
-
-
-@pytest.mark.parametrize("name", FORGED)
-@pytest.mark.parametrize("spelt", [bytes, bytes.lower, bytes.upper, lambda name: name.replace(b"-", b"_")])
-def test_no_client_speaks_in_the_gateways_or_the_frameworks_name(name: bytes, spelt: object) -> None:
-    assert callable(spelt)
-    value = b"100-continue" if name == b"Expect" else b"forged"
-    given = [(b"X-Kept", b"1"), (spelt(name), value), (spelt(name), value)][: 2 if name == b"Expect" else 3]
-    assert request(*given).passed == [b"X-Kept: 1\r\n"]
-
-
-def test_names_that_only_look_alike_are_kept() -> None:
-    names = [
-        b"X-Forward",
-        b"X-Realm",
-        b"X-Scope",
-        b"Viable",
-        b"X_Custom",
-        b"X-Requested-With",
-        b"Content_Language",
-        b"Te-x",
-        b"X-Hostess",
-        b"X-Clients",
-        b"X-Actions",
-        b"Next",
-        b"SSL-Clients",
-    ]
-    assert request(*[(name, b"1") for name in names]).passed == [name + b": 1\r\n" for name in names]
-
-
-def test_what_next_js_has_browsers_send_is_kept() -> None:
-    """All that its client code writes (version 16): of the app router, and of the pages router."""
-    app = b"Next-Action RSC Next-Router-State-Tree Next-Router-Prefetch Next-Router-Segment-Prefetch Next-Url".split()
-    pages = b"x-nextjs-data X-Nextjs-Data x-middleware-prefetch purpose".split()
-    in_development = b"Next-HMR-Refresh X-Nextjs-Request-Id x-nextjs-html-request-id".split()
-    names = [*app, *pages, *in_development]
-    assert request(*[(name, b"1") for name in names]).passed == [name + b": 1\r\n" for name in names]
-    assert request(*[(name.replace(b"-", b"_"), b"1") for name in (*pages[:3], *in_development[1:])]).passed == []
-
-
 def test_what_asks_for_the_data_of_a_page_is_known() -> None:
     for name in (b"X-Nextjs-Data", b"x-middleware-prefetch"):
         assert asks_for_page_data(request((name, b"1")))
@@ -236,24 +177,6 @@ def test_several_cookie_fields_are_one(values: list[bytes], line: bytes) -> None
     assert notes.passed == [b"X: 1\r\n", line]
     assert list(notes.get(b"cookie")) == [line.partition(b": ")[2].rstrip()]
     assert notes.lines == b"X: 1\r\n" + line
-
-
-@pytest.mark.parametrize(
-    "name", [b"Content_Type", b"CONTENT_TYPE", b"content.type", b"Content_Encoding", b"Content!Type"]
-)
-def test_what_is_judged_goes_on_in_its_own_spelling_alone(name: bytes) -> None:
-    for fields in ([(name, b"text/html")], [(b"Content-Type", b"text/plain"), (name, b"text/html")]):
-        notes = request(*fields)
-        assert notes.passed == [b"%b: %b\r\n" % field for field in fields[:-1]]
-        assert list(notes.get(b"content-type")) == [value for _, value in fields[:-1]]
-    assert read_response([(name, b"x")], 200, "GET").passed == [name + b": x\r\n"]
-
-
-@pytest.mark.parametrize("name", [b"Content_Length", b"Transfer_Encoding", b"content.length", b"Host_", b"X.Real.IP"])
-def test_names_that_a_cgi_reads_as_framing_or_address_are_cut(name: bytes) -> None:
-    kept = [(name + b": 5\r\n")] if name == b"Host_" else []
-    notes = request((name, b"5"))
-    assert (notes.passed, notes.length) == (kept, 0)
 
 
 def test_what_goes_upstream_is_said_by_us() -> None:

@@ -1,11 +1,10 @@
-"""The bound on what a request can bill, and the price table that ships."""
+"""The bound on what a request can bill."""
 
 from __future__ import annotations
 
 import pytest
 
 from scopegate.worker.call import Image, ModelRequest
-from scopegate.worker.prices import load
 
 
 def bound(text: str = "", *sizes: tuple[int, int]) -> int:
@@ -29,7 +28,3 @@ def test_a_picture_is_bounded_above_both_published_counts(size: tuple[int, int])
 def test_pictures_add_up() -> None:
     one, two = bound("", (96, 64)) - bound(), bound("", (96, 64), (96, 64)) - bound()
     assert two == 2 * one
-
-
-def test_the_shipped_prices_are_read() -> None:
-    assert load().price_of("claude-haiku-5-5") is not None
