@@ -5,12 +5,24 @@ from __future__ import annotations
 import json
 import time
 import tracemalloc
+from decimal import Decimal
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scopegate.jsontext import MAX_NUMBER_CHARS, MAX_VALUES, BadJson, RepeatedKey, TooDeep, TooMany, is_deeper, parse
+from scopegate.jsontext import (
+    MAX_NUMBER_CHARS,
+    MAX_VALUES,
+    BadJson,
+    BadNumber,
+    RepeatedKey,
+    TooDeep,
+    TooMany,
+    is_deeper,
+    parse,
+    parse_as_written,
+)
 from scopegate.types import Json
 
 MIB = 1024 * 1024
@@ -224,3 +236,24 @@ def test_bombs_are_refused_in_bounded_time_and_memory(name: str) -> None:
         assert tracemalloc.get_traced_memory()[1] < 64 * MIB
     finally:
         tracemalloc.stop()
+
+
+def test_as_written_half_characters_stay() -> None:
+    assert parse_as_written(b'{"\\ud800": "\\udfff"}', max_depth=1) == {"\ud800": "\udfff"}
+
+
+def test_as_written_numbers_are_what_the_caller_makes_of_them() -> None:
+    def real(digits: str) -> Decimal:
+        if len(digits) > 5:
+            raise BadNumber("too long")
+        return Decimal(digits)
+
+    assert parse_as_written(b"[0.10, 7]", max_depth=1, real=real, whole=str) == [Decimal("0.10"), "7"]
+    with pytest.raises(BadNumber, match="too long"):
+        parse_as_written(b"0.12345", max_depth=1, real=real)
+
+
+@pytest.mark.parametrize("text", [b"NaN", b"-Infinity", b"1e999", b"9" * (MAX_NUMBER_CHARS + 1)])
+def test_a_bad_number_is_told_as_one(text: bytes) -> None:
+    with pytest.raises(BadNumber):
+        parse(text, max_depth=0)

@@ -95,6 +95,14 @@ HOMES: dict[str, set[str]] = {
 }
 """One outside thing, the files that may name it."""
 
+JSON_READERS = {
+    "jsontext.py": "reads for all others",
+    "metrics/totals.py": "its own archive, as large as what was ever counted",
+    "policy/sections/bodies.py": "the operator's schema, whose faults are told by line and column",
+    "demo": "plays an app, an API and a visitor of others",
+}
+"""A file or a room that reads JSON by other means than `jsontext`, and why."""
+
 STORES_BY_NAME = {"wiring", "stores", "cli"}
 """Who may name a concrete store; everybody else knows `stores.ports`."""
 
@@ -157,6 +165,25 @@ def test_concrete_stores_are_named_where_they_are_wired() -> None:
         and (found := {n for n in imports(path) if n.startswith("scopegate.stores.") and n != "scopegate.stores.ports"})
     }
     assert strangers == {}
+
+
+def reads_json(path: Path) -> bool:
+    """Whether it calls a reader of JSON that takes what readers disagree about: `json.loads`, `response.json()`."""
+    calls = [node for node in ast.walk(ast.parse(path.read_text("utf-8"))) if isinstance(node, ast.Call)]
+    bare = {ast.unparse(call.func) for call in calls}
+    empty = {ast.unparse(call.func) for call in calls if not call.args}
+    return (
+        not bare.isdisjoint(("json.loads", "json.load"))
+        or any(name.endswith(".model_validate_json") for name in bare)
+        or any(name.endswith(".json") for name in empty)
+    )
+
+
+def test_json_has_one_reader() -> None:
+    found = {str(path.relative_to(SOURCE)) for path in modules() if reads_json(path)}
+    rooms = {name.split("/")[0] for name in found}
+    assert {name for name in found if not {name, name.split("/")[0]} & JSON_READERS.keys()} == set()
+    assert JSON_READERS.keys() <= found | rooms, "take out of JSON_READERS who reads none any more"
 
 
 def files_of_ours(path: Path) -> set[Path]:

@@ -23,7 +23,7 @@ MAX_VALUES = 200_000
 
 _NOT_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
 _ALIKE = bytes.maketrans(b"{}", b"[]")
-_LONE_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
+_LONE_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 
 
 class BadJson(ValueError):
@@ -38,6 +38,10 @@ class TooMany(BadJson):
     """More than MAX_VALUES values."""
 
 
+class BadNumber(BadJson):
+    """A number that is none, or is longer or larger than allowed."""
+
+
 class RepeatedKey(BadJson):
     """An object holds a key twice, or two that are one to readers without half characters: which one counts, readers
     disagree about."""
@@ -50,18 +54,32 @@ def parse(text: bytes, *, max_depth: int, repeated_keys: bool = False) -> Json:
     (half an emoji, cut by a script) becomes U+FFFD: it has no UTF-8 form, so nothing could hold it. Keys that become
     equal by that are equal keys.
     """
+    value: Json = parse_as_written(text, max_depth=max_depth, repeated_keys=repeated_keys)
+    build = dict if repeated_keys else _object
+    return _mended(value, build) if _LONE_SURROGATE.search(text) else value
+
+
+def parse_as_written(
+    text: bytes,
+    *,
+    max_depth: int,
+    repeated_keys: bool = False,
+    real: Callable[[str], Any] | None = None,
+    whole: Callable[[str], Any] | None = None,
+) -> Any:
+    """As `parse`, but lone surrogates stay as they are, and numbers are what `real` and `whole` make of their digits:
+    they raise BadNumber for what they refuse."""
     if is_deeper(text, max_depth):
         raise TooDeep("nested too deeply")
     if _separators(text) >= MAX_VALUES and _separators(_outside_strings(text)) >= MAX_VALUES:
         raise TooMany("too many values")
     try:
-        chars = text.decode("utf-8")
-        value: Json = json.loads(
-            chars,
+        return json.loads(
+            text.decode("utf-8"),
             object_pairs_hook=None if repeated_keys else _object,
             parse_constant=_no_constant,
-            parse_float=_float,
-            parse_int=_int,
+            parse_float=real or _float,
+            parse_int=whole or _int,
         )
     except UnicodeDecodeError:
         raise BadJson("not UTF-8") from None
@@ -69,8 +87,6 @@ def parse(text: bytes, *, max_depth: int, repeated_keys: bool = False) -> Json:
         raise TooDeep("nested too deeply") from None
     except json.JSONDecodeError as error:
         raise BadJson(f"not JSON: {error.msg} at character {error.pos}") from None
-    build = dict if repeated_keys else _object
-    return _mended(value, build) if _LONE_SURROGATE.search(chars) else value
 
 
 def is_deeper(text: bytes, max_depth: int) -> bool:
@@ -105,21 +121,21 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _no_constant(name: str) -> NoReturn:
-    raise BadJson(f"{name} is not JSON")
+    raise BadNumber(f"{name} is not JSON")
 
 
 def _int(digits: str) -> int:
     if len(digits) > MAX_NUMBER_CHARS:
-        raise BadJson("a number is too long")
+        raise BadNumber("a number is too long")
     return int(digits)
 
 
 def _float(digits: str) -> float:
     if len(digits) > MAX_NUMBER_CHARS:
-        raise BadJson("a number is too long")
+        raise BadNumber("a number is too long")
     number = float(digits)
     if number in (float("inf"), float("-inf")):
-        raise BadJson("a number is out of range")
+        raise BadNumber("a number is out of range")
     return number
 
 

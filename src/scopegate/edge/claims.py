@@ -12,10 +12,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+from scopegate import jsontext
 from scopegate.edge.verdict import Refusal
 
 MAX_USER_CHARACTERS = 255
 MAX_CLAIMS = 32
+MAX_DEPTH = 64
 MAX_CLAIM_CHARACTERS = 256
 MAX_CLAIMS_CHARACTERS = 2048
 """All names and values together: they travel in one header field."""
@@ -87,26 +89,12 @@ def judge_claims(
 
 
 def json_object(text: bytes) -> dict[str, Any]:
-    """A JSON object in UTF-8, without NaN, every name in it once: of two claims or two `alg` the app might read the
-    other one (RFC 7515 4, RFC 7519 4). Raises ValueError."""
-    try:
-        value = json.loads(text.decode("utf-8"), parse_constant=_no_constant, object_pairs_hook=_of_single_names)
-    except RecursionError:
-        raise ValueError("is nested too deeply") from None
+    """A JSON object, every name in it once: of two claims or two `alg` the app might read the other one (RFC 7515 4,
+    RFC 7519 4). Raises ValueError."""
+    value = jsontext.parse_as_written(text, max_depth=MAX_DEPTH, real=float)  # an infinite number is no time
     if not isinstance(value, dict):
         raise ValueError("is no JSON object")
     return value
-
-
-def _of_single_names(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
-        raise ValueError("holds a name twice")
-    return found
-
-
-def _no_constant(name: str) -> float:
-    raise ValueError(f"holds {name}")
 
 
 def _is_time(value: object) -> bool:

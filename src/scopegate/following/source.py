@@ -11,8 +11,9 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
+from scopegate import jsontext
 from scopegate.errors import ConfigError, Problem
 from scopegate.limits.pricing import PriceTable
 from scopegate.policy import Review, compile_policy, draft_of, files_named
@@ -60,7 +61,7 @@ def on_disk(config: Path) -> Source:
 def copied(config: Path, place: Path) -> Source:
     """What a supervisor saved there for `config`; the file itself when the copy is gone. ConfigError as `on_disk`."""
     try:
-        kept = json.loads(place.read_text("utf-8"))
+        kept: Any = jsontext.parse(place.read_bytes(), max_depth=3)
         beside = {written: _unpacked(file) for written, file in kept["beside"].items()}
         return Source(config, base64.b64decode(kept["text"]), reader_beside(config), beside)
     except (OSError, ValueError, KeyError, TypeError, AttributeError):

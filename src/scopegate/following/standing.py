@@ -15,7 +15,9 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
+from scopegate import jsontext
 from scopegate.process import lockfile
 
 FOLDER = "gateway"
@@ -104,7 +106,7 @@ def _swept(lock: Path) -> bool:
 
 def _read(lock: Path) -> Standing | None:
     try:
-        said = json.loads(lock.with_suffix(".json").read_text("utf-8"))
+        said: Any = jsontext.parse(lock.with_suffix(".json").read_bytes(), max_depth=2)
         return Standing(**said | {name: tuple(said[name]) for name in ("problems", "needs_restart")})
     except (OSError, ValueError, TypeError, KeyError):
         return None

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 import unicodedata
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from decimal import ROUND_HALF_UP, Decimal
 from enum import StrEnum
@@ -27,6 +27,7 @@ from pydantic import (
 )
 from pydantic_core import ErrorDetails, PydanticCustomError
 
+from scopegate import jsontext
 from scopegate.types import Json
 
 MAX_ANSWER_BYTES: Final = 64 * 1024
@@ -285,55 +286,31 @@ def _broken(rules: Iterable[str]) -> Broken:
 # ── strict JSON (RFC 8259, with I-JSON's unique names, RFC 7493 2.3) ────────────────────────────────────────────────
 
 
-class _NotStrict(Exception):
-    """Carries the rule id."""
-
-
 def _strict_json(text: str) -> Any | Broken:
     if len(text) > MAX_ANSWER_BYTES or len(text.encode("utf-8", "surrogatepass")) > MAX_ANSWER_BYTES:
         return Broken(("json_size",))
     try:
-        value = json.loads(
-            text, object_pairs_hook=_unique, parse_float=_real, parse_int=_whole, parse_constant=_no_constant
-        )
-    except _NotStrict as fault:
-        return Broken((str(fault),))
-    except RecursionError:
+        return jsontext.parse_as_written(text.encode(), max_depth=MAX_DEPTH, real=_real, whole=_whole)
+    except jsontext.TooDeep:
         return Broken(("json_depth",))
+    except jsontext.BadNumber:
+        return Broken(("json_number",))
+    except jsontext.RepeatedKey:
+        return Broken(("json_duplicate_key",))
     except ValueError:
         return Broken(("json_syntax",))
-    return Broken(("json_depth",)) if _is_deeper(value, MAX_DEPTH) else value
-
-
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    value = dict(pairs)
-    if len(value) != len(pairs):
-        raise _NotStrict("json_duplicate_key")
-    return value
 
 
 def _real(text: str) -> Decimal:
     if len(text) > _MAX_NUMBER_CHARS or not -30 <= Decimal(text).adjusted() <= 30:
-        raise _NotStrict("json_number")
+        raise jsontext.BadNumber("a number is too long, too large or too small")
     return Decimal(text)
 
 
 def _whole(text: str) -> int:
     if len(text) > _MAX_NUMBER_CHARS:
-        raise _NotStrict("json_number")
+        raise jsontext.BadNumber("a number is too long")
     return int(text)
-
-
-def _no_constant(text: str) -> None:
-    """NaN and the infinities are Python's, not JSON's."""
-    raise _NotStrict("json_number")
-
-
-def _is_deeper(value: Any, allowed: int) -> bool:
-    if not isinstance(value, dict | list):
-        return False
-    inner: Sequence[Any] = list(value.values()) if isinstance(value, dict) else value
-    return allowed == 0 or any(_is_deeper(one, allowed - 1) for one in inner)
 
 
 # ── rules ───────────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -18,14 +18,14 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, cast
 
 from prometheus_client.metrics_core import Metric
 from prometheus_client.mmap_dict import MmapedDict
 from prometheus_client.samples import Sample
 from prometheus_client.utils import floatToGoString
 
-from scopegate import logs
+from scopegate import jsontext, logs
 from scopegate.metrics.exposition import ALIVE_SUFFIX
 from scopegate.process import lockfile
 
@@ -164,7 +164,7 @@ def _parse(raw: str) -> _Key:
     if key is None:
         if len(_keys) >= _MAX_KEYS:
             _keys.clear()
-        family, sample, labels, help_text = json.loads(raw)
+        family, sample, labels, help_text = cast("list[Any]", jsontext.parse(raw.encode(), max_depth=2))
         key = _keys[raw] = _Key(family, sample, tuple(sorted(labels.items())), help_text)
     return key
 
@@ -203,7 +203,7 @@ class _Archive:
     @classmethod
     def load(cls, path: Path) -> _Archive:
         try:
-            stored: dict[str, Any] = json.loads(path.read_bytes())
+            stored: dict[str, Any] = json.loads(path.read_bytes())  # as large as what was ever counted
             return cls(stored["series"], set(stored["folded"]))
         except FileNotFoundError:
             return cls({}, set())

@@ -20,8 +20,10 @@ import subprocess
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
+from scopegate import jsontext
 from scopegate.clock import Clock, SystemClock
 from scopegate.errors import StoreError, StoreUnavailable
 
@@ -185,7 +187,8 @@ class EmbeddedValkey:
     def _refuse_second(self) -> None:
         """A second server would take the socket away from the first and write into the same log."""
         try:
-            address = _Address(**json.loads((self._folder / "address.json").read_text()))
+            written: Any = jsontext.parse((self._folder / "address.json").read_bytes(), max_depth=1)
+            address = _Address(**written)
         except (FileNotFoundError, ValueError, TypeError):
             return
         if address.is_taken():

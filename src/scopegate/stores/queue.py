@@ -20,7 +20,7 @@ from redis.asyncio import BlockingConnectionPool
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
-from scopegate import logs
+from scopegate import jsontext, logs
 from scopegate.clock import Clock
 from scopegate.errors import StoreUnavailable
 from scopegate.stores.redis_errors import kind_of, translated
@@ -212,7 +212,7 @@ def _dump(payload: dict[str, Any]) -> bytes:
 
 def _load(raw: bytes) -> dict[str, Any]:
     """A wake-up as `_dump` wrote it. ValueError for anything else; arq then drops it."""
-    payload = json.loads(raw)
+    payload: Any = jsontext.parse(raw, max_depth=2)
     match payload:
         case {"f": str(), "a": [str()], "k": dict() as keywords, "t": int() | None, "et": int()} if not keywords:
             return dict(payload)

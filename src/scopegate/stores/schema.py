@@ -27,11 +27,14 @@ from sqlalchemy import (
 )
 from sqlalchemy.types import TypeDecorator
 
+from scopegate import jsontext
 from scopegate.types import Json
 
 SCHEMA_VERSION = 1
 
 _ESCAPED = "\ufffe"
+_MAX_DEPTH = 72
+"""Deeper than any request that gives an order, and what is stored around one."""
 _UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
 
 
@@ -49,7 +52,7 @@ class Words(TypeDecorator[str]):
     def process_result_value(self, value: str | None, dialect: Dialect) -> str | None:
         if value is None or not value.startswith(_ESCAPED):
             return value
-        loaded = json.loads(value[len(_ESCAPED) :])
+        loaded = jsontext.parse_as_written(value[len(_ESCAPED) :].encode(), max_depth=0)
         assert isinstance(loaded, str)
         return loaded
 
@@ -64,7 +67,7 @@ class JsonText(TypeDecorator[Any]):
         return None if value is None else json.dumps(value, separators=(",", ":"))
 
     def process_result_value(self, value: str | None, dialect: Dialect) -> Any:
-        return None if value is None else json.loads(value)
+        return None if value is None else jsontext.parse_as_written(value.encode(), max_depth=_MAX_DEPTH)
 
 
 metadata = MetaData()

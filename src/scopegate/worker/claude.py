@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import json
 import math
 from collections.abc import AsyncIterator, Mapping
 from datetime import UTC, datetime
@@ -21,11 +20,13 @@ import httpx2
 from anthropic.types import MessageParam
 from pydantic import SecretStr
 
+from scopegate import jsontext
 from scopegate.errors import AIError, AIRateLimitError, AITimeoutError
 from scopegate.limits.pricing import Usage
 from scopegate.worker.call import ModelRequest, Reply
 
 _MAX_ANSWER_BYTES: Final = 4 * 1024 * 1024
+_MAX_DEPTH: Final = 64
 _CONNECT_TIMEOUT_S: Final = 5.0
 
 _SPEND_LIMITS: Final = frozenset({
@@ -161,8 +162,8 @@ def _read(response: httpx2.Response) -> Reply:
 
 def _json(content: bytes) -> Any:
     try:
-        return json.loads(content)
-    except (ValueError, RecursionError):
+        return jsontext.parse(content, max_depth=_MAX_DEPTH)
+    except jsontext.BadJson:
         return None
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import json
 import os
 import socket
 import ssl
@@ -22,7 +21,7 @@ from urllib.parse import urljoin
 
 import httpx
 
-from scopegate import __version__
+from scopegate import __version__, jsontext
 from scopegate.errors import PhotoError
 from scopegate.leads.photos import (
     MAX_PHOTO_BYTES,
@@ -246,6 +245,6 @@ def _read_answer(answer: bytes, status: int) -> tuple[bytes, tuple[int, int]]:
 
 def _json(line: bytes) -> object:
     try:
-        return json.loads(line)
-    except ValueError:
+        return jsontext.parse(line, max_depth=2)
+    except jsontext.BadJson:
         return None
