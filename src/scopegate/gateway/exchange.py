@@ -26,7 +26,7 @@ from scopegate.gateway.ruleset import RoutePlan, Stray
 from scopegate.gateway.section import NOBODY, HeaderSection
 from scopegate.gateway.shared import Shared
 from scopegate.gateway.upstream import UpstreamConnection
-from scopegate.gateway.watcher import NOBODY_WATCHES, Watcher
+from scopegate.gateway.watcher import NOBODY_WATCHES
 from scopegate.limits.window import Spent
 
 _UNREAD = RequestHead(b"", b"", "", [])
@@ -92,12 +92,8 @@ class Exchange:
     """Why sign-in turns the visitor away, told once the request has been counted."""
     identity = b""
     spent: Spent | None = None
-    watcher: Watcher = NOBODY_WATCHES
-    incoming: Incoming | None = None
-    """The request's body, where it has one."""
     forwarding: Forwarded | None = None
     keep_alive = False
-    body_done = True
     bytes_in = 0
     bytes_out = 0
     status = 0
@@ -111,6 +107,10 @@ class Exchange:
         self.rules = rules = shared.rules
         self.met: RoutePlan | Stray = rules.stray
         self.client = client
+        self.watcher = NOBODY_WATCHES
+        self.incoming: Incoming | None = None
+        """The request's body, where it has one."""
+        self.body_done = True
         self.started_s = monotonic_s()
         self.request_id = shared.next_request_id()
         shared.in_flight += 1
@@ -265,10 +265,13 @@ class Exchange:
         shared.in_flight -= 1
         if self.counted_for:
             shared.askers.leave(self.counted_for)
+        self.forwarding = None  # its sides know the exchange: no collector shall be needed to part them
         if self.incoming is not None:
             self.incoming.let_go()
+            self.incoming = None
         seconds = monotonic_s() - self.started_s
         met.tally.count(self.status, self.watcher.on_finish(seconds), self.bytes_in, self.bytes_out)
+        self.watcher = NOBODY_WATCHES
         shared.access.write(
             self.request_id,
             self.caller.address or self.client.peer,

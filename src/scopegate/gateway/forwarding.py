@@ -27,24 +27,36 @@ from scopegate.metrics.catalogue import UPSTREAM_ERRORS
 from scopegate.types import Fields
 
 _SAFE = frozenset(["GET", "HEAD", "OPTIONS"])
+_NOWHERE: frozenset[Home] = frozenset()
 
 
 class Forwarding:
     """One request at the app."""
 
-    _connection: UpstreamConnection | None = None
-    _permit: breaker.Permit | None = None
-    """Of the upstream's breaker, until it is told what came of the request."""
-    _tried: frozenset[Home] = frozenset()
-    _retried = False
-    _started_s = 0.0
-    _idle_s: float | None = None
-    """The longest silence inside the answer, where the upstream's does not hold."""
-    _answer_length = 0
+    __slots__ = (
+        "_answer_length",
+        "_connection",
+        "_idle_s",
+        "_permit",
+        "_plan",
+        "_retried",
+        "_started_s",
+        "_tried",
+        "_x",
+    )
 
     def __init__(self, x: Exchange) -> None:
         self._x = x
         self._plan = x.plan
+        self._connection: UpstreamConnection | None = None
+        self._permit: breaker.Permit | None = None
+        """Of the upstream's breaker, until it is told what came of the request."""
+        self._tried = _NOWHERE
+        self._retried = False
+        self._started_s = 0.0
+        self._idle_s: float | None = None
+        """The longest silence inside the answer, where the upstream's does not hold."""
+        self._answer_length = 0
 
     # ── finding a connection ────────────────────────────────────────────────────────────────────────────────────────
 

@@ -57,20 +57,33 @@ class Onward(Protocol):
 class Incoming:
     """One body. `length` is the announced one, in bytes, or CHUNKED; `app_paused` while the app does not take it."""
 
-    judge: BodyJudge | None = None
-    app_paused = False
-    _onward: Onward | None = None
-    _held: bytearray | None = None
-    _held_bytes = 0
-    _holds_whole = False
-    """The body is gathered here to its end, as far as this process may hold it."""
-    _waiting: asyncio.Future[None] | None = None
-    _app_paused_at_s = 0.0
-    _app_paused_for_s = 0.0
+    __slots__ = (
+        "_app_paused_at_s",
+        "_app_paused_for_s",
+        "_held",
+        "_held_bytes",
+        "_holds_whole",
+        "_onward",
+        "_waiting",
+        "_x",
+        "app_paused",
+        "judge",
+        "length",
+    )
 
     def __init__(self, x: Receiving, length: int) -> None:
         self._x = x
         self.length = length
+        self.judge: BodyJudge | None = None
+        self.app_paused = False
+        self._onward: Onward | None = None
+        self._held: bytearray | None = None
+        self._held_bytes = 0
+        self._holds_whole = False
+        """The body is gathered here to its end, as far as this process may hold it."""
+        self._waiting: asyncio.Future[None] | None = None
+        self._app_paused_at_s = 0.0
+        self._app_paused_for_s = 0.0
 
     # ── what the connection tells ───────────────────────────────────────────────────────────────────────────────────
 

@@ -119,7 +119,7 @@ class ClientConnection(asyncio.Protocol):
         self._fields: Fields = []
         self._buffer = b""
         self._body: BodyReader | None = None
-        self._taker: BodyTaker
+        self._taker: BodyTaker | None = None
         self._delivering = False
         self._expects_continue = False
         self._body_paused = False
@@ -376,6 +376,7 @@ class ClientConnection(asyncio.Protocol):
     def _receive_body(self, data: bytes) -> None:
         reader, taker = self._body, self._taker
         assert reader is not None
+        assert taker is not None
         try:
             payload = reader.feed(data)
         except FramingError:
@@ -500,6 +501,7 @@ class ClientConnection(asyncio.Protocol):
 
     def exchange_done(self, *, reusable: bool, linger: bool) -> None:
         self._exchange = None
+        self._taker = None
         self._tunnel = None
         if self._transport is None:
             self._served.discard(self)
