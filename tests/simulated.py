@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import pytest
 from PIL import Image as Pillow
 
-from scopegate.demo.claude import Fault, SeenCall, Simulation, listen, server
+from scopegate.demo.claude import Injected, SeenCall, Simulation, listen, server
 from scopegate.worker.call import Image
 
 KEY = "sk-ant-simulated"
@@ -28,7 +28,7 @@ class SimulatedClaude:
     url: str
     simulation: Simulation
 
-    def fail(self, *faults: Fault) -> None:
+    def fail(self, *faults: Injected) -> None:
         self.simulation.faults.extend(faults)
 
     @property

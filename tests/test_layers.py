@@ -276,3 +276,28 @@ def test_a_file_without_behaviour_has_none(name: str) -> None:
     tree = ast.parse((SOURCE / name).read_text("utf-8"))
     functions = [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)]
     assert all(isinstance(one.body[-1], ast.Expr) for one in functions)
+
+
+def public_types(path: Path) -> Iterator[str]:
+    """The classes and type aliases that a module defines for others."""
+    for node in ast.parse(path.read_text("utf-8")).body:
+        match node:
+            case ast.ClassDef(name=name):
+                yield name
+            case ast.AnnAssign(target=ast.Name(id=name), annotation=ast.Name(id="TypeAlias")):
+                yield name
+            case ast.Assign(targets=[ast.Name(id=name)], value=ast.Subscript() | ast.BinOp()) if is_camel(name):
+                yield name
+
+
+def is_camel(name: str) -> bool:
+    return name[0].isupper() and not name.isupper()
+
+
+def test_a_type_has_its_name_alone() -> None:
+    places: dict[str, list[str]] = {}
+    for path in modules():
+        for name in public_types(path):
+            places.setdefault(name, []).append(str(path.relative_to(SOURCE)))
+    shared = {name: where for name, where in places.items() if len(where) > 1 and not name.startswith("_")}
+    assert shared == {}, "one word, one meaning"

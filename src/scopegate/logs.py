@@ -127,7 +127,7 @@ def _clean_url(match: re.Match[str]) -> str:
     return scheme + kept[0] + (f"?{_CUT}" if len(kept) > 1 else "")
 
 
-class Log:
+class Logger:
     """A named source of events. `event` is a constant dotted name; everything that varies is a field."""
 
     def __init__(self, name: str) -> None:
@@ -154,8 +154,8 @@ class Log:
             self._logger.log(level, event, extra={"scopegate_fields": {**_bound.get(), **fields}})
 
 
-def get(name: str) -> Log:
-    return Log(name)
+def get(name: str) -> Logger:
+    return Logger(name)
 
 
 @contextmanager

@@ -8,12 +8,12 @@ import sys
 import time
 from pathlib import Path
 
-from scopegate.admin.health import Health, is_ready
+from scopegate.admin.health import HealthChecks, is_ready
 from tests.admin.test_app import failing, fine, hanging
 
 
 async def test_a_check_that_hangs_is_cut_off_and_the_others_still_answer() -> None:
-    health = Health({"database": hanging, "redis": failing, "disk": fine, "app": hanging}, None, timeout_s=0.05)
+    health = HealthChecks({"database": hanging, "redis": failing, "disk": fine, "app": hanging}, None, timeout_s=0.05)
     started = time.monotonic()
     states = await health.states()
     assert states == {"database": "timeout", "redis": "failed", "disk": "ok", "app": "timeout"}
@@ -25,11 +25,11 @@ async def test_a_check_that_raises_a_timeout_of_its_own_is_a_timeout() -> None:
     async def slow() -> None:
         raise TimeoutError
 
-    assert await Health({"x": slow}, None).states() == {"x": "timeout"}
+    assert await HealthChecks({"x": slow}, None).states() == {"x": "timeout"}
 
 
 async def test_a_role_is_spoken_of_once_seen_and_missed_when_gone(tmp_path: Path) -> None:
-    health = Health({"database": fine}, tmp_path)
+    health = HealthChecks({"database": fine}, tmp_path)
     assert await health.states() == {"database": "ok"}
     code = (
         "from pathlib import Path; from scopegate.metrics import exposition; exposition.prepare(Path('.'), 'worker'); "

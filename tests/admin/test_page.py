@@ -10,7 +10,7 @@ from pydantic import SecretStr
 
 from scopegate.admin.app import create_admin
 from scopegate.admin.page import Overview, render
-from scopegate.admin.scrape import Standing
+from scopegate.admin.scrape import BudgetState
 from scopegate.leads.job import JobState, Lead, LeadJob
 from tests.admin import house
 from tests.admin.conftest import House
@@ -82,7 +82,7 @@ def job(**changes: object) -> LeadJob:
 def overview(jobs: list[LeadJob]) -> Overview:
     ai = house.policy().ai
     assert ai is not None
-    standings = [Standing(ai.budgets[0], 1_500_000, 250_000)]
+    standings = [BudgetState(ai.budgets[0], 1_500_000, 250_000)]
     return Overview("2027-01-15T08:00:00.000Z", "abc", {"database": "ok"}, {"failed": 1}, 1_500_000, 7, standings, jobs)
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from scopegate.clock import ManualClock
 from scopegate.limits import breaker as rule_book
-from scopegate.limits.breaker import BreakerRule, Denied, Outcome, Permit, Terms
+from scopegate.limits.breaker import BreakerRule, BreakerTerms, CallOutcome, Denied, Permit
 from scopegate.stores.memory import MemoryBreakers
 from scopegate.stores.redis_breaker import RedisBreakers
 
@@ -34,12 +34,12 @@ class Shop:
         assert isinstance(answer, Permit)
         return answer
 
-    async def end(self, permit: Permit, outcome: Outcome) -> None:
+    async def end(self, permit: Permit, outcome: CallOutcome) -> None:
         await self.store.record(self.name, RULE, permit, outcome)
 
     async def fail(self, times: int = 1) -> None:
         for _ in range(times):
-            await self.end(await self.permit(), Outcome.FAILURE)
+            await self.end(await self.permit(), CallOutcome.FAILURE)
 
     async def state(self) -> str:
         return await self.store.state(self.name, RULE)
@@ -72,7 +72,7 @@ async def test_opens_waits_probes_and_closes(shop: Shop) -> None:
     probe = await shop.permit()
     assert probe.probe
     assert await shop.admit() == Denied(30.0)
-    await shop.end(probe, Outcome.SUCCESS)
+    await shop.end(probe, CallOutcome.SUCCESS)
     assert await shop.state() == "closed"
     assert not (await shop.permit()).probe
 
@@ -88,7 +88,7 @@ async def test_a_failed_probe_opens_again(shop: Shop) -> None:
 async def test_an_ignored_probe_frees_its_place(shop: Shop) -> None:
     await shop.fail(3)
     shop.clock.advance(60)
-    await shop.end(await shop.permit(), Outcome.IGNORED)
+    await shop.end(await shop.permit(), CallOutcome.IGNORED)
     assert (await shop.permit()).probe
 
 
@@ -105,15 +105,15 @@ async def test_a_killed_probe_frees_its_place_after_the_lease(shop: Shop) -> Non
 async def test_late_results_are_dropped(shop: Shop) -> None:
     slow = [await shop.permit() for _ in range(3)]
     await shop.fail(3)
-    await shop.end(slow[0], Outcome.SUCCESS)
+    await shop.end(slow[0], CallOutcome.SUCCESS)
     assert await shop.state() == "open"
     shop.clock.advance(60)
     probe = await shop.permit()
-    await shop.end(slow[1], Outcome.FAILURE)
+    await shop.end(slow[1], CallOutcome.FAILURE)
     assert await shop.state() == "half_open"
-    await shop.end(probe, Outcome.SUCCESS)
+    await shop.end(probe, CallOutcome.SUCCESS)
     for _ in range(3):
-        await shop.end(slow[2], Outcome.FAILURE)
+        await shop.end(slow[2], CallOutcome.FAILURE)
     assert await shop.state() == "closed"
 
 
@@ -127,7 +127,7 @@ async def test_names_are_apart(shop: Shop) -> None:
 async def test_every_answer_is_the_rules_answer(shop: Shop, seed: int) -> None:
     """Random moves: each store answers as the pure table does."""
     dice = random.Random(seed)
-    terms = Terms(RULE.failures, 60_000, 30_000)
+    terms = BreakerTerms(RULE.failures, 60_000, 30_000)
     state = rule_book.fresh(round(shop.clock.monotonic_s() * 1000))
     out: list[Permit] = [await shop.permit()]  # generations count from the first admission's time
     for _ in range(150):
@@ -141,7 +141,7 @@ async def test_every_answer_is_the_rules_answer(shop: Shop, seed: int) -> None:
             assert got == expected
         else:
             permit = out.pop(dice.randrange(len(out)))
-            outcome = dice.choice([*Outcome, Outcome.FAILURE, Outcome.FAILURE])
+            outcome = dice.choice([*CallOutcome, CallOutcome.FAILURE, CallOutcome.FAILURE])
             state = rule_book.record(state, terms, permit, outcome, now_ms)
             await shop.end(permit, outcome)
         assert await shop.state() == rule_book.phase(state, terms, now_ms)

@@ -13,7 +13,7 @@ from typing import Any
 import httpx
 import pytest
 
-from scopegate.demo.claude import FAULTS, Fault
+from scopegate.demo.claude import FAULTS, Injected
 from scopegate.leads import findings, prompts
 from scopegate.leads.findings import Broken, Estimate, Finding, PhotoAnalysis, ScopeOfWork
 from scopegate.worker.call import Image
@@ -247,7 +247,7 @@ def test_a_wrong_order_is_refused(api: httpx.Client, wanted: Any) -> None:
 
 
 def test_calls_are_counted_and_listed_without_secrets(api: httpx.Client, simulated_claude: SimulatedClaude) -> None:
-    simulated_claude.fail(Fault("error", 500))
+    simulated_claude.fail(Injected("error", 500))
     api.post("/v1/messages", json=body("secret words", picture()))
     api.post("/v1/messages", json=body(schema=findings.schema(Estimate)))
     api.post("/v1/messages", json=body(), headers={"x-api-key": "wrong"})
@@ -285,13 +285,13 @@ def test_latency(api: httpx.Client) -> None:
 @pytest.mark.parametrize(
     ("fault", "error"),
     [
-        (Fault("reset"), httpx.TransportError),
-        (Fault("cut_body"), httpx.RemoteProtocolError),
-        (Fault("hang"), httpx.ReadTimeout),
+        (Injected("reset"), httpx.TransportError),
+        (Injected("cut_body"), httpx.RemoteProtocolError),
+        (Injected("hang"), httpx.ReadTimeout),
     ],
 )
 def test_faults_of_the_connection(
-    api: httpx.Client, simulated_claude: SimulatedClaude, fault: Fault, error: type[Exception]
+    api: httpx.Client, simulated_claude: SimulatedClaude, fault: Injected, error: type[Exception]
 ) -> None:
     simulated_claude.fail(fault)
     with pytest.raises(error):
@@ -300,7 +300,7 @@ def test_faults_of_the_connection(
 
 
 def test_a_reset_is_a_reset(simulated_claude: SimulatedClaude) -> None:
-    simulated_claude.fail(Fault("reset"))
+    simulated_claude.fail(Injected("reset"))
     content = json.dumps(body()).encode()
     head = f"POST /v1/messages HTTP/1.1\r\nhost: x\r\nx-api-key: {KEY}\r\nanthropic-version: 1\r\n"
     host, port = simulated_claude.url.removeprefix("http://").split(":")
@@ -312,7 +312,7 @@ def test_a_reset_is_a_reset(simulated_claude: SimulatedClaude) -> None:
 
 @pytest.mark.parametrize("kind", ["html", "cut_json", "no_usage", "wrong_schema", "refusal", "truncated", "drip"])
 def test_faults_of_the_answer_have_status_200(api: httpx.Client, simulated_claude: SimulatedClaude, kind: str) -> None:
-    simulated_claude.fail(Fault(kind, seconds=0.0))
+    simulated_claude.fail(Injected(kind, seconds=0.0))
     response = api.post("/v1/messages", json=body("Look.", picture(), schema=findings.schema(PhotoAnalysis)))
     assert response.status_code == 200
     good = kind == "drip"
@@ -325,7 +325,7 @@ def test_faults_of_the_answer_have_status_200(api: httpx.Client, simulated_claud
 
 
 def test_an_error_inside_a_200(api: httpx.Client, simulated_claude: SimulatedClaude) -> None:
-    simulated_claude.fail(Fault("error_in_200"))
+    simulated_claude.fail(Injected("error_in_200"))
     response = api.post("/v1/messages", json=body())
     assert (response.status_code, response.json()["error"]["type"]) == (200, "overloaded_error")
 

@@ -11,8 +11,8 @@ from scopegate.demo.report import (
     Answer,
     CallView,
     JobView,
-    Outcome,
     StepView,
+    StoryResult,
     as_json,
     complaints,
     job_view,
@@ -41,7 +41,7 @@ CALLS = (
 )
 STEPS = tuple(StepView(name, "done", 1) for name in ("photo_analysis", "scope", "estimate", "save", "score"))
 JOB = JobView("job_1", "lead_1", "done", None, STEPS, CALLS, 350)
-TRUE = Outcome(QUICK, QUICK[:10], JOB, 2, 350, True, 80, 30)
+TRUE = StoryResult(QUICK, QUICK[:10], JOB, 2, 350, True, 80, 30)
 
 
 def test_a_story_that_came_true() -> None:
@@ -79,7 +79,7 @@ def test_a_story_that_came_true() -> None:
         (replace(TRUE, metrics_families=0), "no metrics"),
     ],
 )
-def test_what_is_wrong_is_said(outcome: Outcome, complaint: str) -> None:
+def test_what_is_wrong_is_said(outcome: StoryResult, complaint: str) -> None:
     found = complaints(outcome)
     assert any(one.startswith(complaint) for one in found)
     assert as_json(outcome)["failed"] == found

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scopegate.edge.frames import MAX_FRAGMENTS, CloseCode, Fault, FrameReader, Sender, close_frame
+from scopegate.edge.frames import MAX_FRAGMENTS, CloseCode, FrameReader, Sender, Violation, close_frame
 
 LIMIT = 1000
 MASK = b"\x11\x22\x33\x44"
@@ -28,14 +28,14 @@ def frame(first: int, payload: bytes = b"", *, mask: bytes | None = None, length
     return bytes([first, length[0] | 0x80]) + length[1:] + mask + masked
 
 
-def run(sender: Sender, *pieces: bytes) -> tuple[bytes, Fault | None, bool]:
+def run(sender: Sender, *pieces: bytes) -> tuple[bytes, Violation | None, bool]:
     """What passed, the fault, and whether a Close did."""
     reader = FrameReader(sender, LIMIT)
     passed = b"".join([reader.feed(piece) for piece in pieces])
     return passed, reader.fault, reader.closed
 
 
-def at_every_split(sender: Sender, data: bytes) -> tuple[bytes, Fault | None, bool]:
+def at_every_split(sender: Sender, data: bytes) -> tuple[bytes, Violation | None, bool]:
     """The one outcome of `data` in two parts, and in single bytes."""
     whole = run(sender, data)
     assert run(sender, *[data[at : at + 1] for at in range(len(data))]) == whole

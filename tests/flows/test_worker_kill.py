@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from scopegate.clock import SystemClock
-from scopegate.demo.claude import Fault
+from scopegate.demo.claude import Injected
 from scopegate.leads.job import AttemptState, JobState, LeadJob, StepName
 from tests.simulated import SimulatedClaude, _running_claude, simulated_claude  # noqa: F401 - fixtures for `home`
 from tests.worker.app import Asked
@@ -96,7 +96,7 @@ def answered(claude: SimulatedClaude) -> Counter[str]:
 
 async def test_a_worker_killed_in_the_scope_step_costs_no_finished_step(workers: Workers) -> None:
     home, claude = workers.home, workers.home.claude
-    claude.fail(Fault("none"), Fault("hang"))
+    claude.fail(Injected("none"), Injected("hang"))
     job = await home.order()
     first = await workers.start()
     await reached(claude, 2)
@@ -131,7 +131,7 @@ async def test_killed_by_turns_at_every_step_the_job_still_ends_done(workers: Wo
         return home.app.take(asked)
 
     home.app.hook = hang_once_per_message
-    claude.fail(*[Fault("hang"), Fault("none")] * 3)
+    claude.fail(*[Injected("hang"), Injected("none")] * 3)
     await workers.start()
     await workers.start()
     job = await home.order()
@@ -155,7 +155,7 @@ async def test_killed_by_turns_at_every_step_the_job_still_ends_done(workers: Wo
 
 async def test_a_stopped_worker_gives_its_job_to_the_next_at_once(workers: Workers) -> None:
     home, claude = workers.home, workers.home.claude
-    claude.fail(Fault("none"), Fault("hang"))
+    claude.fail(Injected("none"), Injected("hang"))
     job = await home.order()
     first = await workers.start()
     await reached(claude, 2)

@@ -12,7 +12,7 @@ import pytest
 from prometheus_client import REGISTRY
 
 from scopegate.errors import ConfigError, Problem
-from scopegate.following.follower import MOST_LOOKS, Follower, Outcome, Result, needs_restart
+from scopegate.following.follower import MOST_LOOKS, Follower, ReloadOutcome, Result, needs_restart
 from scopegate.following.stamps import stamp
 from scopegate.policy import Policy, Review
 from scopegate.policy.policy import Address
@@ -66,7 +66,7 @@ class Following:
         self.heard.set()
 
     @property
-    def outcomes(self) -> list[Outcome]:
+    def outcomes(self) -> list[ReloadOutcome]:
         return [result.outcome for result, _ in self.told]
 
 
@@ -76,25 +76,25 @@ def counted(outcome: str) -> float:
 
 async def test_a_good_file_is_applied_and_a_bad_one_leaves_everything_as_it_is(tmp_path: Path) -> None:
     one = Following(tmp_path)
-    before = {outcome: counted(outcome) for outcome in Outcome}
-    assert (await one.follower.reload()).outcome is Outcome.UNCHANGED
+    before = {outcome: counted(outcome) for outcome in ReloadOutcome}
+    assert (await one.follower.reload()).outcome is ReloadOutcome.UNCHANGED
     one.file.write_text(TEXT + "# changed\n")
     result = await one.follower.reload()
-    assert (result.outcome, one.applied) == (Outcome.APPLIED, [result.digest])
+    assert (result.outcome, one.applied) == (ReloadOutcome.APPLIED, [result.digest])
     assert one.follower.serving.digest == result.digest
     one.file.write_text(TEXT + "routez: []\nadmim: {}\n")
     refused = await one.follower.reload()
-    assert (refused.outcome, refused.digest) == (Outcome.REFUSED, result.digest)
+    assert (refused.outcome, refused.digest) == (ReloadOutcome.REFUSED, result.digest)
     assert [problem.partition(" ")[0] for problem in refused.problems] == ["F:4:1", "F:5:1"]
     assert REGISTRY.get_sample_value("scopegate_policy_stale") == 1
     one.file.write_text(TEXT + "# changed\n")
-    assert (await one.follower.reload()).outcome is Outcome.UNCHANGED
+    assert (await one.follower.reload()).outcome is ReloadOutcome.UNCHANGED
     assert REGISTRY.get_sample_value("scopegate_policy_stale") == 0
     assert one.applied == [result.digest]
-    assert {outcome: counted(outcome) - before[outcome] for outcome in Outcome} == {
-        Outcome.APPLIED: 1,
-        Outcome.REFUSED: 1,
-        Outcome.UNCHANGED: 2,
+    assert {outcome: counted(outcome) - before[outcome] for outcome in ReloadOutcome} == {
+        ReloadOutcome.APPLIED: 1,
+        ReloadOutcome.REFUSED: 1,
+        ReloadOutcome.UNCHANGED: 2,
     }
 
 
@@ -104,16 +104,16 @@ async def test_what_cannot_be_applied_is_refused(tmp_path: Path, fault: Exceptio
     one.fault = fault
     one.file.write_text(TEXT + "# changed\n")
     result = await one.follower.reload()
-    assert (result.outcome, result.problems) == (Outcome.REFUSED, (f"it could not be applied: {fault}",))
+    assert (result.outcome, result.problems) == (ReloadOutcome.REFUSED, (f"it could not be applied: {fault}",))
     assert one.follower.serving == compiled(TEXT)
     one.fault = None
-    assert (await one.follower.reload()).outcome is Outcome.APPLIED
+    assert (await one.follower.reload()).outcome is ReloadOutcome.APPLIED
 
 
 async def test_a_file_that_cannot_be_read_is_refused(tmp_path: Path) -> None:
     one = Following(tmp_path)
     one.file.unlink()
-    assert (await one.follower.reload()).outcome is Outcome.REFUSED
+    assert (await one.follower.reload()).outcome is ReloadOutcome.REFUSED
     assert one.applied == []
 
 
@@ -129,7 +129,7 @@ async def test_a_request_is_answered_though_nothing_changed_and_counted_once(tmp
 
     await one.while_it_runs(body)
     assert [heard for _, heard in one.told] == [2, 3]
-    assert one.outcomes == [Outcome.UNCHANGED] * 2
+    assert one.outcomes == [ReloadOutcome.UNCHANGED] * 2
 
 
 async def test_a_changed_file_is_loaded_once_it_rests(tmp_path: Path) -> None:

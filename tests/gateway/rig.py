@@ -25,7 +25,7 @@ from scopegate.gateway.app import Gateway
 from scopegate.gateway.identity import Identities
 from scopegate.gateway.intake import MAX_UNRECORDED, Intake
 from scopegate.gateway.limiter import Limiter
-from scopegate.gateway.pool import Server
+from scopegate.gateway.pool import UpstreamServer
 from scopegate.gateway.protocol import ClientConnection
 from scopegate.gateway.signin import SignIn
 from scopegate.policy.policy import Policy
@@ -123,7 +123,7 @@ class Rig:
         return [each for each in self.gateway.connections.open if isinstance(each, ClientConnection)]
 
     @property
-    def servers(self) -> list[Server]:
+    def servers(self) -> list[UpstreamServer]:
         return [server for plan in self.gateway.shared.rules.plans() for server in plan.pool.servers]
 
     async def settled(self) -> None:

@@ -11,7 +11,7 @@ from typing import Any, cast
 import pytest
 
 from scopegate.errors import UpstreamError
-from scopegate.gateway.names import HOLDS_S, Name
+from scopegate.gateway.names import HOLDS_S, HostName
 from scopegate.gateway.pool import UpstreamPool
 from scopegate.gateway.upstream import UpstreamConnection
 from scopegate.policy.policy import Origin, Upstream, UpstreamTimeouts
@@ -78,7 +78,7 @@ async def connected(pool: UpstreamPool) -> UpstreamConnection:
 async def test_an_answer_of_the_resolver_holds_for_a_while_and_is_asked_for_once_by_all() -> None:
     loop = Resolved()
     loop.addresses = ["127.0.0.1"]
-    name = Name("app.test", 80, cast(asyncio.AbstractEventLoop, loop))
+    name = HostName("app.test", 80, cast(asyncio.AbstractEventLoop, loop))
     await asyncio.gather(*(name.addresses() for _ in range(5)))
     assert loop.asked == 1
     loop.ahead_s = HOLDS_S - 0.1
@@ -95,7 +95,7 @@ async def test_an_answer_of_the_resolver_holds_for_a_while_and_is_asked_for_once
 async def test_one_who_gives_up_does_not_take_the_answer_from_the_others() -> None:
     loop = Resolved()
     loop.addresses = ["127.0.0.1"]
-    name = Name("app.test", 80, cast(asyncio.AbstractEventLoop, loop))
+    name = HostName("app.test", 80, cast(asyncio.AbstractEventLoop, loop))
     first, second = asyncio.ensure_future(name.addresses()), asyncio.ensure_future(name.addresses())
     await asyncio.sleep(0)
     first.cancel()
@@ -104,7 +104,7 @@ async def test_one_who_gives_up_does_not_take_the_answer_from_the_others() -> No
 
 async def test_while_the_resolver_is_away_the_last_answer_holds() -> None:
     loop = Resolved()
-    name = Name("app.test", 80, cast(asyncio.AbstractEventLoop, loop))
+    name = HostName("app.test", 80, cast(asyncio.AbstractEventLoop, loop))
     with pytest.raises(OSError, match="not known"):
         await name.addresses()
     loop.addresses = ["127.0.0.1"]

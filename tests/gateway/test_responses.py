@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from scopegate.edge.verdict import Refusal
 from scopegate.gateway import responses
-from scopegate.limits.window import Quota, Spent, Standing, Window
+from scopegate.limits.window import Quota, Spent, Window, WindowState
 
 NOW_S = 1_795_507_200.9  # 2026-11-24 08:00:00 and a bit
 NOT_FOUND = Refusal(404, "no_route", "Nothing is served here.")
@@ -83,37 +83,37 @@ def test_a_browser_gets_a_page(accept: list[bytes], page: bool) -> None:
     ("standings", "expected"),
     [
         (
-            (Standing(window(), 4, 9_001),),
+            (WindowState(window(), 4, 9_001),),
             b"x-ratelimit-limit: 10\r\nx-ratelimit-remaining: 4\r\nx-ratelimit-reset: 1795507210\r\n"
             b'ratelimit-policy: "strict";q=10;w=10\r\nratelimit: "strict";r=4;t=10\r\n',
         ),
         (
-            (Standing(window(), 4, 9_000), Standing(window(100, 3_600_000, "strict-2"), 0, 1)),
+            (WindowState(window(), 4, 9_000), WindowState(window(100, 3_600_000, "strict-2"), 0, 1)),
             b"x-ratelimit-limit: 100\r\nx-ratelimit-remaining: 0\r\nx-ratelimit-reset: 1795507201\r\n"
             b'ratelimit-policy: "strict";q=10;w=10, "strict-2";q=100;w=3600\r\n'
             b'ratelimit: "strict";r=4;t=9, "strict-2";r=0;t=1\r\n',
         ),
         (  # of two that are equally tight, the one that stays so longer
-            (Standing(window(), 1, 1_000), Standing(window(5, 60_000, "strict-2"), 1, 50_000)),
+            (WindowState(window(), 1, 1_000), WindowState(window(5, 60_000, "strict-2"), 1, 50_000)),
             b"x-ratelimit-limit: 5\r\nx-ratelimit-remaining: 1\r\nx-ratelimit-reset: 1795507250\r\n"
             b'ratelimit-policy: "strict";q=10;w=10, "strict-2";q=5;w=60\r\n'
             b'ratelimit: "strict";r=1;t=1, "strict-2";r=1;t=50\r\n',
         ),
         (
-            (Standing(window(1, 1_500), 0, 0),),
+            (WindowState(window(1, 1_500), 0, 0),),
             b"x-ratelimit-limit: 1\r\nx-ratelimit-remaining: 0\r\nx-ratelimit-reset: 1795507200\r\n"
             b'ratelimit-policy: "strict";q=1;w=2\r\nratelimit: "strict";r=0;t=0\r\n',
         ),
     ],
 )
-def test_rate_limit_fields(standings: tuple[Standing, ...], expected: bytes) -> None:
+def test_rate_limit_fields(standings: tuple[WindowState, ...], expected: bytes) -> None:
     made = responses.limit_fields(Spent(True, standings), NOW_S)
     assert sorted(made.splitlines(keepends=True)) == sorted(expected.splitlines(keepends=True))
 
 
 @given(st.lists(st.tuples(st.integers(1, 1000), st.integers(1, 10**7), st.integers(0, 10**7)), min_size=1, max_size=5))
 def test_rate_limit_fields_are_field_lines(windows: list[tuple[int, int, int]]) -> None:
-    standings = tuple(Standing(window(limit, span), limit - 1, reset) for limit, span, reset in windows)
+    standings = tuple(WindowState(window(limit, span), limit - 1, reset) for limit, span, reset in windows)
     made = responses.limit_fields(Spent(True, standings), NOW_S)
     assert re.fullmatch(rb"([a-z-]+: [\x20-\x7e]+\r\n){5}", made)
 

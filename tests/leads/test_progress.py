@@ -8,8 +8,8 @@ from scopegate.leads.job import Attempt, AttemptState, JobState, Lead, LeadJob, 
 from scopegate.leads.progress import (
     STOPPED,
     Again,
+    AttemptFailure,
     Fail,
-    Fault,
     Hold,
     crashes,
     failures,
@@ -72,25 +72,30 @@ def test_crashes_are_counted_in_a_row(words: str, count: int) -> None:
 @pytest.mark.parametrize(
     ("fault", "earlier", "jitter", "verdict"),
     [
-        (Fault("overloaded", retryable=True), "", 0.5, Again(NOW + 2000)),
-        (Fault("overloaded", retryable=True), "", 0.0, Again(NOW + 1600)),
-        (Fault("overloaded", retryable=True), "", 1.0, Again(NOW + 2400)),
-        (Fault("overloaded", retryable=True), "timeout", 0.5, Again(NOW + 4000)),
-        (Fault("overloaded", retryable=True), "timeout lost no_budget", 0.5, Again(NOW + 4000)),
-        (Fault("overloaded", retryable=True), "timeout timeout", 0.5, Fail("overloaded")),
-        (Fault("auth"), "", 0.5, Fail("auth")),
-        (Fault("auth"), "lost", 0.5, Fail("auth")),
-        (Fault("rate_limited", retryable=True, retry_after_s=30), "", 0.5, Again(NOW + 30_000)),
-        (Fault("rate_limited", retryable=True, retry_after_s=1), "", 0.5, Again(NOW + 2000)),
-        (Fault("rate_limited", retryable=True, retry_after_s=4e6), "", 0.5, Again(NOW + 86_400_000)),
-        (Fault("breaker_open", retryable=True, retry_after_s=60), "timeout timeout", 0.25, Again(NOW + 60_250)),
-        (Fault("breaker_open", retryable=True), "", 0.0, Again(NOW)),
-        (Fault("no_budget"), "", 0.5, Fail("no_budget")),
-        (Fault("no_budget", hold_until_ms=NOW + 5), "timeout timeout", 0.5, Hold(NOW + 5)),
-        (Fault("no_budget", hold_until_ms=NOW - 5), "", 0.5, Hold(NOW)),
+        (AttemptFailure("overloaded", retryable=True), "", 0.5, Again(NOW + 2000)),
+        (AttemptFailure("overloaded", retryable=True), "", 0.0, Again(NOW + 1600)),
+        (AttemptFailure("overloaded", retryable=True), "", 1.0, Again(NOW + 2400)),
+        (AttemptFailure("overloaded", retryable=True), "timeout", 0.5, Again(NOW + 4000)),
+        (AttemptFailure("overloaded", retryable=True), "timeout lost no_budget", 0.5, Again(NOW + 4000)),
+        (AttemptFailure("overloaded", retryable=True), "timeout timeout", 0.5, Fail("overloaded")),
+        (AttemptFailure("auth"), "", 0.5, Fail("auth")),
+        (AttemptFailure("auth"), "lost", 0.5, Fail("auth")),
+        (AttemptFailure("rate_limited", retryable=True, retry_after_s=30), "", 0.5, Again(NOW + 30_000)),
+        (AttemptFailure("rate_limited", retryable=True, retry_after_s=1), "", 0.5, Again(NOW + 2000)),
+        (AttemptFailure("rate_limited", retryable=True, retry_after_s=4e6), "", 0.5, Again(NOW + 86_400_000)),
+        (
+            AttemptFailure("breaker_open", retryable=True, retry_after_s=60),
+            "timeout timeout",
+            0.25,
+            Again(NOW + 60_250),
+        ),
+        (AttemptFailure("breaker_open", retryable=True), "", 0.0, Again(NOW)),
+        (AttemptFailure("no_budget"), "", 0.5, Fail("no_budget")),
+        (AttemptFailure("no_budget", hold_until_ms=NOW + 5), "timeout timeout", 0.5, Hold(NOW + 5)),
+        (AttemptFailure("no_budget", hold_until_ms=NOW - 5), "", 0.5, Hold(NOW)),
     ],
 )
-def test_what_the_end_of_an_attempt_means(fault: Fault, earlier: str, jitter: float, verdict: object) -> None:
+def test_what_the_end_of_an_attempt_means(fault: AttemptFailure, earlier: str, jitter: float, verdict: object) -> None:
     assert judge(fault, history(earlier), NOW, jitter) == verdict
 
 

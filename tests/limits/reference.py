@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Sequence
 
-from scopegate.limits.window import Spent, Standing, Window, ms_up
+from scopegate.limits.window import Spent, Window, WindowState, ms_up
 
 
 class Reference:
@@ -45,10 +45,10 @@ class Reference:
         ends = self._ends_us(window, now_us)
         return ends[-quota.limit] - now_us if len(ends) >= quota.limit else 0
 
-    def _standing(self, window: Window, now_us: int) -> Standing:
+    def _standing(self, window: Window, now_us: int) -> WindowState:
         quota = window.quota
         if quota.burst:
             level = self._level_us(window, now_us)
-            return Standing(window, (quota.burst * quota.interval_us - level) // quota.interval_us, ms_up(level))
+            return WindowState(window, (quota.burst * quota.interval_us - level) // quota.interval_us, ms_up(level))
         ends = self._ends_us(window, now_us)
-        return Standing(window, max(0, quota.limit - len(ends)), ms_up(ends[-1] - now_us) if ends else 0)
+        return WindowState(window, max(0, quota.limit - len(ends)), ms_up(ends[-1] - now_us) if ends else 0)

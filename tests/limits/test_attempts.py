@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import pytest
 
-from scopegate.limits.attempts import Call, CallPlan, Fault, GiveUp, Move, Reason, Wait
+from scopegate.limits.attempts import Call, CallPlan, GiveUp, Move, Reason, TryFailure, Wait
 
-RETRYABLE = Fault(retryable=True)
-FINAL = Fault(retryable=False)
-UNUSABLE = Fault(retryable=True, answered=True)
+RETRYABLE = TryFailure(retryable=True)
+FINAL = TryFailure(retryable=False)
+UNUSABLE = TryFailure(retryable=True, answered=True)
 
 
-def walk(retries: int, faults: list[Fault], time_left_s: float | None = None) -> list[Move]:
+def walk(retries: int, faults: list[TryFailure], time_left_s: float | None = None) -> list[Move]:
     """Every move until the plan gives up or the faults run out (the next call then succeeds)."""
     plan, moves, left = CallPlan(retries), list[Move](), list(faults)
     while True:
@@ -41,8 +41,8 @@ def walk(retries: int, faults: list[Fault], time_left_s: float | None = None) ->
         (0, [RETRYABLE], None, [Call(1), GiveUp(Reason.TRIES_SPENT)]),
         (3, [FINAL], None, [Call(1), GiveUp(Reason.NOT_RETRYABLE)]),
         (3, [RETRYABLE, FINAL], None, [Call(1), Wait(1.0), Call(2), GiveUp(Reason.NOT_RETRYABLE)]),
-        (3, [Fault(True, 30.0)], None, [Call(1), Wait(33.75), Call(2)]),
-        (3, [Fault(True, 61.0)], None, [Call(1), GiveUp(Reason.RETRY_AFTER_TOO_LONG)]),
+        (3, [TryFailure(True, 30.0)], None, [Call(1), Wait(33.75), Call(2)]),
+        (3, [TryFailure(True, 61.0)], None, [Call(1), GiveUp(Reason.RETRY_AFTER_TOO_LONG)]),
         (3, [UNUSABLE, UNUSABLE], None, [Call(1), Wait(1.0), Call(2), GiveUp(Reason.REPAIRS_SPENT)]),
         (0, [UNUSABLE], None, [Call(1), GiveUp(Reason.TRIES_SPENT)]),
         (
@@ -58,7 +58,7 @@ def walk(retries: int, faults: list[Fault], time_left_s: float | None = None) ->
         (3, [], -1.0, [GiveUp(Reason.NO_TIME_LEFT)]),
     ],
 )
-def test_moves(retries: int, faults: list[Fault], time_left_s: float | None, moves: list[Move]) -> None:
+def test_moves(retries: int, faults: list[TryFailure], time_left_s: float | None, moves: list[Move]) -> None:
     assert walk(retries, faults, time_left_s) == moves
 
 

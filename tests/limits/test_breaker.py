@@ -7,25 +7,25 @@ from hypothesis import strategies as st
 
 from scopegate.limits.breaker import (
     BreakerState,
+    BreakerTerms,
+    CallOutcome,
     Denied,
-    Outcome,
     Permit,
     Phase,
-    Terms,
     admit,
     fresh,
     phase,
     record,
 )
 
-TERMS = Terms(failures=3, cooldown_ms=60_000, lease_ms=30_000)
+TERMS = BreakerTerms(failures=3, cooldown_ms=60_000, lease_ms=30_000)
 START = 1_000_000
 
 
 class Breaker:
     """A breaker with a clock, and verbs that read aloud."""
 
-    def __init__(self, terms: Terms = TERMS) -> None:
+    def __init__(self, terms: BreakerTerms = TERMS) -> None:
         self.terms = terms
         self.now_ms = START
         self.state = fresh(START)
@@ -39,18 +39,18 @@ class Breaker:
         assert isinstance(answer, Permit)
         return answer
 
-    def end(self, permit: Permit, outcome: Outcome) -> None:
+    def end(self, permit: Permit, outcome: CallOutcome) -> None:
         self.state = record(self.state, self.terms, permit, outcome, self.now_ms)
 
     def succeed(self) -> None:
-        self.end(self.permit(), Outcome.SUCCESS)
+        self.end(self.permit(), CallOutcome.SUCCESS)
 
     def fail(self, times: int = 1) -> None:
         for _ in range(times):
-            self.end(self.permit(), Outcome.FAILURE)
+            self.end(self.permit(), CallOutcome.FAILURE)
 
     def ignore(self) -> None:
-        self.end(self.permit(), Outcome.IGNORED)
+        self.end(self.permit(), CallOutcome.IGNORED)
 
     @property
     def phase(self) -> str:
@@ -95,7 +95,7 @@ class TestClosed:
         assert breaker.phase == "open"
 
     def test_one_failure_is_enough_where_the_rule_says_so(self) -> None:
-        breaker = Breaker(Terms(1, 1_000, 1_000))
+        breaker = Breaker(BreakerTerms(1, 1_000, 1_000))
         breaker.fail()
         assert breaker.phase == "open"
 
@@ -112,7 +112,7 @@ class TestOpen:
         slow = breaker.permit()
         breaker.fail(3)
         before = breaker.state
-        for outcome in Outcome:
+        for outcome in CallOutcome:
             breaker.end(slow, outcome)
         assert breaker.state == before
 
@@ -123,7 +123,7 @@ class TestOpen:
 
     def test_a_shorter_cool_down_holds_at_once(self) -> None:
         breaker = opened()
-        breaker.terms = Terms(3, 5_000, 30_000)
+        breaker.terms = BreakerTerms(3, 5_000, 30_000)
         assert breaker.permit().probe
 
     def test_a_clock_set_back_does_not_keep_it_open(self) -> None:
@@ -170,7 +170,7 @@ class TestHalfOpen:
         slow = breaker.permit()
         breaker.now_ms += 30_000
         breaker.permit()
-        breaker.end(slow, Outcome.SUCCESS)
+        breaker.end(slow, CallOutcome.SUCCESS)
         assert breaker.phase == "closed"
 
     def test_a_slow_probe_that_was_ignored_does_not_free_another_ones_place(self) -> None:
@@ -178,7 +178,7 @@ class TestHalfOpen:
         slow = breaker.permit()
         breaker.now_ms += 30_000
         breaker.permit()
-        breaker.end(slow, Outcome.IGNORED)
+        breaker.end(slow, CallOutcome.IGNORED)
         assert isinstance(breaker.ask(), Denied)
 
     def test_results_from_before_it_opened_are_dropped(self) -> None:
@@ -187,14 +187,14 @@ class TestHalfOpen:
         breaker.fail(3)
         breaker.now_ms += 60_000
         breaker.permit()
-        breaker.end(old, Outcome.SUCCESS)
+        breaker.end(old, CallOutcome.SUCCESS)
         assert breaker.phase == "half_open"
 
     def test_a_second_result_of_the_probe_is_dropped(self) -> None:
         breaker = half_open()
         probe = breaker.permit()
-        breaker.end(probe, Outcome.SUCCESS)
-        breaker.end(probe, Outcome.FAILURE)
+        breaker.end(probe, CallOutcome.SUCCESS)
+        breaker.end(probe, CallOutcome.FAILURE)
         assert breaker.state.failures == 0
 
 
@@ -203,12 +203,12 @@ def test_a_permit_of_a_forgotten_breaker_is_older_than_a_fresh_one() -> None:
     permit = before.permit()
     again = Breaker()
     again.state = fresh(START + 1)
-    again.terms = Terms(1, 1_000, 1_000)
-    again.end(permit, Outcome.FAILURE)
+    again.terms = BreakerTerms(1, 1_000, 1_000)
+    again.end(permit, CallOutcome.FAILURE)
     assert again.phase == "closed"
 
 
-moves = st.lists(st.tuples(st.integers(0, 70_000), st.sampled_from(["ask", *Outcome])), max_size=80)
+moves = st.lists(st.tuples(st.integers(0, 70_000), st.sampled_from(["ask", *CallOutcome])), max_size=80)
 
 
 @given(moves)
@@ -229,7 +229,7 @@ def test_never_two_probes_within_a_lease_and_no_call_while_open(script: list[tup
                 assert breaker.now_ms >= opened_ms + 60_000
                 probe_ms = breaker.now_ms
         elif out:
-            breaker.end(out.pop(0), Outcome(move))
+            breaker.end(out.pop(0), CallOutcome(move))
         _moved(before, breaker.state)
         if breaker.state.phase is Phase.OPEN and before.phase is not Phase.OPEN:
             opened_ms = breaker.now_ms

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scopegate.limits.window import Log, Quota, Spent, Standing, Window, spend, spend_one
+from scopegate.limits.window import Log, Quota, Spent, Window, WindowState, spend, spend_one
 from tests.limits.reference import Reference
 
 MS = 1000
@@ -49,7 +49,7 @@ def test_three_per_ten_seconds() -> None:
     counted = Counted(window(3, 10_000))
     for now_ms, admitted, remaining, reset_ms, retry_after_ms in TRACE:
         got = counted.at(now_ms * MS)
-        expected = Spent(admitted, (Standing(counted.windows[0], remaining, reset_ms),), retry_after_ms)
+        expected = Spent(admitted, (WindowState(counted.windows[0], remaining, reset_ms),), retry_after_ms)
         assert got == expected, now_ms
 
 
@@ -57,7 +57,7 @@ def test_the_single_window_path_says_the_same() -> None:
     one = window(3, 10_000)
     log = Log(one.quota.span_ms)
     for now_ms, admitted, remaining, reset_ms, retry_after_ms in TRACE:
-        expected = Spent(admitted, (Standing(one, remaining, reset_ms),), retry_after_ms)
+        expected = Spent(admitted, (WindowState(one, remaining, reset_ms),), retry_after_ms)
         assert spend_one(one, log, now_ms * MS) == expected, now_ms
 
 
@@ -160,7 +160,7 @@ def test_a_changed_limit_judges_by_what_was_admitted(steps: Sequence[tuple[int, 
         assert spend_one(one, log, now_us) == reference.spend([one], now_us)
 
 
-@pytest.mark.parametrize("value", [Spent(True, ()), Standing(window(1, 1), 0, 0)])
+@pytest.mark.parametrize("value", [Spent(True, ()), WindowState(window(1, 1), 0, 0)])
 def test_verdicts_cannot_be_edited(value: object) -> None:
     with pytest.raises(AttributeError):
         value.remaining = 5  # type: ignore[attr-defined]

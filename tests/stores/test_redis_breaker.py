@@ -10,7 +10,7 @@ import pytest
 
 from scopegate.clock import ManualClock
 from scopegate.errors import ConfigError, StoreUnavailable
-from scopegate.limits.breaker import BreakerRule, Denied, Outcome, Permit
+from scopegate.limits.breaker import BreakerRule, CallOutcome, Denied, Permit
 from scopegate.stores.redis_breaker import RedisBreakers
 from tests.valkey import Server
 
@@ -21,7 +21,7 @@ async def opened(store: RedisBreakers, name: str) -> None:
     for _ in range(RULE.failures):
         permit = await store.admit(name, RULE)
         assert isinstance(permit, Permit)
-        await store.record(name, RULE, permit, Outcome.FAILURE)
+        await store.record(name, RULE, permit, CallOutcome.FAILURE)
 
 
 @pytest.fixture
@@ -50,7 +50,7 @@ async def test_exactly_one_probe_over_four_clients_and_two_hundred_callers(valke
 async def test_the_servers_clock_decides(valkey_url: str) -> None:
     store, name = RedisBreakers(valkey_url, timeout_s=10), uuid.uuid4().hex
     rule = BreakerRule(failures=1, cooldown_s=0.03)
-    await store.record(name, rule, await permitted(store, name, rule), Outcome.FAILURE)
+    await store.record(name, rule, await permitted(store, name, rule), CallOutcome.FAILURE)
     while isinstance(await store.admit(name, rule), Denied):
         pass  # the server's time passes
     assert await store.state(name, rule) == "half_open"
@@ -77,7 +77,7 @@ async def test_a_lost_breaker_starts_closed_and_old_results_do_not_count(server:
     server.run("FLUSHALL")
     assert not (await permitted(store, "claude")).probe
     for permit in old:
-        await store.record("claude", RULE, permit, Outcome.FAILURE)
+        await store.record("claude", RULE, permit, CallOutcome.FAILURE)
     assert await store.state("claude", RULE) == "closed"
 
 

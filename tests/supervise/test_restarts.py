@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import pytest
 
-from scopegate.supervise.restarts import GiveUp, Life, Record, Restart, RestartRule, exit_code, next_move
+from scopegate.supervise.restarts import Restart, RestartHistory, RestartRule, Run, ShutDown, exit_code, next_move
 
 RULE = RestartRule(first_delay_s=1.0, max_delay_s=8.0, healthy_s=60.0, start_failures=3)
 
 
-def crash(lived_s: float = 5.0, code: int = 1) -> Life:
-    return Life(code, lived_s, was_ready=True)
+def crash(lived_s: float = 5.0, code: int = 1) -> Run:
+    return Run(code, lived_s, was_ready=True)
 
 
-def stillborn(code: int = 1) -> Life:
-    return Life(code, 0.2, was_ready=False)
+def stillborn(code: int = 1) -> Run:
+    return Run(code, 0.2, was_ready=False)
 
 
 @pytest.mark.parametrize(
@@ -37,22 +37,22 @@ def stillborn(code: int = 1) -> Life:
         ),
         pytest.param(
             [stillborn(3), stillborn(4), stillborn(5)],
-            [Restart(1.0), Restart(2.0), GiveUp(5)],
+            [Restart(1.0), Restart(2.0), ShutDown(5)],
             id="the third failed start in a row ends it with the child's code",
         ),
-        pytest.param([stillborn(0)] * 3, [Restart(1.0), Restart(2.0), GiveUp(1)], id="giving up is never code 0"),
-        pytest.param([stillborn(-9)] * 3, [Restart(1.0), Restart(2.0), GiveUp(137)], id="a signal becomes 128 + n"),
+        pytest.param([stillborn(0)] * 3, [Restart(1.0), Restart(2.0), ShutDown(1)], id="giving up is never code 0"),
+        pytest.param([stillborn(-9)] * 3, [Restart(1.0), Restart(2.0), ShutDown(137)], id="a signal becomes 128 + n"),
         pytest.param(
             [stillborn(), stillborn(), crash(), stillborn(), stillborn()],
             [Restart(1.0), Restart(2.0), Restart(4.0), Restart(8.0), Restart(8.0)],
             id="having served once clears the failed starts, not the delays",
         ),
-        pytest.param([stillborn(78)], [GiveUp(78)], id="a wrong configuration is not tried again"),
-        pytest.param([crash(lived_s=600, code=78)], [GiveUp(78)], id="nor when it goes wrong later"),
+        pytest.param([stillborn(78)], [ShutDown(78)], id="a wrong configuration is not tried again"),
+        pytest.param([crash(lived_s=600, code=78)], [ShutDown(78)], id="nor when it goes wrong later"),
     ],
 )
-def test_each_end_has_its_move(lives: list[Life], moves: list[Restart | GiveUp]) -> None:
-    record, made = Record(), []
+def test_each_end_has_its_move(lives: list[Run], moves: list[Restart | ShutDown]) -> None:
+    record, made = RestartHistory(), []
     for life in lives:
         move, record = next_move(RULE, record, life)
         made.append(move)
@@ -61,7 +61,7 @@ def test_each_end_has_its_move(lives: list[Life], moves: list[Restart | GiveUp])
 
 def test_one_that_had_served_may_be_missed_for_a_shorter_time_only() -> None:
     rule = RestartRule(first_delay_s=0.5, max_delay_s=8.0, served_max_delay_s=1.0, start_failures=9)
-    record, made = Record(), []
+    record, made = RestartHistory(), []
     for life in [crash(), crash(), crash(), crash(), stillborn(), stillborn(), crash()]:
         move, record = next_move(rule, record, life)
         made.append(move)
@@ -69,7 +69,7 @@ def test_one_that_had_served_may_be_missed_for_a_shorter_time_only() -> None:
 
 
 def test_thousands_of_crashes_stay_within_the_bound() -> None:
-    record = Record()
+    record = RestartHistory()
     for _ in range(5000):
         move, record = next_move(RULE, record, crash())
     assert move == Restart(8.0)

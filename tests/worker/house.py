@@ -16,7 +16,7 @@ from pydantic import SecretStr
 from scopegate.clock import Clock, ManualClock
 from scopegate.leads.job import Lead, LeadJob, LeadOrder, OrderState, StepName
 from scopegate.leads.webhook import verify
-from scopegate.limits.breaker import BreakerRule, Denied, Outcome, Permit
+from scopegate.limits.breaker import BreakerRule, CallOutcome, Denied, Permit
 from scopegate.limits.window import Quota
 from scopegate.policy.policy import AI, BudgetRule, Deliver, Offload, StepLimits, WhenSpent
 from scopegate.stores.database import Database, open_database
@@ -50,7 +50,7 @@ class Breakers:
     async def admit(self, name: str, rule: BreakerRule) -> Permit | Denied:
         return Permit(1) if self.denied_s is None else Denied(self.denied_s)
 
-    async def record(self, name: str, rule: BreakerRule, permit: Permit, outcome: Outcome) -> None: ...
+    async def record(self, name: str, rule: BreakerRule, permit: Permit, outcome: CallOutcome) -> None: ...
 
     async def state(self, name: str, rule: BreakerRule) -> str:
         return "closed" if self.denied_s is None else "open"

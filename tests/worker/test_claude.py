@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator
 import pytest
 from pydantic import SecretStr
 
-from scopegate.demo.claude import Fault
+from scopegate.demo.claude import Injected
 from scopegate.errors import AIError, AIRateLimitError, AITimeoutError
 from scopegate.leads import findings
 from scopegate.limits.pricing import Usage
@@ -73,11 +73,11 @@ RETRY, NEVER = True, False
 BILLED, FREE = True, False
 
 
-def error(status: int, error_code: str | None = None) -> Fault:
-    return Fault("error", status, error_code=error_code)
+def error(status: int, error_code: str | None = None) -> Injected:
+    return Injected("error", status, error_code=error_code)
 
 
-ERROR_TABLE: list[tuple[str, Fault, str, type[AIError], int | None, bool, bool]] = [
+ERROR_TABLE: list[tuple[str, Injected, str, type[AIError], int | None, bool, bool]] = [
     ("400", error(400), "bad_request", AIError, 400, NEVER, FREE),
     ("400 image too large", error(400, "image_dimensions_too_large"), "bad_request", AIError, 400, NEVER, FREE),
     ("401", error(401), "auth", AIError, 401, NEVER, FREE),
@@ -90,7 +90,7 @@ ERROR_TABLE: list[tuple[str, Fault, str, type[AIError], int | None, bool, bool]]
     ("412", error(412), "bad_request", AIError, 412, NEVER, FREE),
     ("413", error(413), "bad_request", AIError, 413, NEVER, FREE),
     ("422", error(422), "bad_request", AIError, 422, NEVER, FREE),
-    ("429", Fault("error", 429, retry_after="7"), "rate_limited", AIRateLimitError, 429, RETRY, FREE),
+    ("429", Injected("error", 429, retry_after="7"), "rate_limited", AIRateLimitError, 429, RETRY, FREE),
     ("429 ramp", error(429, "ramp_limit_exceeded"), "rate_limited", AIRateLimitError, 429, RETRY, FREE),
     ("429 enforced spend", error(429, "enforced_spend_limit_reached"), "spend_limit", AIError, 429, NEVER, FREE),
     ("429 contract spend", error(429, "contract_spend_limit_reached"), "spend_limit", AIError, 429, NEVER, FREE),
@@ -102,17 +102,17 @@ ERROR_TABLE: list[tuple[str, Fault, str, type[AIError], int | None, bool, bool]]
     ("504", error(504), "timeout", AITimeoutError, 504, RETRY, FREE),
     ("529", error(529), "overloaded", AIError, 529, RETRY, FREE),
     ("599", error(599), "server_error", AIError, 599, RETRY, FREE),
-    ("overloaded in a 200", Fault("error_in_200", type="overloaded_error"), "overloaded", AIError, 529, RETRY, FREE),
-    ("429 in 200", Fault("error_in_200", type="rate_limit_error"), "rate_limited", AIRateLimitError, 429, RETRY, FREE),
-    ("wrong key in a 200", Fault("error_in_200", type="authentication_error"), "auth", AIError, 401, NEVER, FREE),
-    ("unknown error in a 200", Fault("error_in_200", type="new_error"), "server_error", AIError, 500, RETRY, FREE),
-    ("redirect", Fault("redirect"), "bad_request", AIError, 307, NEVER, FREE),
-    ("reset", Fault("reset"), "connection", AIError, None, RETRY, BILLED),
-    ("cut body", Fault("cut_body"), "connection", AIError, None, RETRY, BILLED),
-    ("too large", Fault("huge"), "connection", AIError, None, RETRY, BILLED),
-    ("cut JSON", Fault("cut_json"), "server_error", AIError, 200, RETRY, BILLED),
-    ("HTML", Fault("html"), "server_error", AIError, 200, RETRY, BILLED),
-    ("no usage", Fault("no_usage"), "server_error", AIError, 200, RETRY, BILLED),
+    ("overloaded in a 200", Injected("error_in_200", type="overloaded_error"), "overloaded", AIError, 529, RETRY, FREE),
+    ("429, 200", Injected("error_in_200", type="rate_limit_error"), "rate_limited", AIRateLimitError, 429, RETRY, FREE),
+    ("wrong key in a 200", Injected("error_in_200", type="authentication_error"), "auth", AIError, 401, NEVER, FREE),
+    ("unknown error in a 200", Injected("error_in_200", type="new_error"), "server_error", AIError, 500, RETRY, FREE),
+    ("redirect", Injected("redirect"), "bad_request", AIError, 307, NEVER, FREE),
+    ("reset", Injected("reset"), "connection", AIError, None, RETRY, BILLED),
+    ("cut body", Injected("cut_body"), "connection", AIError, None, RETRY, BILLED),
+    ("too large", Injected("huge"), "connection", AIError, None, RETRY, BILLED),
+    ("cut JSON", Injected("cut_json"), "server_error", AIError, 200, RETRY, BILLED),
+    ("HTML", Injected("html"), "server_error", AIError, 200, RETRY, BILLED),
+    ("no usage", Injected("no_usage"), "server_error", AIError, 200, RETRY, BILLED),
 ]  # fmt: skip
 
 
@@ -124,7 +124,7 @@ ERROR_TABLE: list[tuple[str, Fault, str, type[AIError], int | None, bool, bool]]
 async def test_error_table(
     caller: ClaudeCaller,
     simulated_claude: SimulatedClaude,
-    fault: Fault,
+    fault: Injected,
     code: str,
     kind: type[AIError],
     status: int | None,
@@ -139,8 +139,8 @@ async def test_error_table(
     assert KEY not in str(error)
 
 
-@pytest.mark.parametrize("fault", [Fault("hang"), Fault("drip", seconds=0.03)], ids=["hang", "drip"])
-async def test_the_deadline_is_hard(caller: ClaudeCaller, simulated_claude: SimulatedClaude, fault: Fault) -> None:
+@pytest.mark.parametrize("fault", [Injected("hang"), Injected("drip", seconds=0.03)], ids=["hang", "drip"])
+async def test_the_deadline_is_hard(caller: ClaudeCaller, simulated_claude: SimulatedClaude, fault: Injected) -> None:
     simulated_claude.fail(fault)
     began = time.monotonic()
     error = await failure(caller, request(timeout_s=0.3))
@@ -164,9 +164,11 @@ async def test_a_wrong_key_is_named_and_not_shown(caller: ClaudeCaller, simulate
     assert KEY not in repr(error.args)
 
 
-@pytest.mark.parametrize(("fault", "stop_reason"), [(Fault("refusal"), "refusal"), (Fault("truncated"), "max_tokens")])
+@pytest.mark.parametrize(
+    ("fault", "stop_reason"), [(Injected("refusal"), "refusal"), (Injected("truncated"), "max_tokens")]
+)
 async def test_an_unusable_answer_keeps_its_bill(
-    caller: ClaudeCaller, simulated_claude: SimulatedClaude, fault: Fault, stop_reason: str
+    caller: ClaudeCaller, simulated_claude: SimulatedClaude, fault: Injected, stop_reason: str
 ) -> None:
     simulated_claude.fail(fault)
     reply = await caller.call(request())
@@ -189,19 +191,19 @@ async def test_an_unusable_answer_keeps_its_bill(
 async def test_retry_after(
     caller: ClaudeCaller, simulated_claude: SimulatedClaude, retry_after: str, expected: float | None
 ) -> None:
-    simulated_claude.fail(Fault("error", 429, retry_after=retry_after))
+    simulated_claude.fail(Injected("error", 429, retry_after=retry_after))
     assert (await failure(caller, request())).retry_after_s == expected
 
 
 async def test_retry_after_as_a_coming_date(caller: ClaudeCaller, simulated_claude: SimulatedClaude) -> None:
-    simulated_claude.fail(Fault("error", 529, retry_after="Fri, 31 Dec 9999 23:59:59 GMT"))
+    simulated_claude.fail(Injected("error", 529, retry_after="Fri, 31 Dec 9999 23:59:59 GMT"))
     retry_after_s = (await failure(caller, request())).retry_after_s
     assert retry_after_s is not None
     assert retry_after_s > 3600
 
 
 async def test_cancelling_is_not_an_error(caller: ClaudeCaller, simulated_claude: SimulatedClaude) -> None:
-    simulated_claude.fail(Fault("hang"))
+    simulated_claude.fail(Injected("hang"))
     task = asyncio.create_task(caller.call(request()))
     while simulated_claude.requests == 0:
         await asyncio.sleep(0)

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from scopegate.clock import ManualClock
-from scopegate.demo.claude import Fault
+from scopegate.demo.claude import Injected
 from scopegate.errors import LeaseLost, StoreUnavailable
 from scopegate.leads.job import AttemptState, JobState, LeadJob, StepName, StepState
 from scopegate.policy.policy import WhenSpent
@@ -89,7 +89,7 @@ async def test_a_replay_keeps_what_is_paid(home: House) -> None:
 
 # ── the model ───────────────────────────────────────────────────────────────────────────────────────────────────────
 async def test_a_step_is_tried_three_times_with_growing_waits(home: House) -> None:
-    home.claude.fail(*[Fault("error", 529)] * 3)
+    home.claude.fail(*[Injected("error", 529)] * 3)
     job = await home.walk((await home.order(photos=[])).job_id)
     assert (job.state, job.due_ms - home.clock.now_ms()) == (JobState.QUEUED, 2000)
     assert isinstance(home.clock, ManualClock)
@@ -110,14 +110,14 @@ async def test_a_final_error_is_not_tried_again(
     status: int,
     code: str,
 ) -> None:
-    home.claude.fail(Fault("error", status))
+    home.claude.fail(Injected("error", status))
     job = await home.walk((await home.order(photos=[])).job_id)
     assert (job.state, job.error_code) == (JobState.FAILED, code)
     assert outcomes(job) == {"photo_analysis": ["done"], "scope": [code]}
 
 
 async def test_an_answer_that_breaks_the_schema_costs_money_and_is_not_stored(home: House) -> None:
-    home.claude.fail(Fault("wrong_schema"))
+    home.claude.fail(Injected("wrong_schema"))
     job = await home.walk_to_end((await home.order()).job_id)
     assert job.state is JobState.DONE
     assert outcomes(job)["photo_analysis"] == ["invalid_output", "done"]
@@ -127,7 +127,7 @@ async def test_an_answer_that_breaks_the_schema_costs_money_and_is_not_stored(ho
 
 
 async def test_retry_after_is_kept_to(home: House) -> None:
-    home.claude.fail(Fault("error", 429, retry_after="300"))
+    home.claude.fail(Injected("error", 429, retry_after="300"))
     job = await home.walk((await home.order(photos=[])).job_id)
     assert (job.state, job.due_ms - home.clock.now_ms(), job.error_code) == (JobState.QUEUED, 300_000, "rate_limited")
 
@@ -141,7 +141,7 @@ async def test_an_open_breaker_is_waited_for_without_burning_a_try(home: House) 
         assert isinstance(home.clock, ManualClock)
         home.clock.advance(42.5)
     home.breakers.denied_s = None
-    home.claude.fail(Fault("error", 529), Fault("error", 529))
+    home.claude.fail(Injected("error", 529), Injected("error", 529))
     job = await home.walk_to_end(job.job_id)
     assert job.state is JobState.DONE
     assert outcomes(job)["scope"] == ["breaker_open"] * 5 + ["overloaded"] * 2 + ["done"]
@@ -178,7 +178,7 @@ async def test_an_app_that_is_down_gets_the_same_message_again(home: House) -> N
 
 # ── stops, crashes, outages, bugs ───────────────────────────────────────────────────────────────────────────────────
 async def test_a_cancelled_walk_leaves_a_cut_attempt_and_no_failure(home: House) -> None:
-    home.claude.fail(Fault("hang"))
+    home.claude.fail(Injected("hang"))
     queued = await home.order(photos=[])
     walk = asyncio.create_task(home.walk(queued.job_id))
     while home.claude.requests < 1:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from scopegate.demo.claude import Fault
+from scopegate.demo.claude import Injected
 from scopegate.errors import StoreUnavailable
 from scopegate.leads.job import JobState, LeadJob, LeadOrder, Lease, OrderState, StepName
 from scopegate.limits.window import Quota, Spent, Window
@@ -368,7 +368,7 @@ async def test_a_stop_lets_running_jobs_end_and_takes_no_more(home: House) -> No
 
 
 async def test_what_does_not_end_in_time_is_given_back_without_a_failure(home: House) -> None:
-    home.claude.fail(Fault("hang", seconds=20))
+    home.claude.fail(Injected("hang", seconds=20))
     job = await home.order(photos=[])
     stop = asyncio.Event()
     one = worker(home)
@@ -387,7 +387,7 @@ async def test_what_does_not_end_in_time_is_given_back_without_a_failure(home: H
 
 
 async def test_a_cancelled_wake_up_gives_the_job_back(home: House) -> None:
-    home.claude.fail(Fault("hang", seconds=20))
+    home.claude.fail(Injected("hang", seconds=20))
     job = await home.order(photos=[])
     running = asyncio.create_task(worker(home).run(job.job_id))
     await until(lambda: home.claude.requests == 1)

@@ -15,7 +15,7 @@ from prometheus_client import REGISTRY
 from pydantic import SecretStr
 
 from scopegate.clock import ManualClock
-from scopegate.demo.claude import Fault
+from scopegate.demo.claude import Injected
 from scopegate.errors import (
     AIBudgetError,
     AICircuitBreakerError,
@@ -27,16 +27,16 @@ from scopegate.errors import (
 from scopegate.leads import findings, prompts
 from scopegate.leads.findings import Broken, PhotoAnalysis
 from scopegate.leads.job import CallRecord, StepName
-from scopegate.limits.breaker import BreakerRule, Denied, Outcome, Permit
+from scopegate.limits.breaker import BreakerRule, CallOutcome, Denied, Permit
 from scopegate.limits.budget import Account, NoRoom, Reservation, account
 from scopegate.limits.pricing import Usage, price, worst_case
 from scopegate.policy.policy import AI, BudgetRule, StepLimits, WhenSpent
 from scopegate.stores.database import open_database
 from scopegate.stores.ledger import SqlLedger
 from scopegate.stores.memory import MemoryBreakers
-from scopegate.worker.call import Caller, ModelRequest, Reply
+from scopegate.worker.call import ModelClient, ModelReply, ModelRequest
 from scopegate.worker.claude import ClaudeCaller
-from scopegate.worker.metered import Answer, MeteredClaude, Purpose
+from scopegate.worker.metered import Completion, MeteredClaude, Purpose
 from scopegate.worker.prices import load
 from tests.simulated import KEY, SimulatedClaude, _running_claude, picture, simulated_claude
 
@@ -47,7 +47,7 @@ PRICES = load()
 PURPOSE = Purpose("job-1", "lead-1", "roofers-inc", StepName.PHOTO_ANALYSIS, 1)
 DAY = BudgetRule("day", 20_000_000, "day", None, (0.5, 0.8), WhenSpent.HOLD)
 CONTRACTOR = BudgetRule("contractor-day", 2_000_000, "day", "contractor", (), WhenSpent.HOLD)
-OVERLOADED = Fault("error", 529)
+OVERLOADED = Injected("error", 529)
 
 
 def policy(
@@ -63,12 +63,12 @@ class Breakers:
 
     def __init__(self, permit: Callable[[], Permit | Denied] = lambda: Permit(1)) -> None:
         self.permit = permit
-        self.outcomes: list[Outcome] = []
+        self.outcomes: list[CallOutcome] = []
 
     async def admit(self, name: str, rule: BreakerRule) -> Permit | Denied:
         return self.permit()
 
-    async def record(self, name: str, rule: BreakerRule, permit: Permit, outcome: Outcome) -> None:
+    async def record(self, name: str, rule: BreakerRule, permit: Permit, outcome: CallOutcome) -> None:
         self.outcomes.append(outcome)
 
     async def state(self, name: str, rule: BreakerRule) -> str:
@@ -80,7 +80,7 @@ class Bench:
     """A metered client and everything around it, to look at afterwards."""
 
     claude: SimulatedClaude
-    caller: Caller
+    caller: ModelClient
     ledger: SqlLedger
     clock: ManualClock = field(default_factory=ManualClock)
     breakers: Any = field(default_factory=Breakers)
@@ -151,7 +151,7 @@ async def test_a_good_call_is_booked_to_the_micro_dollar(bench: Bench) -> None:
     assert (row.job_id, row.lead_id, row.contractor) == ("job-1", "lead-1", "roofers-inc")
     assert (row.input_tokens, row.output_tokens, row.cost_usd_micros) == (seen.input_tokens, seen.output_tokens, cost)
     assert (row.api_request_id, row.price_version, row.day) == (seen.request_id, PRICES.version, "2027-01-15")
-    assert bench.breakers.outcomes == [Outcome.SUCCESS]
+    assert bench.breakers.outcomes == [CallOutcome.SUCCESS]
     assert bench.clock.slept == []
 
 
@@ -171,11 +171,11 @@ async def test_always_overloaded_makes_exactly_the_configured_calls(
         (n, "overloaded", 0) for n in (1, 2, 3, 4)
     ]
     assert await bench.account() == (0, 0)
-    assert bench.breakers.outcomes == [Outcome.FAILURE] * 4
+    assert bench.breakers.outcomes == [CallOutcome.FAILURE] * 4
 
 
 async def test_it_recovers(bench: Bench) -> None:
-    bench.claude.fail(OVERLOADED, Fault("error", 500))
+    bench.claude.fail(OVERLOADED, Injected("error", 500))
     answer = await bench.ask(bench.client())
     assert answer.calls == 3
     assert bench.clock.slept == pytest.approx([1.0, 2.0])
@@ -186,7 +186,7 @@ async def test_it_recovers(bench: Bench) -> None:
     ("retry_after", "slept", "calls"), [("7", [8.75 - 0.875], 2), ("60", [67.5], 2), ("61", [], 1), ("4000000", [], 1)]
 )
 async def test_retry_after(bench: Bench, retry_after: str, slept: list[float], calls: int) -> None:
-    bench.claude.fail(Fault("error", 429, retry_after=retry_after))
+    bench.claude.fail(Injected("error", 429, retry_after=retry_after))
     client = bench.client()
     if calls == 1:
         assert (await failure(bench, client)).retry_after_s == float(retry_after)
@@ -199,18 +199,18 @@ async def test_retry_after(bench: Bench, retry_after: str, slept: list[float], c
 @pytest.mark.parametrize(
     ("fault", "code"),
     [
-        (Fault("error", 400), "bad_request"),
-        (Fault("error", 401), "auth"),
-        (Fault("error", 413), "bad_request"),
-        (Fault("error", 429, error_code="enforced_spend_limit_reached"), "spend_limit"),
-        (Fault("refusal"), "refused"),
+        (Injected("error", 400), "bad_request"),
+        (Injected("error", 401), "auth"),
+        (Injected("error", 413), "bad_request"),
+        (Injected("error", 429, error_code="enforced_spend_limit_reached"), "spend_limit"),
+        (Injected("refusal"), "refused"),
     ],
 )
-async def test_what_waiting_does_not_heal_is_tried_once(bench: Bench, fault: Fault, code: str) -> None:
+async def test_what_waiting_does_not_heal_is_tried_once(bench: Bench, fault: Injected, code: str) -> None:
     bench.claude.fail(fault)
     assert (await failure(bench, bench.client())).code == code
     assert bench.claude.requests == 1
-    assert Outcome.FAILURE not in bench.breakers.outcomes, "our own mistake is not the API's failure"
+    assert CallOutcome.FAILURE not in bench.breakers.outcomes, "our own mistake is not the API's failure"
 
 
 async def test_a_deadline_ends_the_waiting(bench: Bench) -> None:
@@ -227,7 +227,7 @@ async def test_a_call_never_outlasts_the_deadline(bench: Bench) -> None:
     asked: list[float] = []
 
     class Watching:
-        async def call(self, request: ModelRequest) -> Reply:
+        async def call(self, request: ModelRequest) -> ModelReply:
             asked.append(request.timeout_s)
             raise AITimeoutError("timeout", retryable=True, maybe_billed=True)
 
@@ -239,8 +239,17 @@ async def test_a_call_never_outlasts_the_deadline(bench: Bench) -> None:
 # ── money ───────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-@pytest.mark.parametrize("fault", [Fault("cut_body"), Fault("reset"), Fault("html"), Fault("no_usage"), Fault("hang")])
-async def test_what_nobody_can_price_is_booked_at_the_worst_case(bench: Bench, fault: Fault) -> None:
+@pytest.mark.parametrize(
+    "fault",
+    [
+        Injected("cut_body"),
+        Injected("reset"),
+        Injected("html"),
+        Injected("no_usage"),
+        Injected("hang"),
+    ],
+)
+async def test_what_nobody_can_price_is_booked_at_the_worst_case(bench: Bench, fault: Injected) -> None:
     bench.claude.fail(fault)
     client = bench.client(policy(retries=0, timeout_s=0.3))
     error = await failure(bench, client)
@@ -248,20 +257,20 @@ async def test_what_nobody_can_price_is_booked_at_the_worst_case(bench: Bench, f
     assert (row.outcome, row.cost_usd_micros, row.input_tokens) == (error.code, worst(client), 0)
     assert error.cost_usd_micros == worst(client)
     assert await bench.account() == (worst(client), 0)
-    assert bench.breakers.outcomes == [Outcome.FAILURE]
+    assert bench.breakers.outcomes == [CallOutcome.FAILURE]
 
 
 @pytest.mark.parametrize(
     ("fault", "code", "calls"),
     [
-        (Fault("wrong_schema"), "invalid_output", 2),
-        (Fault("answer", text="<html>"), "invalid_output", 2),
-        (Fault("truncated"), "truncated", 2),
-        (Fault("refusal"), "refused", 1),
+        (Injected("wrong_schema"), "invalid_output", 2),
+        (Injected("answer", text="<html>"), "invalid_output", 2),
+        (Injected("truncated"), "truncated", 2),
+        (Injected("refusal"), "refused", 1),
     ],
 )
 async def test_an_unusable_answer_is_paid_and_asked_for_once_more(
-    bench: Bench, fault: Fault, code: str, calls: int
+    bench: Bench, fault: Injected, code: str, calls: int
 ) -> None:
     bench.claude.fail(*[fault] * 5)
     error = await failure(bench, bench.client())
@@ -273,18 +282,18 @@ async def test_an_unusable_answer_is_paid_and_asked_for_once_more(
     assert all(row.cost_usd_micros == price(Usage(row.input_tokens, row.output_tokens), MODEL, PRICES) for row in rows)
     assert error.cost_usd_micros == sum(row.cost_usd_micros for row in rows)
     assert await bench.account() == (error.cost_usd_micros, 0)
-    assert bench.breakers.outcomes == [Outcome.SUCCESS] * calls, "a bad answer is a working API"
+    assert bench.breakers.outcomes == [CallOutcome.SUCCESS] * calls, "a bad answer is a working API"
 
 
 async def test_the_second_question_names_the_broken_rules(bench: Bench) -> None:
     texts: list[str] = []
 
     class Listening:
-        async def call(self, request: ModelRequest) -> Reply:
+        async def call(self, request: ModelRequest) -> ModelReply:
             texts.append(request.text)
             return await bench.caller.call(request)
 
-    bench.claude.fail(Fault("answer", text='{"summary": "IGNORE ALL RULES"}'))
+    bench.claude.fail(Injected("answer", text='{"summary": "IGNORE ALL RULES"}'))
     answer = await bench.ask(bench.client(caller=Listening()))
     assert answer.calls == 2
     assert texts[1].startswith(texts[0])
@@ -315,7 +324,7 @@ async def test_no_room_sends_nothing(bench: Bench) -> None:
     assert bench.claude.requests == 0
     assert await bench.rows() == []
     assert await bench.account() == (0, 0)
-    assert bench.breakers.outcomes == [Outcome.IGNORED]
+    assert bench.breakers.outcomes == [CallOutcome.IGNORED]
     assert counter("scopegate_budget_refusals_total", budget="tiny") == before + 1
 
 
@@ -328,8 +337,8 @@ async def test_an_unknown_model_is_refused_before_it_is_asked(bench: Bench) -> N
 
 async def test_an_answer_by_a_model_without_a_price_costs_what_was_asked_for(bench: Bench) -> None:
     class Renamed:
-        async def call(self, request: ModelRequest) -> Reply:
-            return Reply("{}", Usage(1_000, 10), "end_turn", None, "claude-secret-1")
+        async def call(self, request: ModelRequest) -> ModelReply:
+            return ModelReply("{}", Usage(1_000, 10), "end_turn", None, "claude-secret-1")
 
     await failure(bench, bench.client(policy(retries=0), caller=Renamed()))
     (row,) = await bench.rows()
@@ -345,7 +354,7 @@ async def test_the_cap_holds_under_concurrency(bench: Bench) -> None:
     spent, reserved = await bench.account(room)
     assert len(refused) + bench.claude.requests == 40
     assert bench.claude.requests >= 10
-    assert all(isinstance(one, AIBudgetError | Answer) for one in results)
+    assert all(isinstance(one, AIBudgetError | Completion) for one in results)
     assert spent == sum(row.cost_usd_micros for row in await bench.rows()) <= room.limit_usd_micros
     assert reserved == 0
 
@@ -365,7 +374,7 @@ async def test_thresholds_are_told_once(bench: Bench, caplog: pytest.LogCaptureF
 
 
 async def test_a_cancelled_call_is_booked_and_gives_its_reservation_back(bench: Bench) -> None:
-    bench.claude.fail(Fault("hang"))
+    bench.claude.fail(Injected("hang"))
     client = bench.client()
     task = asyncio.create_task(bench.ask(client))
     while bench.claude.requests == 0:
@@ -376,7 +385,7 @@ async def test_a_cancelled_call_is_booked_and_gives_its_reservation_back(bench: 
     (row,) = await bench.rows()
     assert (row.outcome, row.cost_usd_micros) == ("cancelled", worst(client))
     assert await bench.account() == (worst(client), 0)
-    assert bench.breakers.outcomes == [Outcome.IGNORED]
+    assert bench.breakers.outcomes == [CallOutcome.IGNORED]
 
 
 class SlowLedger(SqlLedger):
@@ -446,7 +455,7 @@ async def test_an_answer_that_cannot_be_booked_is_not_used(bench: Bench, caplog:
     client = bench.client(ledger=FailingLedger(bench.ledger, 3))
     with pytest.raises(StoreUnavailable):
         await bench.ask(client)
-    assert bench.breakers.outcomes == [Outcome.SUCCESS]
+    assert bench.breakers.outcomes == [CallOutcome.SUCCESS]
     assert any(record.msg == "ai.unbooked" for record in caplog.records)
     assert await bench.account() == (0, worst(client))
     bench.clock.advance(3_600)
@@ -461,7 +470,7 @@ async def test_redis_gone_is_not_an_outage_of_the_api(bench: Bench) -> None:
         async def admit(self, name: str, rule: BreakerRule) -> Permit | Denied:
             raise StoreUnavailable("connect")
 
-        async def record(self, name: str, rule: BreakerRule, permit: Permit, outcome: Outcome) -> None:
+        async def record(self, name: str, rule: BreakerRule, permit: Permit, outcome: CallOutcome) -> None:
             raise StoreUnavailable("connect")
 
         async def state(self, name: str, rule: BreakerRule) -> str:
@@ -520,14 +529,14 @@ async def test_at_half_open_one_call_goes_out(bench: Bench) -> None:
         await failure(bench, client)
     bench.clock.advance(61)
     results = await asyncio.gather(*(bench.ask(client) for _ in range(30)), return_exceptions=True)
-    assert sum(isinstance(one, Answer) for one in results) == 1
+    assert sum(isinstance(one, Completion) for one in results) == 1
     assert sum(isinstance(one, AICircuitBreakerError) for one in results) == 29
     assert bench.claude.requests == 6
 
 
 async def test_our_own_mistakes_never_open_it(bench: Bench) -> None:
     bench.breakers = MemoryBreakers(bench.clock)
-    bench.claude.fail(*[Fault("error", 400)] * 10)
+    bench.claude.fail(*[Injected("error", 400)] * 10)
     for _ in range(10):
         assert (await failure(bench, bench.client())).code == "bad_request"
     assert (await bench.ask(bench.client())).calls == 1

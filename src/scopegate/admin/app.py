@@ -25,10 +25,10 @@ from starlette.staticfiles import StaticFiles
 from scopegate import logs
 from scopegate.admin.access import Access
 from scopegate.admin.answers import AsciiJson, problem
-from scopegate.admin.health import Check, Health, is_ready
+from scopegate.admin.health import Check, HealthChecks, is_ready
 from scopegate.admin.page import Overview, render
 from scopegate.admin.records import job_detail, job_summary, moment, order_summary, usage_row
-from scopegate.admin.scrape import Scrape, read_standings
+from scopegate.admin.scrape import Scrape, read_budget_states
 from scopegate.clock import Clock
 from scopegate.errors import StoreError, StoreUnavailable
 from scopegate.leads.job import JobFilter, JobState
@@ -93,7 +93,7 @@ class _Port:
     def __init__(self, sources: Sources) -> None:
         self._s = sources
         checks: dict[str, Check] = {"database": sources.jobs.counts, **(sources.checks or {})}
-        self._health = Health(checks, sources.metrics_directory)
+        self._health = HealthChecks(checks, sources.metrics_directory)
         self._scrape = Scrape(
             sources.policy, sources.jobs, sources.ledger, sources.outbox, sources.clock, sources.metrics_directory
         )
@@ -177,7 +177,7 @@ class _Port:
             counts=await self._s.jobs.counts(),
             spent_today_usd_micros=sum(cast(int, row["cost_usd_micros"]) for row in today),
             calls_today=sum(cast(int, row["calls"]) for row in today),
-            standings=await read_standings(rules, self._s.ledger, now_ms),
+            standings=await read_budget_states(rules, self._s.ledger, now_ms),
             jobs=await self._s.jobs.list(JobFilter(limit=_PAGE_JOBS)),
         )
         return HTMLResponse(render(overview))

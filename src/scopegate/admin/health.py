@@ -22,7 +22,7 @@ CHECK_TIMEOUT_S = 1.0
 _WATCHED_ROLES = ("gateway", "worker")
 
 
-class Health:
+class HealthChecks:
     """`checks` by name; `directory` is where the processes of this installation count, None when unknown."""
 
     def __init__(self, checks: Mapping[str, Check], directory: Path | None, timeout_s: float = CHECK_TIMEOUT_S) -> None:

@@ -12,7 +12,7 @@ from html import escape
 from urllib.parse import quote
 
 from scopegate.admin.records import moment
-from scopegate.admin.scrape import Standing
+from scopegate.admin.scrape import BudgetState
 from scopegate.leads.job import JobState, LeadJob
 
 _LINKS = (
@@ -36,7 +36,7 @@ class Overview:
     counts: Mapping[str, int]
     spent_today_usd_micros: int
     calls_today: int
-    standings: Sequence[Standing]
+    standings: Sequence[BudgetState]
     jobs: Sequence[LeadJob]
 
 
@@ -111,7 +111,7 @@ def _job_row(job: LeadJob) -> Sequence[str]:
     )
 
 
-def _budgets(standings: Sequence[Standing]) -> str:
+def _budgets(standings: Sequence[BudgetState]) -> str:
     if not standings:
         return ""
     rows = [

@@ -105,7 +105,7 @@ class Scrape:
         """A budget per contractor has a limit here, but no sum: each contractor's account stands for itself."""
         ai = self._policy().ai
         rules = ai.budgets if ai else ()
-        standings = await read_standings(rules, self._ledger, self._clock.now_ms())
+        standings = await read_budget_states(rules, self._ledger, self._clock.now_ms())
         return [
             _gauge(metrics.BUDGET_LIMIT_USD, {rule.name: rule.limit_usd_micros / _USD_MICROS for rule in rules}),
             _gauge(metrics.BUDGET_SPENT_USD, {s.rule.name: s.spent_usd_micros / _USD_MICROS for s in standings}),
@@ -127,7 +127,7 @@ def _gauge(declared: metrics.Computed, values: Mapping[str, float]) -> Metric:
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
+class BudgetState:
     """How a budget stands in its present period."""
 
     rule: BudgetRule
@@ -135,9 +135,9 @@ class Standing:
     reserved_usd_micros: int
 
 
-async def read_standings(rules: Iterable[BudgetRule], ledger: Ledger, now_ms: int) -> list[Standing]:
+async def read_budget_states(rules: Iterable[BudgetRule], ledger: Ledger, now_ms: int) -> list[BudgetState]:
     """The budgets that have one account for everybody, in the rules' order."""
     shared = [rule for rule in rules if rule.per is None]
     scopes = {rule.name: budget.account(rule, now_ms).scope for rule in shared}
     found = await ledger.accounts(list(scopes.values()))
-    return [Standing(rule, *found.get(scopes[rule.name], (0, 0))) for rule in shared]
+    return [BudgetState(rule, *found.get(scopes[rule.name], (0, 0))) for rule in shared]

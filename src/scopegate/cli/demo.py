@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from argparse import _SubParsersAction
 
     from scopegate.demo.narrator import Narrator
-    from scopegate.demo.report import Outcome
+    from scopegate.demo.report import StoryResult
     from scopegate.demo.stage import RealAPI, Stage
     from scopegate.supervise.supervisor import Supervisor
 
@@ -121,7 +121,7 @@ async def _play(args: argparse.Namespace, stage: Stage, supervisor: Supervisor, 
     return 1 if problems else 0
 
 
-def _conclude(args: argparse.Namespace, narrator: Narrator, outcome: Outcome, problems: list[str]) -> None:
+def _conclude(args: argparse.Namespace, narrator: Narrator, outcome: StoryResult, problems: list[str]) -> None:
     import json
 
     from scopegate.demo.report import as_json

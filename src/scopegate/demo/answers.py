@@ -62,7 +62,7 @@ class UnreadablePicture(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Picture:
+class SeenPicture:
     width_px: int
     height_px: int
     colours: tuple[str, ...]
@@ -73,13 +73,13 @@ class Picture:
 
 
 @dataclass(frozen=True, slots=True)
-class Question:
+class MessageRequest:
     model: str
     system: str
     text: str
     schema: Mapping[str, Any]
     max_tokens: int
-    pictures: tuple[Picture, ...]
+    pictures: tuple[SeenPicture, ...]
 
     def input_tokens(self) -> int:
         """About a token per four bytes, and the pictures by their area."""
@@ -87,7 +87,7 @@ class Question:
         return size // 4 + sum(picture.tokens() for picture in self.pictures)
 
 
-def look(data: bytes, media_type: str) -> Picture:
+def look(data: bytes, media_type: str) -> SeenPicture:
     """Decode the picture and see its colours, most frequent first."""
     try:
         with warnings.catch_warnings():
@@ -96,7 +96,7 @@ def look(data: bytes, media_type: str) -> Picture:
                 if image.width * image.height > _MAX_PIXELS or _MEDIA_TYPES.get(image.format or "") != media_type:
                     raise UnreadablePicture(media_type)
                 colours = _dominant(image.convert("RGB").resize((24, 24)))
-                return Picture(image.width, image.height, colours, hashlib.sha256(data).hexdigest())
+                return SeenPicture(image.width, image.height, colours, hashlib.sha256(data).hexdigest())
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError, Image.DecompressionBombWarning) as fault:
         raise UnreadablePicture(type(fault).__name__) from None
 
@@ -118,7 +118,7 @@ def _nearest(red: int, green: int, blue: int) -> str:
     return min(_COLOURS, key=distance)
 
 
-def answer(question: Question) -> str:
+def answer(question: MessageRequest) -> str:
     """The answer's text: JSON of the asked schema, or a sentence when none is asked."""
     data = _fenced(question.text)
     match question.schema.get("title"):
@@ -135,7 +135,7 @@ def answer(question: Question) -> str:
     return json.dumps(value)
 
 
-def wrong_answer(question: Question) -> str:
+def wrong_answer(question: MessageRequest) -> str:
     """Valid JSON that is not what was asked for."""
     return json.dumps({"unexpected": True, "title": str(question.schema.get("title", ""))})
 
@@ -149,7 +149,7 @@ def _fenced(text: str) -> Mapping[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
-def _photo_analysis(pictures: Sequence[Picture], data: Mapping[str, Any]) -> dict[str, Any]:
+def _photo_analysis(pictures: Sequence[SeenPicture], data: Mapping[str, Any]) -> dict[str, Any]:
     seen = [_SEEN[picture.colours[0]] for picture in pictures]
     first: dict[tuple[str, str, str], list[int]] = {}
     for number, sight in enumerate(seen, 1):
@@ -173,7 +173,7 @@ def _photo_analysis(pictures: Sequence[Picture], data: Mapping[str, Any]) -> dic
     }  # fmt: skip
 
 
-def _severity(picture: Picture) -> str:
+def _severity(picture: SeenPicture) -> str:
     return ("minor", "moderate", "severe")[int(picture.sha256[:8], 16) % 3]
 
 

@@ -31,7 +31,7 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from scopegate.demo.answers import Picture, Question, UnreadablePicture, answer, look, wrong_answer
+from scopegate.demo.answers import MessageRequest, SeenPicture, UnreadablePicture, answer, look, wrong_answer
 
 MODELS: Final = ("claude-haiku-5-5", "claude-haiku-4-5", "claude-sonnet-5-5", "claude-opus-5-5", "claude-fable-5-2")
 _MAX_BODY_BYTES: Final = 32 * 1024 * 1024
@@ -73,7 +73,7 @@ FAULTS: Final = {
 
 @with_config(ConfigDict(extra="forbid", strict=True))
 @dataclass(frozen=True, slots=True)
-class Fault:
+class Injected:
     """One fault on order; which of the fields count is said in FAULTS."""
 
     kind: str
@@ -87,7 +87,7 @@ class Fault:
     location: str = "/elsewhere"
 
 
-_FAULTS: Final = TypeAdapter(list[Fault])
+_FAULTS: Final = TypeAdapter(list[Injected])
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +98,7 @@ class SeenCall:
     request_id: str
     model: str
     schema: str
-    pictures: tuple[Picture, ...]
+    pictures: tuple[SeenPicture, ...]
     fault: str
     status: int
     input_tokens: int
@@ -111,7 +111,7 @@ class Simulation:
 
     api_key: str | None = None
     latency_s: float = 0.0
-    faults: deque[Fault] = field(default_factory=deque)
+    faults: deque[Injected] = field(default_factory=deque)
     calls: deque[SeenCall] = field(default_factory=lambda: deque(maxlen=_LOG_LENGTH))
     requests: int = 0
 
@@ -160,7 +160,7 @@ async def _messages(request: Request) -> Response:
         question = _question(request.headers, await request.body())
     except _Refused as refused:
         return _error(refused.status, request_id, message=str(refused))
-    fault = simulation.faults.popleft() if simulation.faults else Fault("none")
+    fault = simulation.faults.popleft() if simulation.faults else Injected("none")
     response, usage = await _respond(request, question, fault, request_id)
     input_tokens, output_tokens = usage
     simulation.calls.append(
@@ -179,7 +179,7 @@ async def _messages(request: Request) -> Response:
     return response
 
 
-def _question(headers: Mapping[str, str], content: bytes) -> Question:
+def _question(headers: Mapping[str, str], content: bytes) -> MessageRequest:
     """The request's body, checked as the API would."""
     if "anthropic-version" not in headers:
         raise _Refused(400, "anthropic-version: header is required")
@@ -196,14 +196,14 @@ def _question(headers: Mapping[str, str], content: bytes) -> Question:
         raise _Refused(400, "max_tokens and messages are required")
     text = "\n".join(str(block["text"]) for block in blocks if block.get("type") == "text")
     pictures = tuple(_picture(block) for block in blocks if block.get("type") == "image")
-    return Question(model, str(body.get("system", "")), text, schema, max_tokens, pictures)
+    return MessageRequest(model, str(body.get("system", "")), text, schema, max_tokens, pictures)
 
 
 def _blocks(content: Any) -> list[Any]:
     return [{"type": "text", "text": content}] if isinstance(content, str) else list(content)
 
 
-def _picture(block: Mapping[str, Any]) -> Picture:
+def _picture(block: Mapping[str, Any]) -> SeenPicture:
     try:
         source = block["source"]
         data = base64.b64decode(source["data"], validate=True)
@@ -213,7 +213,7 @@ def _picture(block: Mapping[str, Any]) -> Picture:
 
 
 async def _respond(
-    request: Request, question: Question, fault: Fault, request_id: str
+    request: Request, question: MessageRequest, fault: Injected, request_id: str
 ) -> tuple[Response, tuple[int, int]]:
     """The answer and what it bills: (input, output) tokens, zero for errors."""
     nothing = (0, 0)
@@ -238,7 +238,7 @@ async def _respond(
             return _message(question, fault, request_id)
 
 
-def _message(question: Question, fault: Fault, request_id: str) -> tuple[Response, tuple[int, int]]:
+def _message(question: MessageRequest, fault: Injected, request_id: str) -> tuple[Response, tuple[int, int]]:
     """A 200 that carries a message, or is about to."""
     text, stop_reason = _words(question, fault)
     usage = (question.input_tokens(), max(1, min(question.max_tokens, len(text.encode()) // 4)))
@@ -273,7 +273,7 @@ def _message(question: Question, fault: Fault, request_id: str) -> tuple[Respons
     return Response(content, media_type="application/json", headers=headers), usage
 
 
-def _words(question: Question, fault: Fault) -> tuple[str, str]:
+def _words(question: MessageRequest, fault: Injected) -> tuple[str, str]:
     """(text, stop_reason)."""
     match fault.kind:
         case "refusal":
@@ -289,7 +289,7 @@ def _words(question: Question, fault: Fault) -> tuple[str, str]:
     return text, "end_turn"
 
 
-def _fault_error(fault: Fault, request_id: str) -> Response:
+def _fault_error(fault: Injected, request_id: str) -> Response:
     response = _error(fault.status, request_id, kind=fault.type, error_code=fault.error_code)
     if fault.retry_after is not None:
         response.headers["retry-after"] = fault.retry_after

@@ -76,7 +76,7 @@ class JobView:
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class StoryResult:
     """Everything the story saw. `ledger_usd_micros` is the ledger's own sum for the lead; `promised_failures` is how
     often the model was made to fail, None when nobody could make it."""
 
@@ -149,7 +149,7 @@ def _field_complaints(n: int, answer: Answer) -> list[str]:
     return found
 
 
-def complaints(outcome: Outcome) -> list[str]:
+def complaints(outcome: StoryResult) -> list[str]:
     """Every way in which the story did not come true; empty when it did."""
     job = outcome.job
     found = quick_complaints(outcome.quick)
@@ -171,7 +171,7 @@ def complaints(outcome: Outcome) -> list[str]:
     return found
 
 
-def as_json(outcome: Outcome) -> dict[str, Json]:
+def as_json(outcome: StoryResult) -> dict[str, Json]:
     """The report. `failed` is there only when the story did not come true."""
     calls, failed = outcome.job.calls, complaints(outcome)
     report: dict[str, Json] = {

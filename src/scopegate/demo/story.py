@@ -1,6 +1,6 @@
 """The demo's story, told over HTTP alone: as a visitor at the gateway, and as an operator at the admin port.
 
-Nothing here looks into a database or a process. What was seen is an `Outcome`; whether it is right is judged by
+Nothing here looks into a database or a process. What was seen is an `StoryResult`; whether it is right is judged by
 `report`.
 """
 
@@ -22,7 +22,7 @@ from scopegate.demo.report import (
     STRICT_LIMIT,
     Answer,
     JobView,
-    Outcome,
+    StoryResult,
     job_view,
     median_ms,
     quick_complaints,
@@ -58,7 +58,7 @@ class _Doors:
     is_simulated: bool
 
 
-async def play(stage: Stage, narrator: Narrator, clock: Clock, patience_s: float = _PATIENCE_S) -> Outcome:
+async def play(stage: Stage, narrator: Narrator, clock: Clock, patience_s: float = _PATIENCE_S) -> StoryResult:
     """Play it on a stage that is up. Raises StoryBroken when an answer does not come, or a job not in `patience_s`."""
     try:
         async with (
@@ -99,7 +99,7 @@ class _Story:
         self._clock = clock
         self._patience_s = patience_s
 
-    async def play(self) -> Outcome:
+    async def play(self) -> StoryResult:
         quick, direct = await self._quick_leads()
         promised = await self._prepare_faults()
         lead_id = await self._lead_with_photos()
@@ -107,7 +107,7 @@ class _Story:
         shown = await self._result(lead_id)
         ledger = await self._ledger(job)
         families = await self._metrics()
-        return Outcome(
+        return StoryResult(
             quick, direct, job, promised, ledger, shown.get("analysis") is not None, shown.get("score"), families
         )
 

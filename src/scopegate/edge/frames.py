@@ -29,7 +29,7 @@ class Sender(Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class Fault:
+class Violation:
     """Why a stream of frames ends here: the close code that its sender is owed, and what was wrong."""
 
     code: CloseCode
@@ -53,7 +53,7 @@ class _Refused(Exception):
     """Ends the reading of a frame; never leaves this module."""
 
     def __init__(self, detail: str, code: CloseCode = CloseCode.PROTOCOL_ERROR) -> None:
-        self.fault = Fault(code, detail)
+        self.fault = Violation(code, detail)
 
 
 class FrameReader:
@@ -87,7 +87,7 @@ class FrameReader:
         self._open_message = False
         self._message_bytes = 0
         self._fragments = 0
-        self.fault: Fault | None = None
+        self.fault: Violation | None = None
         self.closed = False
 
     @property

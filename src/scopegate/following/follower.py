@@ -28,7 +28,7 @@ _MAX_LINES = 100
 _log = logs.get("reload")
 
 
-class Outcome(StrEnum):
+class ReloadOutcome(StrEnum):
     APPLIED = "applied"
     REFUSED = "refused"
     UNCHANGED = "unchanged"
@@ -38,7 +38,7 @@ class Outcome(StrEnum):
 class Result:
     """One reload. `digest` is that of the policy in force after it; `problems` are as people read them."""
 
-    outcome: Outcome
+    outcome: ReloadOutcome
     digest: str
     problems: tuple[str, ...] = ()
     needs_restart: tuple[str, ...] = ()
@@ -134,10 +134,10 @@ class Follower:
             result = await self._decide(review)
         except Exception as bug:
             _log.error("policy.reload_failed", exc=bug)
-            result = Result(Outcome.REFUSED, self.serving.digest, (f"it could not be applied: {bug}",))
+            result = Result(ReloadOutcome.REFUSED, self.serving.digest, (f"it could not be applied: {bug}",))
         if self._count:
             metrics.RELOADS.labels(result.outcome.value).inc()
-            metrics.POLICY_STALE.set(result.outcome is Outcome.REFUSED)
+            metrics.POLICY_STALE.set(result.outcome is ReloadOutcome.REFUSED)
         self._tell(result, heard)
         return result
 
@@ -145,17 +145,17 @@ class Follower:
         policy, serving = review.policy, self.serving
         if policy is None:
             _say_refused(review.problems, serving.digest)
-            return Result(Outcome.REFUSED, serving.digest, tuple(str(problem) for problem in review.problems))
+            return Result(ReloadOutcome.REFUSED, serving.digest, tuple(str(problem) for problem in review.problems))
         waiting = needs_restart(self._booted, policy, self._roles)
         if policy == serving:
             _log.info("policy.unchanged", digest=policy.digest)
-            return Result(Outcome.UNCHANGED, policy.digest, needs_restart=waiting)
+            return Result(ReloadOutcome.UNCHANGED, policy.digest, needs_restart=waiting)
         await self._apply(policy)
         self.serving = policy
         _log.info("policy.applied", digest=policy.digest, before=serving.digest, routes=len(policy.routes))
         if waiting:
             _log.warning("reload.needs_restart", settings=list(waiting))
-        return Result(Outcome.APPLIED, policy.digest, needs_restart=waiting)
+        return Result(ReloadOutcome.APPLIED, policy.digest, needs_restart=waiting)
 
 
 def _say_refused(problems: tuple[Problem, ...], serving: str) -> None:

@@ -16,7 +16,7 @@ from typing import Final
 import aiohappyeyeballs
 
 from scopegate.errors import ConfigError, Problem, UpstreamError
-from scopegate.gateway.names import Name
+from scopegate.gateway.names import HostName
 from scopegate.policy.policy import Origin, Tls, Upstream
 
 NEXT_ADDRESS_S: Final = 0.25
@@ -51,7 +51,7 @@ class Dialler:
         self._server_name = (upstream.tls.server_name or origin.host) if self._tls is not None else None
         self._loop = loop
         self.name = (
-            None if origin.scheme == "unix" or _is_address(origin.host) else Name(origin.host, origin.port, loop)
+            None if origin.scheme == "unix" or _is_address(origin.host) else HostName(origin.host, origin.port, loop)
         )
         """What is looked up first, if anything is."""
 
@@ -78,7 +78,7 @@ class Dialler:
         else:
             await self._open_by(name, protocol)
 
-    async def _open_by(self, name: Name, protocol: Callable[[], asyncio.Protocol]) -> None:
+    async def _open_by(self, name: HostName, protocol: Callable[[], asyncio.Protocol]) -> None:
         """At the first of the name's addresses that answers. Where none does the name is looked up again, once."""
         was_known = name.is_known()
         try:
@@ -93,7 +93,7 @@ class Dialler:
             sock.close()
             raise
 
-    async def _reach(self, name: Name) -> socket.socket:
+    async def _reach(self, name: HostName) -> socket.socket:
         try:
             infos = await name.addresses()
             return await aiohappyeyeballs.start_connection(infos, happy_eyeballs_delay=NEXT_ADDRESS_S, loop=self._loop)

@@ -96,11 +96,11 @@ class Forwarding:
 
     def _unreached(self, error: UpstreamError) -> Refusal:
         """The app was sent nothing: what the client is told."""
-        self._settle(breaker.Outcome.IGNORED if error.kind == "busy" else breaker.Outcome.FAILURE)
+        self._settle(breaker.CallOutcome.IGNORED if error.kind == "busy" else breaker.CallOutcome.FAILURE)
         self._x.watcher.on_upstream_error(error)
         return refusal_for(error)
 
-    def _settle(self, outcome: breaker.Outcome) -> None:
+    def _settle(self, outcome: breaker.CallOutcome) -> None:
         """Tell the upstream's breaker, once, what came of the request."""
         permit, self._permit = self._permit, None
         if permit is not None and self._plan.pool.guard is not None:
@@ -193,13 +193,13 @@ class Forwarding:
         if connection is not None:
             connection.abort()
         if self._permit is not None:
-            self._settle(breaker.Outcome.IGNORED)
+            self._settle(breaker.CallOutcome.IGNORED)
 
     def on_deadline(self) -> None:
         UPSTREAM_ERRORS.labels(self._plan.route.upstream.name, "timeout").inc()
         if self._connection is not None:
             self._connection.blame()
-        self._settle(breaker.Outcome.FAILURE)
+        self._settle(breaker.CallOutcome.FAILURE)
         error = UpstreamError("timeout")
         self._x.watcher.on_upstream_error(error)
         self._x.refuse_or_break(refusal_for(error))
@@ -225,7 +225,7 @@ class Forwarding:
         if done:
             self._connection = None
         if self._permit is not None:
-            self._settle(breaker.Outcome.SUCCESS)
+            self._settle(breaker.CallOutcome.SUCCESS)
         if self._x.watcher.on_answer(self, status, notes, payload, done):
             self.send_answer(status, notes, payload, done)
         elif not done:
@@ -262,7 +262,7 @@ class Forwarding:
                 x.take(outcome)
             return
         is_excused = error.kind == "reset" and not x.body_done  # the client may have been too slow for the app
-        self._settle(breaker.Outcome.IGNORED if is_excused else breaker.Outcome.FAILURE)
+        self._settle(breaker.CallOutcome.IGNORED if is_excused else breaker.CallOutcome.FAILURE)
         x.watcher.on_upstream_error(error)
         if x.answer_begun:
             x.break_off(error.kind)
@@ -310,7 +310,7 @@ class Forwarding:
         """The app's 101, to the client. Neither connection will serve another request."""
         x = self._x
         self._plan.upstream_latencies.observe(monotonic_s() - self._started_s)
-        self._settle(breaker.Outcome.SUCCESS)
+        self._settle(breaker.CallOutcome.SUCCESS)
         x.status = 101
         x.answer_begun = x.keep_alive = True
         x.client.write(answering.app_head(x, self._plan, 101, notes, UNTIL_EOF, x.shared))

@@ -8,7 +8,7 @@ import asyncio
 
 from scopegate import logs
 from scopegate.limits import breaker
-from scopegate.limits.breaker import Denied, Outcome, Permit, Phase, Terms
+from scopegate.limits.breaker import BreakerTerms, CallOutcome, Denied, Permit, Phase
 from scopegate.policy.policy import Upstream
 
 _log = logs.get("upstream")
@@ -21,7 +21,7 @@ class Guard:
         rule, timeouts = upstream.breaker, upstream.timeouts
         assert rule is not None
         longest_s = timeouts.queue_s + timeouts.connect_s * len(upstream.servers) + timeouts.response_s
-        self._terms = Terms(rule.failures, int(rule.cooldown_s * 1000), int(longest_s * 1000))
+        self._terms = BreakerTerms(rule.failures, int(rule.cooldown_s * 1000), int(longest_s * 1000))
         self._name = upstream.name
         self._loop = loop
         self._state = breaker.fresh(self._now_ms())
@@ -34,7 +34,7 @@ class Guard:
         self._state, verdict = breaker.admit(self._state, self._terms, self._now_ms())
         return verdict
 
-    def record(self, permit: Permit, outcome: Outcome) -> None:
+    def record(self, permit: Permit, outcome: CallOutcome) -> None:
         before = self._state.phase
         self._state = breaker.record(self._state, self._terms, permit, outcome, self._now_ms())
         after = self._state.phase

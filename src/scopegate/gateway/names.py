@@ -21,7 +21,7 @@ HOLDS_S: Final = 5.0
 _log = logs.get("upstream")
 
 
-class Name:
+class HostName:
     """A host name and what it led to lately."""
 
     def __init__(self, host: str, port: int, loop: asyncio.AbstractEventLoop) -> None:

@@ -30,7 +30,7 @@ _LONG_AGO_S = float("-inf")
 _log = logs.get("upstream")
 
 
-class Server:
+class UpstreamServer:
     """One address of an upstream with its connections."""
 
     def __init__(
@@ -283,7 +283,7 @@ class Server:
         self._credit = min(1.0, self._credit + part / servers)
         return part == 1.0 or self._credit >= 0.999
 
-    def chosen(self) -> Server:
+    def chosen(self) -> UpstreamServer:
         self._credit = 0.0
         return self
 
@@ -302,7 +302,8 @@ class UpstreamPool:
         most = upstream.waiting * len(upstream.servers)
         self._queue = queue = Queue(most, upstream.timeouts.queue_s, self._may_serve, loop)
         self.servers = tuple(
-            Server(origin, upstream, Dialler(origin, upstream, tls, loop), queue, loop) for origin in upstream.servers
+            UpstreamServer(origin, upstream, Dialler(origin, upstream, tls, loop), queue, loop)
+            for origin in upstream.servers
         )
         self.guard = Guard(upstream, loop) if upstream.breaker is not None else None
         self._turn = 0
@@ -325,7 +326,7 @@ class UpstreamPool:
         connection = None if fresh else server.take_idle(once=once)
         return connection if connection is not None else server.connect(tried)
 
-    def _choose(self, tried: frozenset[Home]) -> Server:
+    def _choose(self, tried: frozenset[Home]) -> UpstreamServer:
         """The one with a free place and the fewest requests in flight among those that are up; those that are even take
         turns."""
         now_s = self._loop.time()

@@ -17,7 +17,7 @@ from scopegate.edge.answer_fields import NO_ROUTE
 from scopegate.edge.headers import STATUS_LINES
 from scopegate.edge.proxy_status import status_line
 from scopegate.edge.verdict import Refusal
-from scopegate.limits.window import Quota, Spent, Standing
+from scopegate.limits.window import Quota, Spent, WindowState
 
 _QUOTA_EXCEEDED = "https://iana.org/assignments/http-problem-types#quota-exceeded"
 _NO_ROUTE_LINES = NO_ROUTE.for_refusal(is_https=False)
@@ -127,7 +127,7 @@ def _policy_item(name: str, quota: Quota) -> bytes:
     return f'"{name}";q={quota.limit};w={-(-quota.span_ms // 1000)}'.encode()
 
 
-def _limit_item(standing: Standing) -> bytes:
+def _limit_item(standing: WindowState) -> bytes:
     return b'"%b";r=%d;t=%d' % (standing.window.name.encode(), standing.remaining, -(-standing.reset_ms // 1000))
 
 

@@ -54,7 +54,7 @@ class Exchanging(Protocol):
         ...
 
 
-class Tunnel(Protocol):
+class UpstreamTunnel(Protocol):
     """Whoever speaks another protocol on the connection after a switch. Nothing is told after `upstream_gone`."""
 
     def upstream_data(self, data: bytes) -> None: ...
@@ -138,7 +138,7 @@ class UpstreamConnection(asyncio.Protocol):
         self._persistent = False
         self._request_sent = False
         self._upgrade = False
-        self._tunnel: Tunnel | None = None
+        self._tunnel: UpstreamTunnel | None = None
         self.answered = False
         self.reused = False
         self.idle_since = 0.0
@@ -186,7 +186,7 @@ class UpstreamConnection(asyncio.Protocol):
         self._persistent = False
         self.home.set_apart(self)
 
-    def become(self, tunnel: Tunnel) -> None:
+    def become(self, tunnel: UpstreamTunnel) -> None:
         """After a switch of protocols: everything is told to `tunnel`, and no exchange will use this connection."""
         self.exchange = None
         self._tunnel = tunnel

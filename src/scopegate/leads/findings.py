@@ -234,7 +234,7 @@ class Estimate(Finding):
     confidence: Confidence
 
 
-Shape = TypeVar("Shape", bound=Finding)
+Found = TypeVar("Found", bound=Finding)
 
 
 # ── reading an answer ───────────────────────────────────────────────────────────────────────────────────────────────
@@ -254,7 +254,7 @@ def parse_estimate(text: str, scope: ScopeOfWork) -> Estimate | Broken:
     return _parse(text, Estimate, lambda estimate: _estimate_rules(estimate, scope))
 
 
-def restore(shape: type[Shape], stored: Json) -> Shape:
+def restore(shape: type[Found], stored: Json) -> Found:
     """A finding from what `to_json` gave. Raises ValueError: a stored row that breaks its schema is our bug."""
     found = _parse(json.dumps(stored), shape, lambda _: ())
     if isinstance(found, Broken):
@@ -267,7 +267,7 @@ def schema(shape: type[Finding]) -> dict[str, Any]:
     return shape.model_json_schema()
 
 
-def _parse(text: str, shape: type[Shape], rules: Callable[[Shape], Iterable[str]]) -> Shape | Broken:
+def _parse(text: str, shape: type[Found], rules: Callable[[Found], Iterable[str]]) -> Found | Broken:
     value = _strict_json(text)
     if isinstance(value, Broken):
         return value

@@ -32,7 +32,7 @@ _HOLD_S: Final = 3_600.0
 
 
 @dataclass(frozen=True, slots=True)
-class Fault:
+class AttemptFailure:
     """Why an attempt failed. `code` is a closed set fit for labels and history; `retry_after_s` is what the other side
     asked for; `hold_until_ms` is set when a budget is spent and the policy says to wait."""
 
@@ -97,7 +97,7 @@ def is_last_try(attempts: Sequence[Attempt]) -> bool:
     return failures(attempts) + 1 >= MAX_ATTEMPTS
 
 
-def judge(fault: Fault, earlier: Sequence[Attempt], now_ms: int, jitter: float) -> Verdict:
+def judge(fault: AttemptFailure, earlier: Sequence[Attempt], now_ms: int, jitter: float) -> Verdict:
     """What the end of an attempt by this fault means. `earlier` are the step's attempts before it; `jitter` is uniform
     in 0..1. Waits are 2 s, then 4 s, each ± 20 %, and never shorter than what the other side asked for."""
     if fault.hold_until_ms is not None:

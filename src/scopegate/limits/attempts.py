@@ -15,7 +15,7 @@ MAX_REPAIRS = 1
 
 
 @dataclass(frozen=True, slots=True)
-class Fault:
+class TryFailure:
     """How the last try failed. `retry_after_s` is what the server asked for, uncapped; `answered` marks a paid answer
     that cannot be used, which is retried at most `MAX_REPAIRS` times."""
 
@@ -62,7 +62,7 @@ class CallPlan:
     retries: int
     tries: int = 0
     repairs: int = 0
-    fault: Fault | None = None
+    fault: TryFailure | None = None
     waited: bool = False
 
     def next(self, jitter: float, time_left_s: float | None = None) -> Move:
@@ -88,7 +88,7 @@ class CallPlan:
     def after_wait(self) -> CallPlan:
         return replace(self, waited=True)
 
-    def after_fault(self, fault: Fault) -> CallPlan:
+    def after_fault(self, fault: TryFailure) -> CallPlan:
         """The plan once a try has failed."""
         repairs = self.repairs + 1 if fault.answered else self.repairs
         return replace(self, tries=self.tries + 1, repairs=repairs, fault=fault, waited=False)

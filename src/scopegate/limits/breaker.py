@@ -22,7 +22,7 @@ from enum import StrEnum
 from typing import assert_never
 
 
-class Outcome(StrEnum):
+class CallOutcome(StrEnum):
     """How a permitted call ended, as the breaker sees it. `ignored` (a cancelled caller, our own mistake) counts as
     neither."""
 
@@ -62,7 +62,7 @@ class BreakerRule:
 
 
 @dataclass(frozen=True, slots=True)
-class Terms:
+class BreakerTerms:
     """After `failures` in a row the breaker opens for `cooldown_ms`; a probe holds its place for `lease_ms`."""
 
     failures: int
@@ -87,14 +87,14 @@ def fresh(now_ms: int) -> BreakerState:
     return BreakerState(Phase.CLOSED, now_ms, now_ms)
 
 
-def phase(state: BreakerState, terms: Terms, now_ms: int) -> Phase:
+def phase(state: BreakerState, terms: BreakerTerms, now_ms: int) -> Phase:
     """What the breaker is at `now_ms`: open turns half-open by time alone."""
     if state.phase is Phase.OPEN and not _rest_ms(state, terms, now_ms):
         return Phase.HALF_OPEN
     return state.phase
 
 
-def admit(state: BreakerState, terms: Terms, now_ms: int) -> tuple[BreakerState, Permit | Denied]:
+def admit(state: BreakerState, terms: BreakerTerms, now_ms: int) -> tuple[BreakerState, Permit | Denied]:
     """May one more call be made? At most one caller gets the probe."""
     if state.phase is Phase.CLOSED:
         return state, Permit(state.generation)
@@ -107,18 +107,18 @@ def admit(state: BreakerState, terms: Terms, now_ms: int) -> tuple[BreakerState,
     return probing, Permit(generation, probe=True)
 
 
-def record(state: BreakerState, terms: Terms, permit: Permit, outcome: Outcome, now_ms: int) -> BreakerState:
+def record(state: BreakerState, terms: BreakerTerms, permit: Permit, outcome: CallOutcome, now_ms: int) -> BreakerState:
     """The state after a permitted call has ended."""
     if not state.since <= permit.generation <= state.generation or state.phase is Phase.OPEN:
         return state
     match outcome:
-        case Outcome.SUCCESS:
+        case CallOutcome.SUCCESS:
             return _closed(state) if state.phase is Phase.HALF_OPEN else replace(state, failures=0)
-        case Outcome.FAILURE:
+        case CallOutcome.FAILURE:
             if state.phase is Phase.CLOSED and state.failures + 1 < terms.failures:
                 return replace(state, failures=state.failures + 1)
             return _opened(state, now_ms + terms.cooldown_ms)
-        case Outcome.IGNORED:
+        case CallOutcome.IGNORED:
             frees = state.phase is Phase.HALF_OPEN and permit.generation == state.generation
             return replace(state, until_ms=0) if frees else state
         case _:
@@ -133,7 +133,7 @@ def _opened(state: BreakerState, until_ms: int) -> BreakerState:
     return BreakerState(Phase.OPEN, state.generation + 1, state.generation + 1, until_ms=until_ms)
 
 
-def _rest_ms(state: BreakerState, terms: Terms, now_ms: int) -> int:
+def _rest_ms(state: BreakerState, terms: BreakerTerms, now_ms: int) -> int:
     """What is left of the cool-down or the lease. Nothing when more is left than a whole one: the rule was shortened
     or the clock set back, and a probe is cheaper than waiting for a time that may never come."""
     whole_ms = terms.cooldown_ms if state.phase is Phase.OPEN else terms.lease_ms

@@ -50,7 +50,7 @@ class Window:
 
 
 # Named tuples, not frozen dataclasses: two of these are made for every request, at half the cost.
-class Standing(NamedTuple):
+class WindowState(NamedTuple):
     """How a window looks after a decision. `remaining`: admissions left now; `reset_ms`: milliseconds until the
     window is completely empty again if nothing more is admitted (0 when it is empty)."""
 
@@ -68,7 +68,7 @@ class Spent(NamedTuple):
     """
 
     admitted: bool
-    standings: tuple[Standing, ...]
+    standings: tuple[WindowState, ...]
     retry_after_ms: int = 0
 
 
@@ -118,23 +118,23 @@ class Log:
         """Microseconds until nothing counts any more, 0 when nothing does."""
         return max(0, self.times[-1] + self.span_us - now_us) if self.times else 0
 
-    def admit(self, window: Window, now_us: int) -> Standing:
+    def admit(self, window: Window, now_us: int) -> WindowState:
         """Count one admission, after `wait_us` has said 0 at the same `now_us`."""
         quota = window.quota
         if quota.burst:
             return self._pace(window, now_us)
         self.times.append(now_us)
-        return _make(Standing, (window, quota.limit - len(self.times) + self.head, quota.span_ms))
+        return _make(WindowState, (window, quota.limit - len(self.times) + self.head, quota.span_ms))
 
-    def standing(self, window: Window, now_us: int) -> Standing:
+    def standing(self, window: Window, now_us: int) -> WindowState:
         """Where the window stands at `now_us`."""
         quota = window.quota
         left_us = self.left_us(now_us)
         if quota.burst:
-            return Standing(window, max(0, quota.burst - -(-left_us // quota.interval_us)), ms_up(left_us))
-        return Standing(window, max(0, quota.limit - self.live(now_us)), ms_up(left_us))
+            return WindowState(window, max(0, quota.burst - -(-left_us // quota.interval_us)), ms_up(left_us))
+        return WindowState(window, max(0, quota.limit - self.live(now_us)), ms_up(left_us))
 
-    def _pace(self, window: Window, now_us: int) -> Standing:
+    def _pace(self, window: Window, now_us: int) -> WindowState:
         full_us = now_us + self.left_us(now_us) + window.quota.interval_us
         if self.times:
             self.times[0] = full_us - self.span_us
@@ -167,9 +167,9 @@ def spend_one(window: Window, log: Log, now_us: int) -> Spent:
         left = quota.limit - log.live(now_us)
     if left > 0:
         times.append(now_us)
-        standing = _make(Standing, (window, left - 1, quota.span_ms))
+        standing = _make(WindowState, (window, left - 1, quota.span_ms))
         return _make(Spent, (True, (standing,), 0))
-    standing = _make(Standing, (window, 0, ms_up(times[-1] + log.span_us - now_us)))
+    standing = _make(WindowState, (window, 0, ms_up(times[-1] + log.span_us - now_us)))
     return _make(Spent, (False, (standing,), ms_up(times[log.head - left] + log.span_us - now_us)))
 
 

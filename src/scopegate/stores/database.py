@@ -30,7 +30,7 @@ from scopegate.process import lockfile
 from scopegate.stores import schema
 
 T = TypeVar("T")
-Work = Callable[[Connection], T]
+Transaction = Callable[[Connection], T]
 
 PATIENCE_S = 15.0
 """How long one transaction may take, waiting for its turn included."""
@@ -44,11 +44,11 @@ _ADVISORY_LOCK = 0x5C09E6A7E
 class Database(Protocol):
     """Transactions. Both verbs raise StoreUnavailable; what `work` raises itself rolls back and passes through."""
 
-    async def write(self, work: Work[T]) -> T:
+    async def write(self, work: Transaction[T]) -> T:
         """Run `work` in a transaction that sees no other writer's half, and commit it."""
         ...
 
-    async def read(self, work: Work[T]) -> T:
+    async def read(self, work: Transaction[T]) -> T:
         """Run `work` on one consistent snapshot; it must not write."""
         ...
 
@@ -93,10 +93,10 @@ class SqliteDatabase:
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="scopegate-db-write")
         self._readers = ThreadPoolExecutor(_READER_THREADS, thread_name_prefix="scopegate-db-read")
 
-    async def write(self, work: Work[T]) -> T:
+    async def write(self, work: Transaction[T]) -> T:
         return await _in_thread(self._writer, self._writing, work)
 
-    async def read(self, work: Work[T]) -> T:
+    async def read(self, work: Transaction[T]) -> T:
         return await _in_thread(self._readers, self._engine, work)
 
     async def close(self) -> None:
@@ -105,14 +105,14 @@ class SqliteDatabase:
         self._engine.dispose()
 
 
-async def _in_thread(pool: ThreadPoolExecutor, engine: Engine, work: Work[T]) -> T:
+async def _in_thread(pool: ThreadPoolExecutor, engine: Engine, work: Transaction[T]) -> T:
     future = asyncio.get_running_loop().run_in_executor(pool, _transact, engine, work)
     with translated():
         async with asyncio.timeout(PATIENCE_S):
             return await future
 
 
-def _transact(engine: Engine, work: Work[T]) -> T:
+def _transact(engine: Engine, work: Transaction[T]) -> T:
     with engine.begin() as conn:
         return work(conn)
 
@@ -186,13 +186,13 @@ class PostgresDatabase:
         self._engine = engine
         self._reading = engine.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
 
-    async def write(self, work: Work[T]) -> T:
+    async def write(self, work: Transaction[T]) -> T:
         return await self._run(self._engine, work)
 
-    async def read(self, work: Work[T]) -> T:
+    async def read(self, work: Transaction[T]) -> T:
         return await self._run(self._reading, work)
 
-    async def _run(self, engine: Any, work: Work[T]) -> T:
+    async def _run(self, engine: Any, work: Transaction[T]) -> T:
         with translated():
             async with asyncio.timeout(PATIENCE_S), engine.begin() as conn:
                 result: T = await conn.run_sync(work)

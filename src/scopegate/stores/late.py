@@ -13,7 +13,7 @@ from scopegate.lazy import Lazy
 
 if TYPE_CHECKING:
     from scopegate.leads.job import Lead, LeadJob, LeadOrder, OpenOrder, OrderRecord, OrderState
-    from scopegate.stores.database import Database, Work
+    from scopegate.stores.database import Database, Transaction
     from scopegate.stores.ports import Messenger, Outbox
 
 T = TypeVar("T")
@@ -35,10 +35,10 @@ class LateDatabase:
 
         return await open_database(self._url)
 
-    async def write(self, work: Work[T]) -> T:
+    async def write(self, work: Transaction[T]) -> T:
         return await (self._database.made or await self.open()).write(work)
 
-    async def read(self, work: Work[T]) -> T:
+    async def read(self, work: Transaction[T]) -> T:
         return await (self._database.made or await self.open()).read(work)
 
     async def close(self) -> None:

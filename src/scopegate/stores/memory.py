@@ -12,7 +12,7 @@ from heapq import heappop, heappush
 
 from scopegate.clock import Clock
 from scopegate.limits import breaker
-from scopegate.limits.breaker import BreakerRule, BreakerState, Denied, Outcome, Permit, Terms
+from scopegate.limits.breaker import BreakerRule, BreakerState, BreakerTerms, CallOutcome, Denied, Permit
 from scopegate.limits.shares import COUNTERS_BYTES, Shares, networks
 from scopegate.limits.window import Log, Quota, Spent, Window, ms_up, spend, spend_one
 
@@ -237,7 +237,7 @@ class MemoryBreakers:
         self._states[name], answer = breaker.admit(self._state(name, now_ms), self._terms(rule), now_ms)
         return answer
 
-    async def record(self, name: str, rule: BreakerRule, permit: Permit, outcome: Outcome) -> None:
+    async def record(self, name: str, rule: BreakerRule, permit: Permit, outcome: CallOutcome) -> None:
         now_ms = self._now_ms()
         before = self._state(name, now_ms)
         self._states[name] = breaker.record(before, self._terms(rule), permit, outcome, now_ms)
@@ -252,8 +252,8 @@ class MemoryBreakers:
     def _state(self, name: str, now_ms: int) -> BreakerState:
         return self._states.get(name) or breaker.fresh(now_ms)
 
-    def _terms(self, rule: BreakerRule) -> Terms:
-        return Terms(rule.failures, round(rule.cooldown_s * 1000), self._lease_ms)
+    def _terms(self, rule: BreakerRule) -> BreakerTerms:
+        return BreakerTerms(rule.failures, round(rule.cooldown_s * 1000), self._lease_ms)
 
     def _now_ms(self) -> int:
         return round(self._clock.monotonic_s() * 1000)

@@ -23,7 +23,7 @@ from scopegate.leads.job import (
     OrderState,
     StepName,
 )
-from scopegate.limits.breaker import BreakerRule, Denied, Outcome, Permit
+from scopegate.limits.breaker import BreakerRule, CallOutcome, Denied, Permit
 from scopegate.limits.budget import Account, NoRoom, Reservation
 from scopegate.limits.window import Spent, Window
 from scopegate.types import Json
@@ -45,7 +45,7 @@ class BreakerStore(Protocol):
 
     async def admit(self, name: str, rule: BreakerRule) -> Permit | Denied: ...
 
-    async def record(self, name: str, rule: BreakerRule, permit: Permit, outcome: Outcome) -> None: ...
+    async def record(self, name: str, rule: BreakerRule, permit: Permit, outcome: CallOutcome) -> None: ...
 
     async def state(self, name: str, rule: BreakerRule) -> str:
         """`closed`, `open` or `half_open`, now."""

@@ -16,7 +16,7 @@ from redis.backoff import NoBackoff
 
 from scopegate.clock import Clock
 from scopegate.errors import ConfigError, Problem
-from scopegate.limits.breaker import BreakerRule, Denied, Outcome, Permit
+from scopegate.limits.breaker import BreakerRule, CallOutcome, Denied, Permit
 from scopegate.stores.redis_errors import translated
 
 _SCRIPT = files("scopegate.stores").joinpath("breaker.lua").read_bytes()
@@ -49,7 +49,7 @@ class RedisBreakers:
         granted, value, probe = await self._step("admit", name, rule)
         return Permit(value, probe=bool(probe)) if granted else Denied(value / 1000)
 
-    async def record(self, name: str, rule: BreakerRule, permit: Permit, outcome: Outcome) -> None:
+    async def record(self, name: str, rule: BreakerRule, permit: Permit, outcome: CallOutcome) -> None:
         await self._step("record", name, rule, permit.generation, outcome.value)
 
     async def state(self, name: str, rule: BreakerRule) -> str:

@@ -16,7 +16,7 @@ from typing import cast
 from hiredis import ReplyError
 
 from scopegate.clock import Clock
-from scopegate.limits.window import Quota, Spent, Standing, Window
+from scopegate.limits.window import Quota, Spent, Window, WindowState
 from scopegate.stores.redis_link import Link, Outage, bulk, outage, pack
 
 _SCRIPT = files("scopegate.stores").joinpath("limits.lua").read_bytes()
@@ -145,5 +145,5 @@ class _Load:
 
 def _spent(windows: Sequence[Window], reply: list[int]) -> Spent:
     retry_after_ms = reply[0]
-    standings = tuple(map(Standing, windows, reply[1::2], reply[2::2]))
+    standings = tuple(map(WindowState, windows, reply[1::2], reply[2::2]))
     return Spent(not retry_after_ms, standings, retry_after_ms)

@@ -12,8 +12,8 @@ from scopegate.errors import EXIT_CONFIG
 
 @dataclass(frozen=True, slots=True)
 class RestartRule:
-    """Delays double from `first_delay_s` up to `max_delay_s`, or up to `served_max_delay_s` after a life that had
-    become ready; a life of `healthy_s` after becoming ready starts the count anew. `start_failures` lives in a row that
+    """Delays double from `first_delay_s` up to `max_delay_s`, or up to `served_max_delay_s` after a run that had
+    become ready; a run of `healthy_s` after becoming ready starts the count anew. `start_failures` runs in a row that
     never became ready end it all."""
 
     first_delay_s: float = 0.5
@@ -24,7 +24,7 @@ class RestartRule:
 
 
 @dataclass(frozen=True, slots=True)
-class Life:
+class Run:
     """One run of a child. `code` as subprocess gives it: negative for a signal; `lived_s` from start to end."""
 
     code: int
@@ -33,8 +33,8 @@ class Life:
 
 
 @dataclass(frozen=True, slots=True)
-class Record:
-    """What is remembered of a child between its lives."""
+class RestartHistory:
+    """What is remembered of a child between its runs."""
 
     crashes: int = 0
     failed_starts: int = 0
@@ -46,30 +46,30 @@ class Restart:
 
 
 @dataclass(frozen=True, slots=True)
-class GiveUp:
-    """`code` is never 0: it becomes the supervisor's own exit code."""
+class ShutDown:
+    """End all children. `code` is never 0: it becomes the supervisor's own exit code."""
 
     code: int
 
 
-def next_move(rule: RestartRule, record: Record, life: Life) -> tuple[Restart | GiveUp, Record]:
-    """The move after `life`, and the record to bring along next time. A child that ends with 0 unasked has crashed."""
-    record = _remember(rule, record, life)
-    if life.code == EXIT_CONFIG:
-        return GiveUp(EXIT_CONFIG), record
-    if record.failed_starts >= rule.start_failures:
-        return GiveUp(exit_code(life.code) or 1), record
-    doublings = min(record.crashes - 1, 32)
-    longest_s = min(rule.max_delay_s, rule.served_max_delay_s) if life.was_ready else rule.max_delay_s
-    return Restart(min(rule.first_delay_s * 2**doublings, longest_s)), record
+def next_move(rule: RestartRule, history: RestartHistory, run: Run) -> tuple[Restart | ShutDown, RestartHistory]:
+    """The move after `run`, and the history to bring along next time. A child that ends with 0 unasked has crashed."""
+    history = _remember(rule, history, run)
+    if run.code == EXIT_CONFIG:
+        return ShutDown(EXIT_CONFIG), history
+    if history.failed_starts >= rule.start_failures:
+        return ShutDown(exit_code(run.code) or 1), history
+    doublings = min(history.crashes - 1, 32)
+    longest_s = min(rule.max_delay_s, rule.served_max_delay_s) if run.was_ready else rule.max_delay_s
+    return Restart(min(rule.first_delay_s * 2**doublings, longest_s)), history
 
 
-def _remember(rule: RestartRule, record: Record, life: Life) -> Record:
-    if not life.was_ready:
-        return replace(record, crashes=record.crashes + 1, failed_starts=record.failed_starts + 1)
-    if life.lived_s >= rule.healthy_s:
-        return Record(crashes=1)
-    return Record(crashes=record.crashes + 1)
+def _remember(rule: RestartRule, history: RestartHistory, run: Run) -> RestartHistory:
+    if not run.was_ready:
+        return replace(history, crashes=history.crashes + 1, failed_starts=history.failed_starts + 1)
+    if run.lived_s >= rule.healthy_s:
+        return RestartHistory(crashes=1)
+    return RestartHistory(crashes=history.crashes + 1)
 
 
 def exit_code(code: int) -> int:

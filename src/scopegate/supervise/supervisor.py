@@ -20,7 +20,7 @@ from scopegate import logs
 from scopegate.clock import Clock
 from scopegate.process import backlog
 from scopegate.supervise import leash
-from scopegate.supervise.restarts import GiveUp, Life, Record, Restart, RestartRule, exit_code, next_move
+from scopegate.supervise.restarts import Restart, RestartHistory, RestartRule, Run, ShutDown, exit_code, next_move
 from scopegate.tasks import first_of
 
 log = logs.get("supervisor")
@@ -138,9 +138,9 @@ class Supervisor:
     async def _keep_alive(self, child: Child) -> None:
         for name in child.after:
             await self._ready[name].wait()
-        record = Record()
+        history = RestartHistory()
         while True:
-            life = await self._live(child, self._successors.pop(child.name, None))
+            run = await self._run_once(child, self._successors.pop(child.name, None))
             if child.name in self._replacing:
                 await self._replacing[child.name].wait()
             if child.name in self._successors:
@@ -150,9 +150,9 @@ class Supervisor:
             if child.name in self._released:
                 self._released.discard(child.name)
                 continue
-            move, record = next_move(child.rule or self._rule, record, life)
-            if isinstance(move, GiveUp):
-                self._give_up(child, move, record)
+            move, history = next_move(child.rule or self._rule, history, run)
+            if isinstance(move, ShutDown):
+                self._give_up(child, move, history)
                 return
             await self._pause(child, move)
 
@@ -160,20 +160,20 @@ class Supervisor:
         log.warning("child.restarts", child=child.name, delay_s=move.delay_s)
         await self._clock.sleep(move.delay_s)
 
-    def _give_up(self, child: Child, move: GiveUp, record: Record) -> None:
+    def _give_up(self, child: Child, move: ShutDown, history: RestartHistory) -> None:
         if self._gave_up is None:
             self._gave_up = move.code
-        log.error("child.given_up", child=child.name, code=move.code, failed_starts=record.failed_starts)
+        log.error("child.given_up", child=child.name, code=move.code, failed_starts=history.failed_starts)
         self._over.set()
 
-    async def _live(self, child: Child, living: _Living | None = None) -> Life:
-        """One life to its end: that of a successor which serves already, or a new one."""
+    async def _run_once(self, child: Child, living: _Living | None = None) -> Run:
+        """One run to its end: that of a successor which serves already, or a new one."""
         if living is not None:
             self._running[child.name] = living
         else:
             living = await self._begin(child)
             if living is None:
-                return Life(127, 0.0, was_ready=False)
+                return Run(127, 0.0, was_ready=False)
             self._running[child.name] = living
         try:
             if not living.was_ready:
@@ -198,12 +198,12 @@ class Supervisor:
         log.info("child.started", child=child.name, pid=process.pid)
         return _Living(process, ours, started_s)
 
-    def _ended(self, child: Child, living: _Living, code: int) -> Life:
+    def _ended(self, child: Child, living: _Living, code: int) -> Run:
         living.ours.close()
         _kill_group(living.process.pid)  # what it may have left behind
         if self._on_exit is not None:
             self._on_exit(living.process.pid)
-        life = Life(code, self._clock.monotonic_s() - living.started_s, living.was_ready)
+        run = Run(code, self._clock.monotonic_s() - living.started_s, living.was_ready)
         wanted = self._stopping or child.name in self._released or child.name in self._successors
         ended = log.info if wanted else log.warning
         ended(
@@ -211,10 +211,10 @@ class Supervisor:
             child=child.name,
             pid=living.process.pid,
             code=exit_code(code),
-            lived_s=round(life.lived_s, 3),
-            ready=life.was_ready,
+            lived_s=round(run.lived_s, 3),
+            ready=run.was_ready,
         )
-        return life
+        return run
 
     async def _start(self, child: Child) -> tuple[asyncio.subprocess.Process, socket.socket]:
         """Start the process. Also our end of its leash: closing it tells the child to end."""

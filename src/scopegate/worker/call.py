@@ -53,7 +53,7 @@ def _image_tokens(image: Image) -> int:
 
 
 @dataclass(frozen=True, slots=True)
-class Reply:
+class ModelReply:
     """An answer that was billed. `text` may be anything: it is not yet validated. `stop_reason` is the API's word
     (`end_turn`, `max_tokens`, `refusal`, ...); `model` is the one that answered."""
 
@@ -64,7 +64,7 @@ class Reply:
     model: str
 
 
-class Caller(Protocol):
+class ModelClient(Protocol):
     """Whoever makes the call. Every failure is an AIError; an answer with a known usage is always a Reply."""
 
-    async def call(self, request: ModelRequest) -> Reply: ...
+    async def call(self, request: ModelRequest) -> ModelReply: ...

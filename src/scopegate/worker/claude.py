@@ -23,7 +23,7 @@ from pydantic import SecretStr
 from scopegate import jsontext
 from scopegate.errors import AIError, AIRateLimitError, AITimeoutError
 from scopegate.limits.pricing import Usage
-from scopegate.worker.call import ModelRequest, Reply
+from scopegate.worker.call import ModelReply, ModelRequest
 
 _MAX_ANSWER_BYTES: Final = 4 * 1024 * 1024
 _MAX_DEPTH: Final = 64
@@ -69,7 +69,7 @@ class ClaudeCaller:
             http_client=http,
         )
 
-    async def call(self, request: ModelRequest) -> Reply:
+    async def call(self, request: ModelRequest) -> ModelReply:
         """Raises AITimeoutError when the last byte is not there after `timeout_s`, however the bytes trickle."""
         try:
             async with asyncio.timeout(request.timeout_s):
@@ -141,7 +141,7 @@ async def _bound_body(response: httpx2.Response) -> None:
 # ── what came back ──────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def _read(response: httpx2.Response) -> Reply:
+def _read(response: httpx2.Response) -> ModelReply:
     """A 2xx answer. One that is no message with a usage may have been billed: nobody can say at what."""
     request_id = response.headers.get("request-id")
     body = _json(response.content)
@@ -167,11 +167,11 @@ def _json(content: bytes) -> Any:
         return None
 
 
-def _reply(body: Any, request_id: str | None) -> Reply:
+def _reply(body: Any, request_id: str | None) -> ModelReply:
     texts = [block["text"] for block in body["content"] if block["type"] == "text"]
     if body["type"] != "message" or not all(isinstance(text, str) for text in texts):
         raise ValueError("not a message")
-    return Reply(
+    return ModelReply(
         text="".join(texts),
         usage=_usage(body["usage"]),
         stop_reason=str(body["stop_reason"]),

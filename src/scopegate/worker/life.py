@@ -27,8 +27,8 @@ from scopegate.leads.progress import (
     MAX_CRASHES,
     STOPPED,
     Again,
+    AttemptFailure,
     Fail,
-    Fault,
     Hold,
     crashes,
     hold_until_ms,
@@ -126,7 +126,9 @@ class Life:
         log.info("step.done", step=work.step, attempt=done.n, cost_usd_micros=done.cost_usd_micros)
         return with_attempt(work.job, work.step, done, result)
 
-    async def _fail_attempt(self, lease: Lease, work: Work, attempt: Attempt, fault: Fault, began_s: float) -> None:
+    async def _fail_attempt(
+        self, lease: Lease, work: Work, attempt: Attempt, fault: AttemptFailure, began_s: float
+    ) -> None:
         failed = await self._ended(work, attempt, AttemptState.FAILED, fault.code, fault.detail)
         await self._jobs.finish_attempt(lease, work.step, failed)
         self._count_attempt(work.step, fault.code, began_s)
@@ -139,7 +141,7 @@ class Life:
             await self._jobs.finish_attempt(lease, work.step, cut)
             log.info("step.cut_short", step=work.step, attempt=attempt.n)
 
-    async def _obey(self, lease: Lease, job: LeadJob, record: StepRecord, fault: Fault) -> None:
+    async def _obey(self, lease: Lease, job: LeadJob, record: StepRecord, fault: AttemptFailure) -> None:
         match judge(fault, record.attempts, self._clock.now_ms(), self._jitter()):
             case Again(due_ms):
                 await self._jobs.release(lease, due_ms, error_code=fault.code)
@@ -151,7 +153,7 @@ class Life:
             case other:
                 assert_never(other)
 
-    def _fault(self, error: Exception) -> Fault:
+    def _fault(self, error: Exception) -> AttemptFailure:
         """What the worker's clients raise, as the decision needs it. Anything unforeseen is ours: tried again, since a
         bug met once may depend on the answer that it met."""
         detail = logs.redact_text(str(error))[:_MAX_DETAIL_CHARS]
@@ -159,14 +161,14 @@ class Life:
             case AIBudgetError(budget=budget, reset_ms=reset_ms):
                 hold = self._when_spent.get(budget, WhenSpent.FAIL) is WhenSpent.HOLD
                 until_ms = hold_until_ms(reset_ms, self._clock.now_ms()) if hold else None
-                return Fault(error.code, detail, hold_until_ms=until_ms)
+                return AttemptFailure(error.code, detail, hold_until_ms=until_ms)
             case AIError():
-                return Fault(error.code, detail, error.retryable, error.retry_after_s)
+                return AttemptFailure(error.code, detail, error.retryable, error.retry_after_s)
             case PhotoError() | DeliveryError():
-                return Fault(error.code, detail, error.retryable)
+                return AttemptFailure(error.code, detail, error.retryable)
             case _:
                 log.error("step.broken", exc=error)
-                return Fault(INTERNAL, type(error).__name__, retryable=True)
+                return AttemptFailure(INTERNAL, type(error).__name__, retryable=True)
 
     async def _ended(
         self, work: Work, attempt: Attempt, state: AttemptState, code: str | None = None, detail: str | None = None

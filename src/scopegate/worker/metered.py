@@ -20,16 +20,16 @@ from scopegate.leads.findings import Broken
 from scopegate.leads.job import StepName
 from scopegate.leads.prompts import repair
 from scopegate.limits.attempts import Call, CallPlan, GiveUp, Wait
-from scopegate.limits.breaker import Denied, Outcome, Permit
+from scopegate.limits.breaker import CallOutcome, Denied, Permit
 from scopegate.limits.budget import Account, NoRoom, Reservation, accounts, crossed
 from scopegate.limits.pricing import PriceTable, Usage, price, worst_case
 from scopegate.metrics import catalogue as metrics
 from scopegate.policy.policy import AI
 from scopegate.stores.ports import BreakerStore, Ledger
-from scopegate.worker.call import Caller, Image, ModelRequest, Reply
+from scopegate.worker.call import Image, ModelClient, ModelReply, ModelRequest
 from scopegate.worker.tries import Bug, Purpose, Try, call_record, fault, health, judge, observe, outcome_word
 
-__all__ = ["BREAKER", "Answer", "MeteredClaude", "Purpose"]
+__all__ = ["BREAKER", "Completion", "MeteredClaude", "Purpose"]
 
 log = logs.get("ai")
 
@@ -46,7 +46,7 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
-class Answer(Generic[T]):
+class Completion(Generic[T]):
     """A validated finding, the tries it took, and what they were booked at together."""
 
     value: T
@@ -69,7 +69,7 @@ class MeteredClaude:
 
     def __init__(
         self,
-        caller: Caller,
+        caller: ModelClient,
         ledger: Ledger,
         breakers: BreakerStore,
         prices: PriceTable,
@@ -101,7 +101,7 @@ class MeteredClaude:
         parse: Callable[[str], T | Broken],
         *,
         deadline_s: float | None = None,
-    ) -> Answer[T]:
+    ) -> Completion[T]:
         """Ask until an answer passes `parse` or the plan gives up. `deadline_s` is on the clock's monotonic scale.
 
         Raises AIError (the last try's, with the cost of all tries), AICircuitBreakerError and AIBudgetError when
@@ -119,7 +119,7 @@ class MeteredClaude:
                     plan = plan.after_wait()
                 case Call(n):
                     result = await self._try(self._fitted(task, error, left_s), n, spent)
-                    if isinstance(result, Answer):
+                    if isinstance(result, Completion):
                         return result
                     error, spent = result, result.cost_usd_micros
                     plan = plan.after_fault(fault(error))
@@ -146,11 +146,11 @@ class MeteredClaude:
 
     # ── one try ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
-    async def _try(self, task: _Task[T], n: int, spent: int) -> Answer[T] | AIError:
+    async def _try(self, task: _Task[T], n: int, spent: int) -> Completion[T] | AIError:
         """The finding or why there is none, with what all tries so far were booked at. What stops the whole call is
         raised."""
         permit = await self._admit(spent)
-        outcome = Outcome.IGNORED
+        outcome = CallOutcome.IGNORED
         try:
             reservation = await self._reserve(task, n, spent)
             started_ms, began_s = self._clock.now_ms(), self._clock.monotonic_s()
@@ -170,18 +170,18 @@ class MeteredClaude:
             if isinstance(verdict, AIError):
                 verdict.cost_usd_micros = spent + made.cost_usd_micros
                 return verdict
-            return Answer(verdict, n, spent + made.cost_usd_micros)
+            return Completion(verdict, n, spent + made.cost_usd_micros)
         finally:
             await _finish(self._record(permit, outcome))
 
-    async def _call(self, request: ModelRequest) -> Reply | AIError:
+    async def _call(self, request: ModelRequest) -> ModelReply | AIError:
         try:
             return await self._caller.call(request)
         except AIError as error:
             return error
 
     def _answered(
-        self, task: _Task[T], n: int, reply: Reply | AIError, outcome: str, started_ms: int, began_s: float
+        self, task: _Task[T], n: int, reply: ModelReply | AIError, outcome: str, started_ms: int, began_s: float
     ) -> Try:
         made = self._unanswered(task, n, started_ms, began_s, self._cost(task, reply))
         if isinstance(reply, AIError):
@@ -210,7 +210,7 @@ class MeteredClaude:
             model=task.request.model,
         )
 
-    def _cost(self, task: _Task[T], reply: Reply | AIError) -> int:
+    def _cost(self, task: _Task[T], reply: ModelReply | AIError) -> int:
         """A reply costs its usage, at the asked model's price when the one that answered has none. An error costs
         nothing when the API refused in its own words or nothing was sent; else the worst case: the request went out
         and no usage came back."""
@@ -243,12 +243,12 @@ class MeteredClaude:
                 error.cost_usd_micros = spent
                 raise error
 
-    async def _record(self, permit: Permit | None, outcome: Outcome) -> None:
+    async def _record(self, permit: Permit | None, outcome: CallOutcome) -> None:
         if permit is None:
             return
         try:
             await self._breakers.record(BREAKER, self._ai.breaker, permit, outcome)
-            if permit.probe or outcome is Outcome.FAILURE:
+            if permit.probe or outcome is CallOutcome.FAILURE:
                 state = await self._breakers.state(BREAKER, self._ai.breaker)
                 metrics.BREAKER_OPEN.labels(BREAKER).set({"closed": 0, "half_open": 0.5}.get(state, 1))
         except StoreUnavailable as outage:

@@ -60,7 +60,7 @@ USED: Final = "used"
 COMPLETED: Final = "lead.analysis.completed"
 SCORED: Final = "lead.score.updated"
 
-Shape = TypeVar("Shape", bound=Finding)
+Found = TypeVar("Found", bound=Finding)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +80,7 @@ class Work:
         assert isinstance(result, Mapping), step
         return result
 
-    def finding(self, step: StepName, name: str, shape: type[Shape]) -> Shape:
+    def finding(self, step: StepName, name: str, shape: type[Found]) -> Found:
         return restore(shape, self.stored(step)[name])
 
 
@@ -162,10 +162,10 @@ class Steps:
         self,
         work: Work,
         prompt: prompts.Prompt,
-        shape: type[Shape],
-        parse: Callable[[str], Shape | Broken],
+        shape: type[Found],
+        parse: Callable[[str], Found | Broken],
         images: tuple[Image, ...] = (),
-    ) -> Shape:
+    ) -> Found:
         lead = work.job.lead
         purpose = Purpose(work.job.job_id, lead.lead_id, lead.contractor, work.step, work.attempt_n)
         request = self._model.request(work.step, prompt.system, prompt.text, schema(shape), images)

@@ -14,11 +14,11 @@ from scopegate import logs
 from scopegate.errors import AIError, AIOutputError
 from scopegate.leads.findings import Broken
 from scopegate.leads.job import CallRecord, StepName
-from scopegate.limits.attempts import Fault
-from scopegate.limits.breaker import Outcome
+from scopegate.limits.attempts import TryFailure
+from scopegate.limits.breaker import CallOutcome
 from scopegate.limits.pricing import Usage
 from scopegate.metrics import catalogue as metrics
-from scopegate.worker.call import Reply
+from scopegate.worker.call import ModelReply
 
 log = logs.get("ai")
 
@@ -73,14 +73,14 @@ class Bug:
     error: Exception
 
 
-def judge(reply: Reply | AIError, parse: Callable[[str], T | Broken]) -> T | AIError | Bug:
+def judge(reply: ModelReply | AIError, parse: Callable[[str], T | Broken]) -> T | AIError | Bug:
     """What a try came to. Total, so that every try is booked after it."""
     match reply:
         case AIError():
             return reply
-        case Reply(stop_reason="refusal"):
+        case ModelReply(stop_reason="refusal"):
             return AIError("refused", "by the model", retryable=False, status=200, request_id=reply.api_request_id)
-        case Reply(stop_reason="max_tokens" | "model_context_window_exceeded"):
+        case ModelReply(stop_reason="max_tokens" | "model_context_window_exceeded"):
             return AIOutputError("truncated", ("truncated",), request_id=reply.api_request_id)
     try:
         found = parse(reply.text)
@@ -91,11 +91,11 @@ def judge(reply: Reply | AIError, parse: Callable[[str], T | Broken]) -> T | AIE
     return found
 
 
-def health(reply: Reply | AIError) -> Outcome:
+def health(reply: ModelReply | AIError) -> CallOutcome:
     """What a try tells the breaker. An answer of any quality is a working API."""
-    if isinstance(reply, Reply):
-        return Outcome.SUCCESS
-    return Outcome.FAILURE if reply.code in _PROVIDER_FAILED else Outcome.IGNORED
+    if isinstance(reply, ModelReply):
+        return CallOutcome.SUCCESS
+    return CallOutcome.FAILURE if reply.code in _PROVIDER_FAILED else CallOutcome.IGNORED
 
 
 def outcome_word(verdict: object) -> str:
@@ -104,9 +104,9 @@ def outcome_word(verdict: object) -> str:
     return "invalid_output" if isinstance(verdict, Bug) else "ok"
 
 
-def fault(error: AIError) -> Fault:
+def fault(error: AIError) -> TryFailure:
     """The error as the call plan sees it."""
-    return Fault(error.retryable, error.retry_after_s, answered=isinstance(error, AIOutputError))
+    return TryFailure(error.retryable, error.retry_after_s, answered=isinstance(error, AIOutputError))
 
 
 def observe(purpose: Purpose, made: Try) -> None:
