@@ -13,7 +13,7 @@ from scopegate.stores.database import Database, open_database
 from scopegate.stores.jobs import SqlJobs
 from scopegate.stores.ledger import SqlLedger
 from scopegate.stores.outbox import SqlOutbox
-from tests.contracts.orders import call
+from tests.stores.orders import call
 
 NOW_MS = 1_800_000_000_000
 HOSTILE = "x\x1b[2J\r\n\u202eroof\x00"

@@ -13,7 +13,7 @@ from scopegate.cli.usage import first_day
 from scopegate.stores.database import Database
 from scopegate.stores.ledger import SqlLedger
 from tests.cli.records import HOSTILE, within
-from tests.contracts.orders import call
+from tests.stores.orders import call
 
 TODAY = "2999-12-31"
 """Later than any test runs, so that `--since 7d` counts it."""

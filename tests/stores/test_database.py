@@ -26,8 +26,8 @@ from scopegate.stores.jobs import SqlJobs, due_query
 from scopegate.stores.ledger import SqlLedger
 from scopegate.stores.outbox import SqlOutbox
 from scopegate.stores.schema import SCHEMA_VERSION, calls, jobs, orders, schema_version, steps
-from tests.contracts.orders import accepted, call, lead, order
 from tests.engines import running_postgres
+from tests.stores.orders import accepted, call, lead, order
 from tests.stores.writer import BUDGET
 
 ROOT = Path(__file__).parents[2]

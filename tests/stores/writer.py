@@ -16,7 +16,7 @@ from scopegate.limits.budget import Account, Reservation
 from scopegate.stores.database import Database, open_database
 from scopegate.stores.ledger import SqlLedger
 from scopegate.stores.outbox import SqlOutbox
-from tests.contracts.orders import call, lead, order
+from tests.stores.orders import call, lead, order
 
 BUDGET = Account("shared", "shared", 1_000, 9_000)
 COST = 40

@@ -1,7 +1,7 @@
 """The narrow doors to the outside. Callers know these protocols; `wiring` alone knows who stands behind them.
 
 Every method may raise `StoreUnavailable`; anything else it may raise is said beside it. One contract suite per port
-(`tests/contracts/`) runs on every implementation.
+(`tests/contracts/`, `tests/stores/`) runs on every implementation.
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ import pytest
 from scopegate.limits.budget import Account, NoRoom, Reservation
 from scopegate.stores.database import Database
 from scopegate.stores.ledger import SqlLedger
-from tests.contracts.orders import HOSTILE, call
+from tests.stores.orders import HOSTILE, call
 
 DAY = Account("day|2026-11-24", "day", 1_000, 9_000)
 MONTH = Account("month|2026-11", "month", 100_000, 90_000)

@@ -25,7 +25,7 @@ from scopegate.stores.jobs import SqlJobs
 from scopegate.stores.ledger import SqlLedger
 from scopegate.stores.outbox import SqlOutbox
 from scopegate.types import Json
-from tests.contracts.orders import HOSTILE, accepted, call, lead, order
+from tests.stores.orders import HOSTILE, accepted, call, lead, order
 
 PHOTOS, SCOPE = StepName.PHOTO_ANALYSIS, StepName.SCOPE
 RESULT: Json = {"rooms": ["roof", HOSTILE], "confidence": 0.5, "none": None, "big": 2**53}

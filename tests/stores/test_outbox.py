@@ -14,7 +14,7 @@ from scopegate.stores.database import Database
 from scopegate.stores.jobs import SqlJobs
 from scopegate.stores.outbox import SqlOutbox
 from scopegate.stores.schema import orders
-from tests.contracts.orders import HOSTILE, lead, order
+from tests.stores.orders import HOSTILE, lead, order
 
 
 @pytest.fixture
