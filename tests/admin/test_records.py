@@ -20,7 +20,7 @@ from scopegate.leads.job import (
     StepRecord,
     StepState,
 )
-from tests.contracts.orders import call
+from tests.stores.orders import call
 
 AT_MS = 1_800_000_000_000
 ATTEMPTS = (

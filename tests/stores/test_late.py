@@ -16,7 +16,7 @@ from scopegate.stores.late import LateDatabase, LateMessenger, LateOutbox
 from scopegate.stores.outbox import SqlOutbox
 from scopegate.stores.ports import Messenger, Outbox
 from scopegate.stores.queue import ArqMessenger
-from tests.contracts.orders import lead, order
+from tests.stores.orders import lead, order
 
 
 def late(path: Path) -> LateDatabase:
