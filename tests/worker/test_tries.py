@@ -10,19 +10,19 @@ from prometheus_client import REGISTRY
 from scopegate.errors import AIError, AIOutputError, AITimeoutError
 from scopegate.leads.findings import Broken
 from scopegate.leads.job import StepName
-from scopegate.limits.attempts import Fault
-from scopegate.limits.breaker import Outcome
+from scopegate.limits.attempts import TryFailure
+from scopegate.limits.breaker import CallOutcome
 from scopegate.limits.pricing import Usage
 from scopegate.worker import tries
-from scopegate.worker.call import Reply
+from scopegate.worker.call import ModelReply
 from scopegate.worker.tries import Bug, Purpose, Try
 
 PURPOSE = Purpose("job-1", "lead-1", "roofers", StepName.SCOPE, 2)
 MADE = Try("call-1", 3, 1_800_000_000_999, 1.2345, "ok", Usage(10, 5, 2, 1), 1234, 200, "req_1", "asked-1", "model-1")
 
 
-def reply(text: str = "7", stop_reason: str = "end_turn") -> Reply:
-    return Reply(text, Usage(10, 5, 0, 0), stop_reason, "req_1", "model-1")
+def reply(text: str = "7", stop_reason: str = "end_turn") -> ModelReply:
+    return ModelReply(text, Usage(10, 5, 0, 0), stop_reason, "req_1", "model-1")
 
 
 def read(text: str) -> int | Broken:
@@ -47,7 +47,7 @@ def test_an_error_stays_what_it_is() -> None:
         (reply("broken"), "invalid_output", True),
     ],
 )
-def test_an_answer_that_cannot_be_used(given: Reply, code: str, retryable: bool) -> None:
+def test_an_answer_that_cannot_be_used(given: ModelReply, code: str, retryable: bool) -> None:
     found = tries.judge(given, read)
     assert isinstance(found, AIError)
     assert (found.code, found.retryable, found.request_id) == (code, retryable, "req_1")
@@ -70,24 +70,24 @@ def test_a_parser_that_raises_is_our_fault_and_the_answer_is_booked_all_the_same
 @pytest.mark.parametrize(
     ("given", "outcome"),
     [
-        (reply("broken", "refusal"), Outcome.SUCCESS),
-        (AIError("overloaded", retryable=True), Outcome.FAILURE),
-        (AIError("rate_limited", retryable=True), Outcome.FAILURE),
-        (AITimeoutError("timeout", retryable=True), Outcome.FAILURE),
-        (AIError("server_error", retryable=True), Outcome.FAILURE),
-        (AIError("connection", retryable=True), Outcome.FAILURE),
-        (AIError("auth", retryable=False), Outcome.IGNORED),
-        (AIError("spend_limit", retryable=False), Outcome.IGNORED),
-        (AIError("bad_request", retryable=False), Outcome.IGNORED),
+        (reply("broken", "refusal"), CallOutcome.SUCCESS),
+        (AIError("overloaded", retryable=True), CallOutcome.FAILURE),
+        (AIError("rate_limited", retryable=True), CallOutcome.FAILURE),
+        (AITimeoutError("timeout", retryable=True), CallOutcome.FAILURE),
+        (AIError("server_error", retryable=True), CallOutcome.FAILURE),
+        (AIError("connection", retryable=True), CallOutcome.FAILURE),
+        (AIError("auth", retryable=False), CallOutcome.IGNORED),
+        (AIError("spend_limit", retryable=False), CallOutcome.IGNORED),
+        (AIError("bad_request", retryable=False), CallOutcome.IGNORED),
     ],
 )
-def test_the_breaker_hears_of_the_apis_health_only(given: Reply | AIError, outcome: Outcome) -> None:
+def test_the_breaker_hears_of_the_apis_health_only(given: ModelReply | AIError, outcome: CallOutcome) -> None:
     assert tries.health(given) is outcome
 
 
 def test_an_error_as_the_call_plan_sees_it() -> None:
-    assert tries.fault(AIError("rate_limited", retryable=True, retry_after_s=7)) == Fault(True, 7, answered=False)
-    assert tries.fault(AIOutputError("truncated", ())) == Fault(True, None, answered=True)
+    assert tries.fault(AIError("rate_limited", retryable=True, retry_after_s=7)) == TryFailure(True, 7, answered=False)
+    assert tries.fault(AIOutputError("truncated", ())) == TryFailure(True, None, answered=True)
 
 
 def test_a_row_of_the_ledger_has_all_of_it() -> None:
