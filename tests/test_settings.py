@@ -42,6 +42,7 @@ def test_everything_set() -> None:
             "SCOPEGATE_STATE_DIR": "/var/lib/scopegate",
             "SCOPEGATE_ADMIN_TOKEN": "0123456789abcdef",
             "SCOPEGATE_WEBHOOK_SECRET": "whsec_c2NvcGVnYXRlLXdlYmhvb2sta2V5",
+            "SCOPEGATE_LIMIT_SECRET": "é" * 32,
             "SCOPEGATE_LOG_LEVEL": "DEBUG",
             "SCOPEGATE_LOG_FORMAT": "json",
             "PATH": "/bin",
@@ -53,6 +54,8 @@ def test_everything_set() -> None:
     assert found.anthropic_api_key.get_secret_value() == "sk-ant-1"
     assert found.anthropic_base_url == "http://127.0.0.1:9999"
     assert found.state_dir == Path("/var/lib/scopegate")
+    assert found.limit_secret is not None
+    assert found.limit_secret.get_secret_value() == "é" * 32
     assert found.log_level == "debug"
 
 
@@ -104,6 +107,8 @@ def test_database_urls(given: str, used: str) -> None:
         ("SCOPEGATE_ADMIN_TOKEN", "hunter2 hunter2 hunter2", "holds a space, a line break or a character beyond ASCII"),
         ("SCOPEGATE_WEBHOOK_SECRET", "hunter2", "is shorter than 16 bytes"),
         ("SCOPEGATE_WEBHOOK_SECRET", "whsec_hunter2!", "starts with whsec_ and is not base64 after it"),
+        ("SCOPEGATE_LIMIT_SECRET", "hunter2", "is not 16 to 64 bytes long"),
+        ("SCOPEGATE_LIMIT_SECRET", "é" * 33, "is not 16 to 64 bytes long"),
         ("SCOPEGATE_LOG_LEVEL", "inf", "must be debug, info, warning or error, did you mean info?"),
         ("SCOPEGATE_LOG_FORMAT", "yaml", "must be auto, json or text"),
     ],
@@ -147,6 +152,7 @@ def test_secrets_show_in_no_repr() -> None:
             "ANTHROPIC_API_KEY": PLANTED,
             "SCOPEGATE_ADMIN_TOKEN": PLANTED * 3,
             "SCOPEGATE_WEBHOOK_SECRET": PLANTED * 3,
+            "SCOPEGATE_LIMIT_SECRET": PLANTED * 3,
         }
     )
     assert PLANTED not in repr(found)
@@ -159,7 +165,7 @@ def test_settings_cannot_be_changed() -> None:
 
 
 def test_every_variable_is_described() -> None:
-    assert len(settings.VARIABLES) == 9
+    assert len(settings.VARIABLES) == 10
     assert all(field.description for field in settings.VARIABLES.values())
 
 

@@ -23,6 +23,7 @@ from scopegate.policy.spelling import parse_webhook_secret
 
 PREFIX = "SCOPEGATE_"
 MIN_ADMIN_TOKEN_CHARS = 16
+MIN_LIMIT_SECRET_BYTES, MAX_LIMIT_SECRET_BYTES = 16, 64
 
 _DATABASE_DRIVERS = {
     "sqlite": "sqlite+aiosqlite",
@@ -93,6 +94,12 @@ def _webhook_secret(value: SecretStr) -> SecretStr:
     return value
 
 
+def _limit_secret(value: SecretStr) -> SecretStr:
+    if not MIN_LIMIT_SECRET_BYTES <= len(value.get_secret_value().encode()) <= MAX_LIMIT_SECRET_BYTES:
+        raise ValueError(f"is not {MIN_LIMIT_SECRET_BYTES} to {MAX_LIMIT_SECRET_BYTES} bytes long")
+    return value
+
+
 def _lower(value: object) -> object:
     return value.lower() if isinstance(value, str) else value
 
@@ -124,6 +131,9 @@ class Settings(BaseSettings):
     )
     webhook_secret: Annotated[SecretStr, AfterValidator(_webhook_secret)] | None = _variable(
         "SCOPEGATE_WEBHOOK_SECRET", "Signs results: whsec_ and base64, or text of at least 16 bytes."
+    )
+    limit_secret: Annotated[SecretStr, AfterValidator(_limit_secret)] | None = _variable(
+        "SCOPEGATE_LIMIT_SECRET", "Hashes whom limits count before Redis sees it: the same for all gateways, 16 bytes."
     )
     log_level: Annotated[Literal["debug", "info", "warning", "error"], BeforeValidator(_lower)] = _variable(
         "SCOPEGATE_LOG_LEVEL", "debug, info, warning or error.", "info"

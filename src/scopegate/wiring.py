@@ -50,6 +50,14 @@ def _limit_store(settings: Settings) -> LimitStore:
     return RedisLimits(settings.redis_url)
 
 
+def _limit_secret(settings: Settings) -> bytes:
+    if settings.limit_secret is not None:
+        return settings.limit_secret.get_secret_value().encode()
+    if settings.redis_url is not None:
+        _log.warning("limits.keys_without_secret", reason="SCOPEGATE_LIMIT_SECRET is not set: addresses can be found")
+    return b""
+
+
 def _breaker_store(settings: Settings, probe_s: float) -> BreakerStore:
     """`probe_s`: how long the one probe of a half-open breaker may take."""
     if settings.redis_url is None:
@@ -86,7 +94,7 @@ async def serve_gateway(
 
     clock = SystemClock()
     async with AsyncExitStack() as opened:
-        limiter = Limiter(_limit_store(settings), MemoryLimits(clock), clock)
+        limiter = Limiter(_limit_store(settings), MemoryLimits(clock), clock, _limit_secret(settings))
         signin = await opened.enter_async_context(_signin())
         intake = await opened.enter_async_context(_intake(settings))
         gateway = Gateway(policy, limiter, signin, intake, clock)

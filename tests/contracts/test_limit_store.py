@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from scopegate.clock import ManualClock
-from scopegate.limits.window import Quota, Spent, Window
+from scopegate.limits.window import Quota, Spent, Window, window_key
 from scopegate.stores.memory import MemoryLimits
 from scopegate.stores.ports import LimitStore
 from scopegate.stores.redis_limits import RedisLimits
@@ -26,7 +26,8 @@ class Shop:
         self.start_ms = clock.now_ms()
 
     def window(self, limit: int, span_ms: int, key: str | None = None, name: str = "strict") -> Window:
-        return Window(name, key or uuid.uuid4().hex, Quota(limit, span_ms))
+        quota = Quota(limit, span_ms)
+        return Window(name, window_key(name, quota, key or uuid.uuid4().hex), quota)
 
     async def at(self, now_ms: float, *windows: Window) -> Spent:
         self.clock.advance((self.start_ms + now_ms - self.clock.monotonic_s() * 1000) / 1000)
@@ -49,58 +50,62 @@ async def shop(request: pytest.FixtureRequest) -> AsyncIterator[Shop]:
     await store.close()
 
 
-# (now ms, admitted, remaining, reset ms, retry after ms) of 3 per 10 s
+# (now ms, admitted, remaining, more ms, reset ms, retry after ms) of 3 per 10 s
 TRACE = [
-    (0, True, 2, 10_000, 0),
-    (0.4, True, 1, 10_000, 0),
-    (1_000, True, 0, 10_000, 0),
-    (1_000, False, 0, 10_000, 9_000),
-    (9_999, False, 0, 1_001, 1),
-    (10_000, True, 0, 10_000, 0),
-    (10_000, False, 0, 10_000, 1),
-    (10_000.5, True, 0, 10_000, 0),
-    (10_000.5, False, 0, 10_000, 1_000),
-    (20_000, True, 1, 10_000, 0),
-    (20_001, True, 1, 10_000, 0),
-    (60_000, True, 2, 10_000, 0),
+    (0, True, 2, 10_000, 10_000, 0),
+    (0.4, True, 1, 10_000, 10_000, 0),
+    (1_000, True, 0, 9_000, 10_000, 0),
+    (1_000, False, 0, 9_000, 10_000, 9_000),
+    (9_999, False, 0, 1, 1_001, 1),
+    (10_000, True, 0, 1, 10_000, 0),
+    (10_000, False, 0, 1, 10_000, 1),
+    (10_000.5, True, 0, 1_000, 10_000, 0),
+    (10_000.5, False, 0, 1_000, 10_000, 1_000),
+    (20_000, True, 1, 1, 10_000, 0),
+    (20_001, True, 1, 9_999, 10_000, 0),
+    (60_000, True, 2, 10_000, 10_000, 0),
+]
+# The same of 10 per 10 s, paced with a burst of 3: one per 1.25 s once it is used
+PACED = [
+    (0, True, 2, 1_250, 1_250, 0),
+    (0.4, True, 1, 1_250, 2_500, 0),
+    (1_000, True, 0, 250, 2_750, 0),
+    (1_000, False, 0, 250, 2_750, 250),
+    (1_249, False, 0, 1, 2_501, 1),
+    (1_250, True, 0, 1_250, 3_750, 0),
+    (1_250, False, 0, 1_250, 3_750, 1_250),
+    (3_750.5, True, 1, 1_250, 2_500, 0),
+    (5_000, True, 1, 1_250, 2_500, 0),
+    (60_000, True, 2, 1_250, 1_250, 0),
+]
+# 3 per 5 s: Retry-After and the time until there is more agree
+BETWEEN = [
+    (0, True, 2, 5_000, 5_000, 0),
+    (2_000, True, 1, 3_000, 5_000, 0),
+    (4_000, True, 0, 1_000, 5_000, 0),
+    (4_100, False, 0, 900, 4_900, 900),
+    (4_999, False, 0, 1, 4_001, 1),
+    (5_000, True, 0, 2_000, 5_000, 0),
 ]
 
 
-async def test_three_per_ten_seconds(shop: Shop) -> None:
-    window = shop.window(3, 10_000)
-    for now_ms, *expected in TRACE:
+@pytest.mark.parametrize(
+    ("quota", "trace"),
+    [(Quota(3, 10_000), TRACE), (Quota(10, 10_000, 3), PACED), (Quota(3, 5_000), BETWEEN)],
+    ids=["exact", "paced", "between"],
+)
+async def test_every_figure(shop: Shop, quota: Quota, trace: list[tuple[float, ...]]) -> None:
+    window = Window("strict", uuid.uuid4().hex, quota)
+    for now_ms, *expected in trace:
         spent = await shop.at(now_ms, window)
         standing = spent.standings[0]
         assert standing.window == window
-        assert [spent.admitted, standing.remaining, standing.reset_ms, spent.retry_after_ms] == expected, now_ms
+        told = [spent.admitted, standing.remaining, standing.more_ms, standing.reset_ms, spent.retry_after_ms]
+        assert told == expected, now_ms
 
 
-# The same of 10 per 10 s, paced with a burst of 3: one per 1.25 s once it is used
-PACED = [
-    (0, True, 2, 1_250, 0),
-    (0.4, True, 1, 2_500, 0),
-    (1_000, True, 0, 2_750, 0),
-    (1_000, False, 0, 2_750, 250),
-    (1_249, False, 0, 2_501, 1),
-    (1_250, True, 0, 3_750, 0),
-    (1_250, False, 0, 3_750, 1_250),
-    (3_750.5, True, 1, 2_500, 0),
-    (5_000, True, 1, 2_500, 0),
-    (60_000, True, 2, 1_250, 0),
-]
-
-
-async def test_paced_ten_per_ten_seconds(shop: Shop) -> None:
-    window = Window("strict", uuid.uuid4().hex, Quota(10, 10_000, 3))
-    for now_ms, *expected in PACED:
-        spent = await shop.at(now_ms, window)
-        standing = spent.standings[0]
-        assert [spent.admitted, standing.remaining, standing.reset_ms, spent.retry_after_ms] == expected, now_ms
-
-
-async def test_paced_or_not_is_counted_apart_and_judged_together(shop: Shop) -> None:
-    key = uuid.uuid4().hex
-    windows = [shop.window(5, 10_000, key), Window("strict", key, Quota(5, 10_000, 1))]
+async def test_a_paced_and_an_exact_window_are_judged_together(shop: Shop) -> None:
+    windows = [shop.window(5, 10_000), Window("paced", uuid.uuid4().hex, Quota(5, 10_000, 1))]
     assert [(await shop.at(now_ms, *windows)).admitted for now_ms in (0, 1_999, 2_000)] == [True, False, True]
     assert [s.remaining for s in (await shop.at(2_000, *windows)).standings] == [3, 0]
 
@@ -128,17 +133,25 @@ async def test_all_windows_or_none(shop: Shop) -> None:
         ), now_ms
 
 
-async def test_tier_key_and_span_are_counted_apart(shop: Shop) -> None:
-    key = uuid.uuid4().hex
-    quota = Quota(1, 60_000)
-    apart = [
-        Window("strict", key, quota),
-        Window("lenient", key, quota),
-        Window("strict", key + "x", quota),
-        Window("strict", key, Quota(1, 60_001)),
+async def test_a_key_is_a_window_whatever_its_name(shop: Shop) -> None:
+    key, quota = uuid.uuid4().hex, Quota(1, 60_000)
+    assert (await shop.spend(Window("strict", key, quota))).admitted
+    assert (await shop.spend(Window("strict", key + "x", quota))).admitted
+    assert not (await shop.spend(Window("lenient", key, quota))).admitted
+
+
+async def test_windows_of_several_tiers_and_keys_are_one_step(shop: Shop) -> None:
+    mine, all_, route = shop.window(2, 1_000), shop.window(3, 1_000, name="all"), shop.window(9, 1_000, name="route")
+    table = [
+        ([mine, all_], True, [1, 2]),
+        ([route, all_], True, [8, 1]),
+        ([mine, all_, route], True, [0, 0, 7]),
+        ([route, all_], False, [7, 0]),
+        ([route], True, [6]),
     ]
-    assert [(await shop.spend(window)).admitted for window in apart] == [True] * 4
-    assert [(await shop.spend(window)).admitted for window in apart] == [False] * 4
+    for windows, admitted, remaining in table:
+        spent = await shop.spend(*windows)
+        assert (spent.admitted, [s.remaining for s in spent.standings]) == (admitted, remaining)
 
 
 async def test_a_changed_limit_judges_by_what_was_admitted(shop: Shop) -> None:

@@ -21,11 +21,12 @@ def cors(
     expose: tuple[str, ...] = ("retry-after", "x-request-id"),
     credentials: bool = False,
     max_age_s: float = 600.0,
+    more: tuple[bytes, ...] = (),
 ) -> CrossOrigin:
     rule = Cors(
         "c", frozenset(origins), any_origin, frozenset(methods), frozenset(fields), expose, credentials, max_age_s
     )
-    return CrossOrigin(rule)
+    return CrossOrigin(rule, more)
 
 
 NAMED = cors("https://shop.example", "http://localhost:3000", credentials=True)
@@ -146,6 +147,12 @@ def test_without_credentials_and_without_exposed_fields() -> None:
     bare = cors("https://shop.example", expose=())
     allowed = b"access-control-allow-origin: https://shop.example"
     assert split(bare.for_answer(answer(), [SHOP])[1]) == [b"vary: origin", allowed]
+
+
+def test_fields_that_the_route_adds_can_be_read_too() -> None:
+    limits = (b"ratelimit", b"retry-after")
+    more = cors("https://shop.example", expose=("Retry-After",), more=limits)
+    assert split(more.for_refusal([SHOP]))[-1] == b"access-control-expose-headers: Retry-After, ratelimit"
 
 
 @pytest.mark.parametrize("origins", [[], [b"https://evil.example"], [b"null"], [SHOP, SHOP]])

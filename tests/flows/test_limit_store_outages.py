@@ -255,7 +255,7 @@ def says(greeting: bytes, then: bytes | None) -> Answer:
         (LOADED, b"-MISCONF Redis is configured to save RDB snapshots\r\n", "full"),
         (LOADED, b"-NOSCRIPT No matching script.\r\n" + LOADED + b"-NOSCRIPT No matching script.\r\n", "other"),
         (LOADED, b"?what\r\n", "other"),
-        (LOADED, b"*3\r\n:0\r\n:9\r\n", "timeout"),
+        (LOADED, b"*4\r\n:0\r\n:9\r\n", "timeout"),
         (LOADED, b"", "timeout"),
     ],
 )
@@ -270,7 +270,7 @@ async def test_odd_servers(opened: Opener, greeting: bytes, then: bytes | None, 
 
 async def test_answers_nobody_asked_for_end_the_connection(opened: Opener) -> None:
     crashes = crashes_of_the_loop()
-    fake = await asyncio.start_server(says(LOADED, b"*3\r\n:0\r\n:9\r\n:5\r\n:1\r\n:2\r\n"), "127.0.0.1", 0)
+    fake = await asyncio.start_server(says(LOADED, b"*4\r\n:0\r\n:9\r\n:5\r\n:5\r\n:1\r\n:2\r\n"), "127.0.0.1", 0)
     store = opened(f"redis://127.0.0.1:{fake.sockets[0].getsockname()[1]}")
     assert (await store.spend([window()])).standings[0].remaining == 9
     assert (await store.spend([window()])).standings[0].remaining == 9  # on a second connection
@@ -305,7 +305,7 @@ def certificate(folder: Path, host: str) -> Path:
 async def tls_server(file: Path) -> asyncio.Server:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(file)
-    return await asyncio.start_server(says(LOADED, b"*3\r\n:0\r\n:9\r\n:5\r\n"), "localhost", 0, ssl=context)
+    return await asyncio.start_server(says(LOADED, b"*4\r\n:0\r\n:9\r\n:5\r\n:5\r\n"), "localhost", 0, ssl=context)
 
 
 @pytest.mark.parametrize(

@@ -336,8 +336,8 @@ async def test_two_windows_hold_together_and_the_tighter_one_is_shown(gates: Rig
     rig = await gates.start(tiers=tiers, routes=[route("all", "ANY /**", "both")], clock=clock)
     client = await rig.connect()
     first = await client.ask(raw("GET /"))
-    assert first.get(b"ratelimit-policy") == [b'"both";q=2;w=1, "both-2";q=3;w=3600']
-    assert first.get(b"ratelimit") == [b'"both";r=1;t=1, "both-2";r=2;t=3600']
+    assert first.get(b"ratelimit-policy") == [b'"both";q=2;w=1, "both/2";q=3;w=3600']
+    assert first.get(b"ratelimit") == [b'"both";r=1;t=1, "both/2";r=2;t=3600']
     assert first.get(b"x-ratelimit-limit") == [b"2"]
     await client.ask(raw("GET /"))
     assert (await client.ask(raw("GET /"))).status == 429
@@ -346,6 +346,50 @@ async def test_two_windows_hold_together_and_the_tighter_one_is_shown(gates: Rig
     assert (third.status, third.get(b"x-ratelimit-limit"), third.get(b"x-ratelimit-remaining")) == (200, [b"3"], [b"0"])
     clock.advance(1.0)
     assert (await client.ask(raw("GET /"))).get(b"retry-after") == [b"3598"]
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+async def test_when_to_come_back_is_when_there_is_more(gates: Rigs, method: str) -> None:
+    """`t` is not the time until the window is empty, and Retry-After is not before it."""
+    clock = ManualClock(1_800_000_000_000)
+    tiers = {"three": {"limit": "3 per 5s"}}
+    rig = await gates.start(tiers=tiers, routes=[route("all", "ANY /**", "three")], clock=clock)
+    client = await rig.connect()
+    told = []
+    for gap_s in (0.0, 2.0, 2.0, 0.1):
+        clock.advance(gap_s)
+        reply = await client.ask(raw(f"{method} /"))
+        told.append([reply.status, *(reply.get(name) for name in (b"ratelimit", b"retry-after", b"x-ratelimit-reset"))])
+    assert told == [
+        [200, [b'"three";r=2;t=5'], [], [b"1800000005"]],
+        [200, [b'"three";r=1;t=3'], [], [b"1800000007"]],
+        [200, [b'"three";r=0;t=1'], [], [b"1800000009"]],
+        [429, [b'"three";r=0;t=1'], [b"1"], [b"1800000009"]],
+    ]
+
+
+async def test_who_waits_as_told_is_admitted_and_a_second_earlier_is_not(gates: Rigs) -> None:
+    clock = ManualClock(1_800_000_000_000)
+    tiers = {"two": {"limit": ["2 per 10s", "3 per 1m"]}}
+    rig = await gates.start(tiers=tiers, routes=[route("all", "ANY /**", "two")], clock=clock)
+    client = await rig.connect()
+    admitted = 0
+    for _ in range(12):
+        clock.advance(0.3)
+        reply = await client.ask(raw("GET /"))
+        if reply.status == 200:
+            admitted += 1
+            continue
+        (wait,) = reply.get(b"retry-after")
+        used_up = [
+            item.split(";")[0].strip('"') for item in reply.get(b"ratelimit")[0].decode().split(", ") if ";r=0;" in item
+        ]
+        assert reply.json()["violated-policies"] == used_up
+        clock.advance(int(wait) - 1)
+        assert (await client.ask(raw("GET /"))).status == 429
+        clock.advance(1)
+        assert (await client.ask(raw("GET /"))).status == 200
+    assert admitted >= 3
 
 
 async def test_routes_of_one_tier_share_it(gates: Rigs) -> None:

@@ -83,26 +83,31 @@ def test_a_browser_gets_a_page(accept: list[bytes], page: bool) -> None:
     ("standings", "expected"),
     [
         (
-            (WindowState(window(), 4, 9_001),),
+            (WindowState(window(), 4, 2_001, 9_001),),
             b"x-ratelimit-limit: 10\r\nx-ratelimit-remaining: 4\r\nx-ratelimit-reset: 1795507210\r\n"
-            b'ratelimit-policy: "strict";q=10;w=10\r\nratelimit: "strict";r=4;t=10\r\n',
+            b'ratelimit-policy: "strict";q=10;w=10\r\nratelimit: "strict";r=4;t=3\r\n',
+        ),
+        (  # never early: 200.9 and 9.101 seconds are 210.001
+            (WindowState(window(), 0, 9_101, 9_101),),
+            b"x-ratelimit-limit: 10\r\nx-ratelimit-remaining: 0\r\nx-ratelimit-reset: 1795507211\r\n"
+            b'ratelimit-policy: "strict";q=10;w=10\r\nratelimit: "strict";r=0;t=10\r\n',
         ),
         (
-            (WindowState(window(), 4, 9_000), WindowState(window(100, 3_600_000, "strict-2"), 0, 1)),
+            (WindowState(window(), 4, 500, 9_000), WindowState(window(100, 3_600_000, "strict/2"), 0, 1, 1)),
             b"x-ratelimit-limit: 100\r\nx-ratelimit-remaining: 0\r\nx-ratelimit-reset: 1795507201\r\n"
-            b'ratelimit-policy: "strict";q=10;w=10, "strict-2";q=100;w=3600\r\n'
-            b'ratelimit: "strict";r=4;t=9, "strict-2";r=0;t=1\r\n',
+            b'ratelimit-policy: "strict";q=10;w=10, "strict/2";q=100;w=3600\r\n'
+            b'ratelimit: "strict";r=4;t=1, "strict/2";r=0;t=1\r\n',
         ),
         (  # of two that are equally tight, the one that stays so longer
-            (WindowState(window(), 1, 1_000), WindowState(window(5, 60_000, "strict-2"), 1, 50_000)),
-            b"x-ratelimit-limit: 5\r\nx-ratelimit-remaining: 1\r\nx-ratelimit-reset: 1795507250\r\n"
-            b'ratelimit-policy: "strict";q=10;w=10, "strict-2";q=5;w=60\r\n'
-            b'ratelimit: "strict";r=1;t=1, "strict-2";r=1;t=50\r\n',
+            (WindowState(window(), 1, 1_000, 1_000), WindowState(window(5, 60_000, "strict/2"), 1, 40_000, 50_000)),
+            b"x-ratelimit-limit: 5\r\nx-ratelimit-remaining: 1\r\nx-ratelimit-reset: 1795507251\r\n"
+            b'ratelimit-policy: "strict";q=10;w=10, "strict/2";q=5;w=60\r\n'
+            b'ratelimit: "strict";r=1;t=1, "strict/2";r=1;t=40\r\n',
         ),
         (
-            (WindowState(window(1, 1_500), 0, 0),),
-            b"x-ratelimit-limit: 1\r\nx-ratelimit-remaining: 0\r\nx-ratelimit-reset: 1795507200\r\n"
-            b'ratelimit-policy: "strict";q=1;w=2\r\nratelimit: "strict";r=0;t=0\r\n',
+            (WindowState(window(1, 1_500), 1, 1_500, 0),),
+            b"x-ratelimit-limit: 1\r\nx-ratelimit-remaining: 1\r\nx-ratelimit-reset: 1795507201\r\n"
+            b'ratelimit-policy: "strict";q=1;w=2\r\nratelimit: "strict";r=1;t=2\r\n',
         ),
     ],
 )
@@ -113,7 +118,7 @@ def test_rate_limit_fields(standings: tuple[WindowState, ...], expected: bytes) 
 
 @given(st.lists(st.tuples(st.integers(1, 1000), st.integers(1, 10**7), st.integers(0, 10**7)), min_size=1, max_size=5))
 def test_rate_limit_fields_are_field_lines(windows: list[tuple[int, int, int]]) -> None:
-    standings = tuple(WindowState(window(limit, span), limit - 1, reset) for limit, span, reset in windows)
+    standings = tuple(WindowState(window(limit, span), limit - 1, reset, reset) for limit, span, reset in windows)
     made = responses.limit_fields(Spent(True, standings), NOW_S)
     assert re.fullmatch(rb"([a-z-]+: [\x20-\x7e]+\r\n){5}", made)
 
@@ -126,3 +131,28 @@ def test_when_to_come_back(wait_ms: int, field: bytes, detail: str) -> None:
     refusal = responses.rate_limited(Spent(False, (), wait_ms))
     assert (refusal.status, refusal.fields, refusal.close) == (429, ((b"retry-after", field),), False)
     assert refusal.detail.endswith(detail)
+
+
+def test_a_refusal_names_the_limits_that_are_used_up() -> None:
+    full, open_ = WindowState(window(), 0, 900, 9_000), WindowState(window(100, 60_000, "strict/2"), 3, 900, 9_000)
+    refusal = responses.rate_limited(Spent(False, (full, open_), 900))
+    problem = json.loads(responses.answer(refusal, b"r", page=False, now_s=NOW_S).partition(b"\r\n\r\n")[2])
+    assert problem["type"] == "https://iana.org/assignments/http-problem-types#quota-exceeded"
+    assert problem["violated-policies"] == ["strict"]
+
+
+def test_a_refusal_for_the_stores_outage_is_one_of_capacity() -> None:
+    refusal = Refusal(503, "limit_store_down", "Later.")
+    problem = json.loads(responses.answer(refusal, b"r", page=False, now_s=NOW_S).partition(b"\r\n\r\n")[2])
+    assert problem["type"] == "https://iana.org/assignments/http-problem-types#temporary-reduced-capacity"
+    assert "violated-policies" not in problem
+
+
+@given(st.floats(1.7e9, 2e9), st.integers(0, 10**9), st.integers(0, 10**6))
+def test_no_moment_that_is_told_is_early(now_s: float, reset_ms: int, wait_ms: int) -> None:
+    spent = Spent(False, (WindowState(window(), 0, wait_ms, reset_ms),), wait_ms)
+    told = dict(line.split(b": ") for line in responses.limit_fields(spent, now_s).splitlines())
+    assert int(told[b"x-ratelimit-reset"]) >= now_s + reset_ms / 1000
+    ((_, retry_after),) = responses.rate_limited(spent).fields
+    assert int(retry_after) * 1000 >= wait_ms
+    assert int(retry_after) >= int(told[b"ratelimit"].rpartition(b"t=")[2])

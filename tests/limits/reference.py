@@ -13,7 +13,7 @@ class Reference:
     time drains it, and a further one must fit under the burst."""
 
     def __init__(self) -> None:
-        self._admissions: dict[tuple[str, str, int, bool], list[int]] = defaultdict(list)
+        self._admissions: dict[str, list[int]] = defaultdict(list)
 
     def spend(self, windows: Sequence[Window], now_us: int) -> Spent:
         wait_us = max([self._wait_us(window, now_us) for window in windows], default=0)
@@ -23,7 +23,7 @@ class Reference:
         return Spent(not wait_us, tuple([self._standing(window, now_us) for window in windows]), ms_up(wait_us))
 
     def _of(self, window: Window) -> list[int]:
-        return self._admissions[window.name, window.key, window.quota.span_ms, bool(window.quota.burst)]
+        return self._admissions[window.key]
 
     def _ends_us(self, window: Window, now_us: int) -> list[int]:
         """When each admission that counts now stops to count."""
@@ -48,7 +48,12 @@ class Reference:
     def _standing(self, window: Window, now_us: int) -> WindowState:
         quota = window.quota
         if quota.burst:
-            level = self._level_us(window, now_us)
-            return WindowState(window, (quota.burst * quota.interval_us - level) // quota.interval_us, ms_up(level))
+            level_us = self._level_us(window, now_us)
+            room_us = quota.burst * quota.interval_us - level_us
+            more_us = quota.interval_us - room_us % quota.interval_us if level_us else quota.span_ms * 1000
+            return WindowState(window, room_us // quota.interval_us, ms_up(more_us), ms_up(level_us))
         ends = self._ends_us(window, now_us)
-        return WindowState(window, max(0, quota.limit - len(ends)), ms_up(ends[-1] - now_us) if ends else 0)
+        if not ends:
+            return WindowState(window, quota.limit, quota.span_ms, 0)
+        next_us = ends[0] if len(ends) <= quota.limit else ends[-quota.limit]
+        return WindowState(window, max(0, quota.limit - len(ends)), ms_up(next_us - now_us), ms_up(ends[-1] - now_us))

@@ -29,36 +29,41 @@ class Counted:
         return spend(self.windows, self.logs, now_us)
 
 
-# 3 per 10 s: (now, admitted, remaining, reset, retry after), all in ms
+# 3 per 10 s: (now, admitted, remaining, more, reset, retry after), all in ms
 TRACE = [
-    (0, True, 2, 10_000, 0),
-    (1_000, True, 1, 10_000, 0),
-    (1_000, True, 0, 10_000, 0),
-    (1_000, False, 0, 10_000, 9_000),
-    (5_500, False, 0, 5_500, 4_500),
-    (9_999, False, 0, 1_001, 1),
-    (10_000, True, 0, 10_000, 0),  # the admission at 0 leaves at exactly 10 s
-    (10_000, False, 0, 10_000, 1_000),
-    (11_000, True, 1, 10_000, 0),  # two left at once
-    (11_000, True, 0, 10_000, 0),
-    (40_000, True, 2, 10_000, 0),  # all left long ago
+    (0, True, 2, 10_000, 10_000, 0),
+    (1_000, True, 1, 9_000, 10_000, 0),
+    (1_000, True, 0, 9_000, 10_000, 0),
+    (1_000, False, 0, 9_000, 10_000, 9_000),
+    (5_500, False, 0, 4_500, 5_500, 4_500),
+    (9_999, False, 0, 1, 1_001, 1),
+    (10_000, True, 0, 1_000, 10_000, 0),  # the admission at 0 leaves at exactly 10 s
+    (10_000, False, 0, 1_000, 10_000, 1_000),
+    (11_000, True, 1, 9_000, 10_000, 0),  # two left at once
+    (11_000, True, 0, 9_000, 10_000, 0),
+    (40_000, True, 2, 10_000, 10_000, 0),  # all left long ago
 ]
 
 
 def test_three_per_ten_seconds() -> None:
     counted = Counted(window(3, 10_000))
-    for now_ms, admitted, remaining, reset_ms, retry_after_ms in TRACE:
+    for now_ms, admitted, remaining, more_ms, reset_ms, retry_after_ms in TRACE:
         got = counted.at(now_ms * MS)
-        expected = Spent(admitted, (WindowState(counted.windows[0], remaining, reset_ms),), retry_after_ms)
+        expected = Spent(admitted, (WindowState(counted.windows[0], remaining, more_ms, reset_ms),), retry_after_ms)
         assert got == expected, now_ms
 
 
 def test_the_single_window_path_says_the_same() -> None:
     one = window(3, 10_000)
     log = Log(one.quota.span_ms)
-    for now_ms, admitted, remaining, reset_ms, retry_after_ms in TRACE:
-        expected = Spent(admitted, (WindowState(one, remaining, reset_ms),), retry_after_ms)
+    for now_ms, admitted, remaining, more_ms, reset_ms, retry_after_ms in TRACE:
+        expected = Spent(admitted, (WindowState(one, remaining, more_ms, reset_ms),), retry_after_ms)
         assert spend_one(one, log, now_ms * MS) == expected, now_ms
+
+
+def test_an_empty_window_has_more_after_a_span() -> None:
+    assert Log(10_000).standing(window(3, 10_000), 0) == WindowState(window(3, 10_000), 3, 10_000, 0)
+    assert Log(10_000).standing(paced := Window("p", "k", Quota(9, 10_000, 3)), 0) == WindowState(paced, 3, 10_000, 0)
 
 
 def test_fractions_of_a_millisecond_round_up() -> None:
@@ -160,7 +165,7 @@ def test_a_changed_limit_judges_by_what_was_admitted(steps: Sequence[tuple[int, 
         assert spend_one(one, log, now_us) == reference.spend([one], now_us)
 
 
-@pytest.mark.parametrize("value", [Spent(True, ()), WindowState(window(1, 1), 0, 0)])
+@pytest.mark.parametrize("value", [Spent(True, ()), WindowState(window(1, 1), 0, 0, 0)])
 def test_verdicts_cannot_be_edited(value: object) -> None:
     with pytest.raises(AttributeError):
         value.remaining = 5  # type: ignore[attr-defined]

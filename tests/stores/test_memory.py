@@ -10,13 +10,17 @@ from hypothesis import strategies as st
 
 from scopegate.clock import ManualClock
 from scopegate.limits.shares import COUNTERS_BYTES
-from scopegate.limits.window import Quota, Spent, Window
+from scopegate.limits.window import Quota, Spent, Window, window_key
 from scopegate.stores.memory import KEY_BYTES, MAX_BYTES, MemoryLimits
 from tests.limits.reference import Reference
 
 QUOTA = Quota(2, 60_000)
 FLOOD = "198.51.100.1"
 OTHER = "203.0.113.1"
+
+
+def window(name: str, key: str, quota: Quota, origin: str = "") -> Window:
+    return Window(name, window_key(name, quota, key), quota, origin)
 
 
 class Store:
@@ -27,7 +31,7 @@ class Store:
         self.limits = MemoryLimits(self.clock, max_bytes=COUNTERS_BYTES + keys * KEY_BYTES)
 
     def spend(self, key: str, quota: Quota = QUOTA, name: str = "strict", origin: str = OTHER) -> Spent:
-        return self.limits.spend([Window(name, key, quota, origin)])
+        return self.limits.spend([window(name, key, quota, origin)])
 
     def admits(self, key: str, quota: Quota = QUOTA, name: str = "strict", origin: str = OTHER) -> bool:
         return self.spend(key, quota, name, origin).admitted
@@ -114,10 +118,10 @@ def test_a_long_log_that_slides_needs_no_more_room() -> None:
 
 def test_who_is_refused_takes_no_room() -> None:
     store = Store(keys=20)
-    full = Window("all", "all", Quota(1, 60_000))
+    full = window("all", "all", Quota(1, 60_000))
     assert store.limits.spend([full]).admitted
     for n in range(100):
-        assert not store.limits.spend([Window("strict", f"k{n}", QUOTA, OTHER), full]).admitted
+        assert not store.limits.spend([window("strict", f"k{n}", QUOTA, OTHER), full]).admitted
     assert len(store.limits) == 1
 
 
@@ -132,7 +136,7 @@ def test_empty_logs_are_dropped_as_new_ones_come() -> None:
 def test_empty_logs_of_several_windows_are_dropped_as_new_ones_come() -> None:
     store = Store(keys=20_000)
     for n in range(2_000):
-        store.limits.spend([Window("a", f"k{n}", QUOTA), Window("b", f"k{n}", QUOTA)])
+        store.limits.spend([window("a", f"k{n}", QUOTA), window("b", f"k{n}", QUOTA)])
         store.clock.advance(0.1)
     assert len(store.limits) <= 2 * 630
 
@@ -156,7 +160,7 @@ def test_a_full_memory_is_all_free_again_after_a_span() -> None:
 
 def test_making_room_never_drops_a_log_of_the_request_itself() -> None:
     store = Store(keys=2)
-    idle, new = Window("a", "k", Quota(1, 1_000)), Window("b", "k", Quota(5, 60_000))
+    idle, new = window("a", "k", Quota(1, 1_000)), window("b", "k", Quota(5, 60_000))
     assert store.limits.spend([idle]).admitted
     store.clock.advance(1)
     store.admits("other")
@@ -171,7 +175,7 @@ def test_room_is_made_for_every_window_of_a_request() -> None:
     tight, wide = Quota(1, 1_000), Quota(5, 1_000)
     for n in range(5_000):
         store.clock.advance(0.1)
-        assert store.limits.spend([Window("a", f"k{n}", tight), Window("b", f"k{n}", wide)]).admitted
+        assert store.limits.spend([window("a", f"k{n}", tight), window("b", f"k{n}", wide)]).admitted
         assert len(store.limits) <= 60
 
 
@@ -208,7 +212,7 @@ def test_short_of_memory_it_refuses_more_and_never_less(
         now_us += gap_us
         store.clock.advance(now_us / 1e6 - store.clock.monotonic_s())
         told_us = round(store.clock.monotonic_s() * 1e6)
-        windows = [Window(f"t{n}", f"k{key}", QUOTAS[n], origin) for key, n in picked]
+        windows = [window(f"t{n}", f"k{key}", QUOTAS[n], origin) for key, n in picked]
         got = store.limits.spend(windows)
         if got.admitted:
             assert got == reference.spend(windows, told_us)

@@ -11,7 +11,7 @@ import pytest
 
 from scopegate.clock import ManualClock
 from scopegate.errors import ConfigError
-from scopegate.limits.window import Quota, Spent, Window
+from scopegate.limits.window import Quota, Spent, Window, window_key
 from scopegate.stores.redis_limits import RedisLimits
 from tests.valkey import Server
 
@@ -19,7 +19,8 @@ TIMEOUT_S = 10.0
 
 
 def window(limit: int, span_ms: int, key: str | None = None, name: str = "strict") -> Window:
-    return Window(name, key or uuid.uuid4().hex, Quota(limit, span_ms))
+    quota = Quota(limit, span_ms)
+    return Window(name, window_key(name, quota, key or uuid.uuid4().hex), quota)
 
 
 Opener = Callable[..., RedisLimits]
@@ -94,10 +95,10 @@ async def test_every_key_is_ours_and_expires(server: Server, opened: Opener) -> 
     with server.client() as outside:
         keys = list(outside.scan_iter(count=1_000))
         assert 1_200 <= len(keys) <= 1_800  # the short ones may be gone
-        assert all(re.fullmatch(r"scopegate:w:\{\w+\}:(strict|b):\d+", key) for key in keys)
+        assert all(re.fullmatch(r"scopegate:\{w\}:(strict|b):\d+:\w+", key) for key in keys)
         lives = [(key, outside.pttl(key)) for key in keys]
     for key, life_ms in lives:
-        span_ms = int(key.rpartition(":")[2])
+        span_ms = int(key.split(":")[3])
         assert life_ms <= span_ms + 1_001
         assert life_ms == -2 or life_ms > 0  # -1 would be a key for ever
 
@@ -106,8 +107,8 @@ async def test_a_hundred_per_ten_seconds_take_at_most_2_kib(server: Server, open
     store = opened(server.url)
     full = window(100, 10_000, "203.0.113.7", "lenient")
     await asyncio.gather(*[store.spend([full]) for _ in range(150)])
-    assert server.run("LLEN", "scopegate:w:{203.0.113.7}:lenient:10000") == 100
-    assert server.run("MEMORY", "USAGE", "scopegate:w:{203.0.113.7}:lenient:10000") <= 2_048
+    assert server.run("LLEN", "scopegate:{w}:lenient:10000:203.0.113.7") == 100
+    assert server.run("MEMORY", "USAGE", "scopegate:{w}:lenient:10000:203.0.113.7") <= 2_048
 
 
 async def test_a_log_never_outgrows_its_limit(server: Server, opened: Opener) -> None:
@@ -117,7 +118,7 @@ async def test_a_log_never_outgrows_its_limit(server: Server, opened: Opener) ->
     for _ in range(1_000):
         clock.advance(0.004)
         await store.spend([one])
-    assert server.run("LLEN", "scopegate:w:{k}:strict:50") <= 10
+    assert server.run("LLEN", "scopegate:{w}:strict:50:k") <= 10
 
 
 async def test_a_server_clock_set_back_a_little_admits_no_more(opened: Opener, valkey_url: str) -> None:

@@ -34,10 +34,13 @@ class CrossOrigin:
 
     __slots__ = ("_any", "_fields", "_max_age", "_methods", "_opened", "_shared", "_vary")
 
-    def __init__(self, rule: Cors) -> None:
+    def __init__(self, rule: Cors, more: Sequence[bytes] = ()) -> None:
+        """`more`: fields in lower case that scripts may read beyond those of the rule."""
         assert not (rule.any_origin and rule.credentials), "any origin with credentials is every page as the visitor"
         credentials = b"access-control-allow-credentials: true\r\n" if rule.credentials else b""
-        exposed = b"access-control-expose-headers: %b\r\n" % ", ".join(rule.expose).encode() if rule.expose else b""
+        names = [name.encode() for name in rule.expose]
+        names += sorted(set(more).difference([name.lower() for name in names]))
+        exposed = b"access-control-expose-headers: %b\r\n" % b", ".join(names) if names else b""
         named = {origin.encode(): b"access-control-allow-origin: %b\r\n" % origin.encode() for origin in rule.origins}
         self._any = b"access-control-allow-origin: *\r\n" if rule.any_origin else b""
         self._shared = {origin: line + credentials for origin, line in named.items()}

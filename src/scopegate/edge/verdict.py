@@ -12,13 +12,15 @@ from scopegate.types import Fields
 class Refusal:
     """Why a request goes no further. `code` is a closed set fit for metric labels and problem types
     (`bad_request`, `rate_limited`, `unauthenticated`, ...); `detail` is one sentence for the client and never holds
-    the client's own text; `fields` are extra response fields; `close` ends the connection after the answer."""
+    the client's own text; `fields` are extra response fields; `close` ends the connection after the answer; `exceeded`
+    names the limits that are used up."""
 
     status: int
     code: str
     detail: str
     fields: tuple[tuple[bytes, bytes], ...] = ()
     close: bool = False
+    exceeded: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -58,7 +58,7 @@ class Gateway:
         self._coming: frozenset[UpstreamPool] = frozenset()
         """Of a policy that is being adopted: nobody uses them yet."""
         self._gauged: set[str] = set()
-        self.shared = Shared(_build(policy, self._pools_of(policy)), clock)
+        self.shared = Shared(_build(policy, self._pools_of(policy), limiter.secret), clock)
         self.connections = Connections()
         self.steps = pipeline(limiter, signin, intake)
         metrics.POLICY_LOADED.set(self.shared.now_s())
@@ -79,12 +79,12 @@ class Gateway:
 
     async def adopt(self, policy: Policy) -> None:
         """Serve by `policy` from now on; requests under way keep the rules they began with. Limits go on counting:
-        their windows are found by tier, quota and key. What is heavy happens in a thread, the swap itself is one
+        their windows are found by tier, span and key. What is heavy happens in a thread, the swap itself is one
         assignment. Raises what building raises, and nothing has changed then."""
         try:
             pools = self._pools_of(policy)
             self._coming = frozenset(pools.values())
-            rules = await asyncio.to_thread(_build, policy, pools)
+            rules = await asyncio.to_thread(_build, policy, pools, self._limiter.secret)
         except BaseException:
             self._coming = frozenset()
             self._let_go()
@@ -166,10 +166,10 @@ class Gateway:
         self.flush()
 
 
-def _build(policy: Policy, pools: Mapping[Upstream, UpstreamPool]) -> Ruleset:
+def _build(policy: Policy, pools: Mapping[Upstream, UpstreamPool], secret: bytes) -> Ruleset:
     """Everything that grows with the number of routes. Safe in a thread: it touches nothing that serves."""
     metrics.declare(policy)
-    return Ruleset(policy, pools.__getitem__)
+    return Ruleset(policy, pools.__getitem__, secret)
 
 
 def _content(file: str | None) -> bytes:

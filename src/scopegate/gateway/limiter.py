@@ -16,11 +16,12 @@ from scopegate import logs
 from scopegate.clock import Clock
 from scopegate.edge.verdict import Caller, Refusal
 from scopegate.errors import StoreUnavailable
-from scopegate.limits.window import Spent, Window
+from scopegate.limits.window import Spent, Window, window_key
 from scopegate.metrics import catalogue as metrics
 from scopegate.policy.policy import OnStoreError, Tier, TierKey
 from scopegate.stores.ports import LimitStore
 
+_ADDRESS = "ip"  # the kind of key that a client's address makes
 _LEAVE_ALONE_S = 1.0
 _log = logs.get("limiter")
 
@@ -28,14 +29,19 @@ _log = logs.get("limiter")
 WindowsOf = Callable[[str], tuple[Window, ...]]
 
 
-def windows_of(tier: Tier) -> WindowsOf:
-    """From a key to the tier's windows. Routes that name the same tier share them; the newest 8,192 keys are kept."""
-    names = [tier.name] + [f"{tier.name}-{n}" for n in range(2, len(tier.quotas) + 1)]
+def windows_of(tier: Tier, secret: bytes) -> WindowsOf:
+    """From a key to the tier's windows. Routes that name the same tier share them; the newest 8,192 keys are kept. Keys
+    are hashed with `secret`, at most 64 bytes: of an address that was hashed without one, trying all soon finds it."""
+    # No tier has a slash in its name: one called `api-2` is not the second window of `api`.
+    names = [tier.name] + [f"{tier.name}/{n}" for n in range(2, len(tier.quotas) + 1)]
+    kinds = [(name, window_key(tier.name, quota, ""), quota) for name, quota in zip(names, tier.quotas, strict=True)]
 
     @lru_cache(maxsize=8192)
     def windows(key: str) -> tuple[Window, ...]:
-        digest = hashlib.blake2b(key.encode(), digest_size=12).hexdigest()
-        return tuple(Window(name, digest, quota) for name, quota in zip(names, tier.quotas, strict=True))
+        digest = hashlib.blake2b(key.encode(), digest_size=12, key=secret).hexdigest()
+        kind, _, group = key.partition(":")
+        origin = group if kind == _ADDRESS else ""
+        return tuple([Window(name, prefix + digest, quota, origin) for name, prefix, quota in kinds])
 
     return windows
 
@@ -48,14 +54,16 @@ def key_of(tier: Tier, caller: Caller) -> str:
     if key is TierKey.USER and caller.user is not None:
         return f"user:{caller.auth}:{caller.user}"
     if key is TierKey.USER or key is TierKey.CLIENT_IP:
-        return f"ip:{caller.group}"
+        return f"{_ADDRESS}:{caller.group}"
     assert_never(key)
 
 
 class Limiter:
     """`store` may be shared (Redis); `local` counts in this process while it is down."""
 
-    def __init__(self, store: LimitStore, local: LimitStore, clock: Clock) -> None:
+    def __init__(self, store: LimitStore, local: LimitStore, clock: Clock, secret: bytes = b"") -> None:
+        """`secret`, at most 64 bytes: see `windows_of`."""
+        self.secret = secret
         self._store = store
         self._local = local
         self._clock = clock

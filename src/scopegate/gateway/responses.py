@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from email.utils import formatdate
 from functools import lru_cache
 from http import HTTPStatus
+from math import ceil
 
 from scopegate.edge.answer_fields import NO_ROUTE
 from scopegate.edge.headers import STATUS_LINES
@@ -19,7 +20,19 @@ from scopegate.edge.proxy_status import status_line
 from scopegate.edge.verdict import Refusal
 from scopegate.limits.window import Quota, Spent, WindowState
 
-_QUOTA_EXCEEDED = "https://iana.org/assignments/http-problem-types#quota-exceeded"
+LIMIT_FIELDS = (
+    b"ratelimit",
+    b"ratelimit-policy",
+    b"retry-after",
+    b"x-ratelimit-limit",
+    b"x-ratelimit-remaining",
+    b"x-ratelimit-reset",
+)
+"""What answers of a route with a tier may carry."""
+
+_REGISTRY = "https://iana.org/assignments/http-problem-types#"
+_TYPES = {"rate_limited": "quota-exceeded", "limit_store_down": "temporary-reduced-capacity"}
+"""By code: types of draft-ietf-httpapi-ratelimit-headers-11."""
 _NO_ROUTE_LINES = NO_ROUTE.for_refusal(is_https=False)
 _PAGE = """<!doctype html>
 <html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">
@@ -64,14 +77,17 @@ def _title(refusal: Refusal) -> str:
 
 
 def _problem(refusal: Refusal, request_id: bytes) -> tuple[bytes, bytes]:
+    known = _TYPES.get(refusal.code)
     problem = {
-        "type": _QUOTA_EXCEEDED if refusal.code == "rate_limited" else "about:blank",
+        "type": f"{_REGISTRY}{known}" if known else "about:blank",
         "title": _title(refusal),
         "status": refusal.status,
         "detail": refusal.detail,
         "code": refusal.code,
         "request_id": request_id.decode(),
     }
+    if refusal.exceeded:
+        problem["violated-policies"] = refusal.exceeded
     return json.dumps(problem, separators=(",", ":")).encode(), b"application/problem+json"
 
 
@@ -88,20 +104,19 @@ def wants_page(accept: Sequence[bytes]) -> bool:
 
 
 def limit_fields(spent: Spent, now_s: float) -> bytes:
-    """Rate-limit field lines. `X-RateLimit-*` tell of the window with the least left; `-Reset` is the Unix second at
-    which that window is empty again. `RateLimit-Policy` and `RateLimit` name every window; `t` is seconds from now."""
+    """Rate-limit field lines, as `docs/limits.md` describes them. `X-RateLimit-*` tell of the window with the least
+    left."""
     standings = spent.standings
     if len(standings) == 1:  # the usual case, unrolled: this runs for every answer
-        window, remaining, reset_ms = standings[0]
-        reset_s = -(-reset_ms // 1000)
+        window, remaining, more_ms, reset_ms = standings[0]
         fixed, name = _limit_and_policy(window.name, window.quota)
         return b'%bx-ratelimit-remaining: %d\r\nx-ratelimit-reset: %d\r\nratelimit: "%b";r=%d;t=%d\r\n' % (
             fixed,
             remaining,
-            int(now_s) + reset_s,
+            ceil(now_s + reset_ms / 1000),
             name,
             remaining,
-            reset_s,
+            -(-more_ms // 1000),
         )
     tightest = min(standings, key=lambda s: (s.remaining, -s.reset_ms))
     return (
@@ -111,7 +126,7 @@ def limit_fields(spent: Spent, now_s: float) -> bytes:
         tightest.window.quota.limit,
         b", ".join([_policy_item(s.window.name, s.window.quota) for s in standings]),
         tightest.remaining,
-        int(now_s) - (-tightest.reset_ms // 1000),
+        ceil(now_s + tightest.reset_ms / 1000),
         b", ".join([_limit_item(s) for s in standings]),
     )
 
@@ -128,7 +143,7 @@ def _policy_item(name: str, quota: Quota) -> bytes:
 
 
 def _limit_item(standing: WindowState) -> bytes:
-    return b'"%b";r=%d;t=%d' % (standing.window.name.encode(), standing.remaining, -(-standing.reset_ms // 1000))
+    return b'"%b";r=%d;t=%d' % (standing.window.name.encode(), standing.remaining, -(-standing.more_ms // 1000))
 
 
 def rate_limited(spent: Spent) -> Refusal:
@@ -139,4 +154,5 @@ def rate_limited(spent: Spent) -> Refusal:
         "rate_limited",
         f"Too many requests. Try again in {wait_s} second{'s' if wait_s > 1 else ''}.",
         ((b"retry-after", b"%d" % wait_s),),
+        exceeded=tuple([standing.window.name for standing in spent.standings if not standing.remaining]),
     )

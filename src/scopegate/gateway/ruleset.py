@@ -14,6 +14,7 @@ from scopegate.edge.cors import CrossOrigin
 from scopegate.edge.routes import Ambiguous, NoRoute, RouteTable, compile_routes
 from scopegate.gateway.limiter import WindowsOf, windows_of
 from scopegate.gateway.pool import UpstreamPool
+from scopegate.gateway.responses import LIMIT_FIELDS
 from scopegate.gateway.tallies import Latencies, RouteTally
 from scopegate.metrics import catalogue as metrics
 from scopegate.policy.policy import HostUse, Mode, Policy, Route, Upstream
@@ -78,7 +79,8 @@ class RoutePlan:
         self.websocket = route.websocket
         self.events = route.events
         self.security = SecurityLines(route.answer_fields)
-        self.cors = CrossOrigin(route.cors) if route.cors is not None else None
+        told = LIMIT_FIELDS if route.tier is not None else ()
+        self.cors = CrossOrigin(route.cors, told) if route.cors is not None else None
         self.upstream_latencies = latencies
         self.tally = RouteTally(route.name, route.tier.name if route.tier else None)
 
@@ -86,7 +88,8 @@ class RoutePlan:
 class Ruleset:
     """The policy in force with its plans. `stray` counts what met no route."""
 
-    def __init__(self, policy: Policy, pool_for: Callable[[Upstream], UpstreamPool]) -> None:
+    def __init__(self, policy: Policy, pool_for: Callable[[Upstream], UpstreamPool], secret: bytes = b"") -> None:
+        """`secret`: what limits' keys are hashed with."""
         self.policy = policy
         self.hosts = policy.server.hosts
         self.trusted = policy.server.trusted_proxies
@@ -99,7 +102,7 @@ class Ruleset:
         self.stray = Stray()
         self._table: RouteTable = compile_routes(policy.routes)
         self._remembered = lru_cache(_REMEMBERED)(self._match)
-        windows = {tier.name: windows_of(tier) for tier in policy.tiers.values()}
+        windows = {tier.name: windows_of(tier, secret) for tier in policy.tiers.values()}
         self._latencies = {name: Latencies(metrics.UPSTREAM_SECONDS.labels(name)) for name in policy.upstreams}
         self._plans = {
             route.name: RoutePlan(

@@ -39,9 +39,9 @@ class Quota:
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """One quota counted for one key. `name` is the tier (a configuration word, safe for headers and labels);
-    `key` is opaque, already hashed or grouped, safe for Redis. `origin`: the client's address or prefix, whose networks
-    pay where memory is short; empty where a stranger cannot make up the key."""
+    """One quota counted for one key. `name` is what answers call it (words of the policy, safe for headers). `key` says
+    which window it is, as `window_key` makes it: stores know nothing else. `origin`: the client's address or prefix,
+    whose networks pay where memory is short; empty where a stranger cannot make up the key."""
 
     name: str
     key: str
@@ -49,13 +49,21 @@ class Window:
     origin: str = ""
 
 
+def window_key(tier: str, quota: Quota, counted: str) -> str:
+    """The key of a tier's window for who is counted (hashed: it may be read in Redis). Unlike for any two tiers, spans
+    and ways to count; the same whatever the limit, so that a changed one keeps its windows. Tiers have no colon."""
+    return f"{tier}:{quota.span_ms}{'p' if quota.burst else ''}:{counted}"
+
+
 # Named tuples, not frozen dataclasses: two of these are made for every request, at half the cost.
 class WindowState(NamedTuple):
-    """How a window looks after a decision. `remaining`: admissions left now; `reset_ms`: milliseconds until the
-    window is completely empty again if nothing more is admitted (0 when it is empty)."""
+    """How a window looks after a decision. `remaining`: admissions left now; `more_ms`: milliseconds until there is one
+    more than that, the span while all are left; `reset_ms`: milliseconds until all are left again if nothing more is
+    admitted (0 when they are)."""
 
     window: Window
     remaining: int
+    more_ms: int
     reset_ms: int
 
 
@@ -111,6 +119,8 @@ class Log:
         """Microseconds until one more admission fits, 0 when it fits now."""
         if quota.burst:
             return max(0, self.left_us(now_us) - (quota.burst - 1) * quota.interval_us)
+        if len(self.times) - self.head < quota.limit:
+            return 0
         over = self.live(now_us) - quota.limit
         return 0 if over < 0 else self.times[self.head + over] + self.span_us - now_us
 
@@ -123,16 +133,31 @@ class Log:
         quota = window.quota
         if quota.burst:
             return self._pace(window, now_us)
-        self.times.append(now_us)
-        return _make(WindowState, (window, quota.limit - len(self.times) + self.head, quota.span_ms))
+        live = self.live(now_us)
+        times = self.times
+        times.append(now_us)
+        more_ms = -((now_us - self.span_us - times[self.head]) // 1000)
+        return _make(WindowState, (window, quota.limit - live - 1, more_ms, quota.span_ms))
 
     def standing(self, window: Window, now_us: int) -> WindowState:
         """Where the window stands at `now_us`."""
         quota = window.quota
-        left_us = self.left_us(now_us)
         if quota.burst:
-            return WindowState(window, max(0, quota.burst - -(-left_us // quota.interval_us)), ms_up(left_us))
-        return WindowState(window, max(0, quota.limit - self.live(now_us)), ms_up(left_us))
+            return self._paced(window, now_us)
+        live = self.live(now_us)
+        if not live:
+            return WindowState(window, quota.limit, quota.span_ms, 0)
+        next_us = self.times[self.head + max(0, live - quota.limit)] + self.span_us
+        return WindowState(window, max(0, quota.limit - live), ms_up(next_us - now_us), ms_up(self.left_us(now_us)))
+
+    def _paced(self, window: Window, now_us: int) -> WindowState:
+        quota = window.quota
+        left_us = self.left_us(now_us)
+        if not left_us:
+            return WindowState(window, quota.burst, quota.span_ms, 0)
+        remaining = max(0, quota.burst - -(-left_us // quota.interval_us))
+        more_us = left_us - (quota.burst - remaining - 1) * quota.interval_us
+        return WindowState(window, remaining, ms_up(more_us), ms_up(left_us))
 
     def _pace(self, window: Window, now_us: int) -> WindowState:
         full_us = now_us + self.left_us(now_us) + window.quota.interval_us
@@ -140,7 +165,7 @@ class Log:
             self.times[0] = full_us - self.span_us
         else:
             self.times.append(full_us - self.span_us)
-        return self.standing(window, now_us)
+        return self._paced(window, now_us)
 
 
 def spend(windows: Sequence[Window], logs: Sequence[Log], now_us: int) -> Spent:
@@ -167,10 +192,12 @@ def spend_one(window: Window, log: Log, now_us: int) -> Spent:
         left = quota.limit - log.live(now_us)
     if left > 0:
         times.append(now_us)
-        standing = _make(WindowState, (window, left - 1, quota.span_ms))
+        more_ms = -((now_us - log.span_us - times[log.head]) // 1000)
+        standing = _make(WindowState, (window, left - 1, more_ms, quota.span_ms))
         return _make(Spent, (True, (standing,), 0))
-    standing = _make(WindowState, (window, 0, ms_up(times[-1] + log.span_us - now_us)))
-    return _make(Spent, (False, (standing,), ms_up(times[log.head - left] + log.span_us - now_us)))
+    wait_ms = ms_up(times[log.head - left] + log.span_us - now_us)
+    standing = _make(WindowState, (window, 0, wait_ms, ms_up(times[-1] + log.span_us - now_us)))
+    return _make(Spent, (False, (standing,), wait_ms))
 
 
 def ms_up(duration_us: int) -> int:

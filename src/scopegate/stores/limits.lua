@@ -5,7 +5,7 @@
 -- ARGV[1]   empty: this server's clock; tests put a time here, in microseconds
 -- ARGV[3i-1], ARGV[3i], ARGV[3i+1]   limit, span in microseconds and burst (0: not paced) of KEYS[i]; limit and burst
 --           may change between calls
--- returns   {retry_after_ms, remaining_1, reset_ms_1, remaining_2, ...}; retry_after_ms is 0 when admitted
+-- returns   {retry_after_ms, remaining_1, more_ms_1, reset_ms_1, remaining_2, ...}; retry_after_ms is 0 when admitted
 local now
 if ARGV[1] == '' then
   local time = redis.call('TIME')
@@ -26,11 +26,12 @@ local function shift(key, last, latest)
   end
 end
 
--- Drop what left the window and say how many stay. The newest of `count` is known to stay. Galloping, then halving:
+-- Drop what left the window and say how many stay, and the oldest of them. The newest of `count` is known to stay. Galloping, then halving:
 -- one look when nothing left, two when one did, a logarithm after a pause.
 local function trim(key, count, edge)
-  if at(key, 0) > edge then
-    return count
+  local oldest = at(key, 0)
+  if oldest > edge then
+    return count, oldest
   end
   local gone, stays, step = 0, count - 1, 1
   while gone + step < stays and at(key, gone + step) <= edge do
@@ -43,10 +44,10 @@ local function trim(key, count, edge)
     if at(key, middle) <= edge then gone = middle else stays = middle end
   end
   redis.call('LTRIM', key, stays, -1)
-  return count - stays
+  return count - stays, at(key, 0)
 end
 
-local lasts, counts, wait = {}, {}, 0
+local lasts, counts, oldests, wait = {}, {}, {}, 0
 for i, key in ipairs(KEYS) do
   local limit, span, burst = tonumber(ARGV[3 * i - 1]), tonumber(ARGV[3 * i]), tonumber(ARGV[3 * i + 1])
   local interval, latest = 0, now
@@ -54,7 +55,7 @@ for i, key in ipairs(KEYS) do
     interval = math.ceil(span / (limit - burst + 1))
     latest = now + math.max(0, burst * interval - span)
   end
-  local last, count = at(key, -1), 0
+  local last, count, oldest = at(key, -1), 0, now
   if last and last > latest then
     shift(key, last, latest)
     last = latest
@@ -65,12 +66,14 @@ for i, key in ipairs(KEYS) do
   elseif last and burst > 0 then
     wait = math.max(wait, last + span - now - (burst - 1) * interval)
   elseif last then
-    count = trim(key, redis.call('LLEN', key), now - span)
+    count, oldest = trim(key, redis.call('LLEN', key), now - span)
     if count >= limit then
-      wait = math.max(wait, at(key, count - limit) + span - now)
+      -- The one that must leave first: the oldest, unless the limit was lowered.
+      oldest = count == limit and oldest or at(key, count - limit)
+      wait = math.max(wait, oldest + span - now)
     end
   end
-  lasts[i], counts[i] = last, count
+  lasts[i], counts[i], oldests[i] = last, count, oldest
 end
 
 local reply = { math.ceil(wait / 1000) }
@@ -90,7 +93,13 @@ for i, key in ipairs(KEYS) do
     redis.call('PEXPIRE', key, math.ceil((last - now + span) / 1000) + 1000)
   end
   local left = last and last + span - now or 0
-  reply[2 * i] = math.max(0, interval and burst - math.ceil(left / interval) or limit - count)
-  reply[2 * i + 1] = math.ceil(left / 1000)
+  local remaining, more = limit - count, oldests[i] + span - now
+  if interval then
+    remaining = burst - math.ceil(left / interval)
+    more = left > 0 and left - (burst - math.max(0, remaining) - 1) * interval or span
+  end
+  reply[3 * i - 1] = math.max(0, remaining)
+  reply[3 * i] = math.ceil(more / 1000)
+  reply[3 * i + 1] = math.ceil(left / 1000)
 end
 return reply

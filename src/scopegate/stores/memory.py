@@ -14,7 +14,7 @@ from scopegate.clock import Clock
 from scopegate.limits import breaker
 from scopegate.limits.breaker import BreakerRule, BreakerState, BreakerTerms, CallOutcome, Denied, Permit
 from scopegate.limits.shares import COUNTERS_BYTES, Shares, networks
-from scopegate.limits.window import Log, Quota, Spent, Window, ms_up, spend, spend_one
+from scopegate.limits.window import Log, Spent, Window, ms_up, spend, spend_one
 
 MAX_BYTES = 64 << 20
 
@@ -24,31 +24,15 @@ _FIRST_ADMISSIONS = 4
 _SWEPT = 4  # logs looked at for each new key: more than one, so that a past flood's memory comes back
 _STEP = 64  # and at a time while one finds no room
 _SLICES = 5  # a log is looked at within a 32nd of its span after it came empty
-_CACHED_QUOTAS = 1024
-
-
-class _Table:
-    """All logs of one tier and span, paced or not. `slice_us`: how long those wait together that come empty about the
-    same time."""
-
-    __slots__ = ("logs", "name", "slice_us", "span_ms")
-
-    def __init__(self, name: str, span_ms: int) -> None:
-        self.name = name
-        self.span_ms = span_ms
-        self.slice_us = 1 << max(0, (span_ms * 1000).bit_length() - 1 - _SLICES)
-        self.logs: dict[str, _KeyLog] = {}
 
 
 class _KeyLog(Log):
-    """A log that knows where it belongs and who pays. `room`: for how many admissions was paid; with none it is not
-    kept."""
+    """A log that knows its key and who pays. `room`: for how many admissions was paid; with none it is not kept."""
 
-    __slots__ = ("key", "large", "room", "small", "table")
+    __slots__ = ("key", "large", "room", "small")
 
-    def __init__(self, table: _Table, window: Window) -> None:
-        super().__init__(table.span_ms)
-        self.table = table
+    def __init__(self, window: Window) -> None:
+        super().__init__(window.quota.span_ms)
         self.key = window.key
         self.small, self.large = networks(window.origin)
         self.room = 0
@@ -73,18 +57,14 @@ class MemoryLimits:
     def __init__(self, clock: Clock, *, max_bytes: int = MAX_BYTES) -> None:
         self._monotonic_s = clock.monotonic_s
         self._shares = Shares(max_bytes - COUNTERS_BYTES)
-        self._tables: dict[tuple[str, int, bool], _Table] = {}
-        self._keys = 0
+        self._logs: dict[str, _KeyLog] = {}
         # Logs by the moment at which to look at them again, and those moments as a heap.
         self._due: dict[int, list[_KeyLog]] = {}
         self._moments: list[int] = []
-        # A policy's quotas live as long as the policy, so identity finds their table without hashing them.
-        self._by_id: dict[int, _Table] = {}
-        self._held: dict[int, Quota] = {}
 
     def __len__(self) -> int:
-        """Keys (tier, span and key) that have a log."""
-        return self._keys
+        """Keys that have a log."""
+        return len(self._logs)
 
     def spend(self, windows: Sequence[Window]) -> Spent:
         """See `LimitStore.spend`; the clock is this process' monotonic one, in microseconds. A refusal for want of
@@ -92,12 +72,9 @@ class MemoryLimits:
         now_us = int(self._monotonic_s() * 1e6 + 0.5)
         if len(windows) == 1:
             window = windows[0]
-            table = self._by_id.get(id(window.quota))
-            if table is None or table.name != window.name:
-                table = self._table(window)
-            log = table.logs.get(window.key)
+            log = self._logs.get(window.key)
             if log is None:
-                log = _KeyLog(table, window)
+                log = _KeyLog(window)
                 if self._pays(log, now_us):
                     self._sweep(_SWEPT, now_us)
                     return spend_one(window, log, now_us)
@@ -110,16 +87,17 @@ class MemoryLimits:
         """Nothing to close."""
 
     def _spend(self, windows: Sequence[Window], now_us: int) -> Spent:
-        logs = [self._log(window) for window in windows]
-        assert len(set(logs)) == len(logs), "a request names each window once"
+        kept = self._logs
+        logs = [kept.get(window.key) or _KeyLog(window) for window in windows]
         for log in logs:
             if len(log.times) >= log.room:
                 return self._spend_with_room(windows, logs, now_us)
+        assert len(set(logs)) == len(logs), "a request names each window once"
         return spend(windows, logs, now_us)
 
     def _spend_with_room(self, windows: Sequence[Window], logs: Sequence[_KeyLog], now_us: int) -> Spent:
         """`spend` where some logs are new or full."""
-        assert len({(id(log.table), log.key) for log in logs}) == len(logs), "a request names each window once"
+        assert len({log.key for log in logs}) == len(logs), "a request names each window once"
         new = sum([not log.room for log in logs])
         waits_us = [log.wait_us(window.quota, now_us) for window, log in zip(windows, logs, strict=True)]
         if not any(waits_us) and (wait_us := self._make_room(windows, logs, now_us)):
@@ -127,27 +105,6 @@ class MemoryLimits:
         spent = spend(windows, logs, now_us)
         self._sweep(_SWEPT * new, now_us)
         return spent
-
-    def _log(self, window: Window) -> _KeyLog:
-        """The window's log, a new one that is not kept yet where there is none."""
-        table = self._by_id.get(id(window.quota))
-        if table is None or table.name != window.name:
-            table = self._table(window)
-        log = table.logs.get(window.key)
-        return log if log is not None else _KeyLog(table, window)
-
-    def _table(self, window: Window) -> _Table:
-        quota = window.quota
-        name = window.name, quota.span_ms, bool(quota.burst)
-        table = self._tables.get(name)
-        if table is None:
-            table = self._tables[name] = _Table(window.name, quota.span_ms)
-        if len(self._held) >= _CACHED_QUOTAS:
-            self._by_id.clear()
-            self._held.clear()
-        self._by_id[id(quota)] = table
-        self._held[id(quota)] = quota
-        return table
 
     def _make_room(self, windows: Sequence[Window], logs: Sequence[_KeyLog], now_us: int) -> int:
         """Have every log kept, with room for one admission more: 0, or how long to wait in microseconds."""
@@ -175,13 +132,12 @@ class MemoryLimits:
         self._shares.take(log.small, log.large, wanted)
         log.room = more
         if not room:
-            log.table.logs[log.key] = log
-            self._keys += 1
+            self._logs[log.key] = log
             self._look_again(log, now_us + log.span_us)
         return True
 
     def _look_again(self, log: _KeyLog, empty_us: int) -> None:
-        slice_us = log.table.slice_us
+        slice_us = 1 << max(0, log.span_us.bit_length() - 1 - _SLICES)
         moment_us = empty_us - empty_us % slice_us + slice_us
         due = self._due.get(moment_us)
         if due is None:
@@ -209,8 +165,7 @@ class MemoryLimits:
     def _drop(self, log: _KeyLog) -> None:
         self._shares.take(log.small, log.large, -_price(log.room))
         log.room = 0
-        self._keys -= 1
-        del log.table.logs[log.key]
+        del self._logs[log.key]
 
 
 def _price(room: int) -> int:

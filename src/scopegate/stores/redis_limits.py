@@ -1,8 +1,9 @@
 """Limits shared by all gateways: exact windows in Redis, decided by one script on Redis' own clock.
 
 All windows of a request are one EVALSHA; all requests of one turn of the event loop are one write. Keys are
-`scopegate:w:{KEY}:TIER:SPAN_MS`, or `...:paced`, each with a time to live; the part in braces is what a cluster hashes,
-so the windows of one key stand together. Made by `wiring`, called by the gateway's limiter.
+`scopegate:{w}:` and the window's own, each with a time to live. The part in braces is what a cluster hashes: all
+windows stand together, so that those of several tiers and keys are one atomic step. Made by `wiring`, called by the
+gateway's limiter.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ class RedisLimits:
         self._link = Link(url, timeout_s=timeout_s, setup=(_LOAD,))
         self._clock = clock
         self._loading = False
-        self._quotas: dict[int, tuple[Quota, bytes, bytes]] = {}
+        self._quotas: dict[int, tuple[Quota, bytes]] = {}
 
     def spend(self, windows: Sequence[Window]) -> asyncio.Future[Spent]:
         """See `LimitStore.spend`."""
@@ -69,15 +70,14 @@ class RedisLimits:
         known = self._quotas.get(id(quota))
         if known is None:
             known = self._learn(quota)
-        key = b"scopegate:w:{%b}:%b%b" % (window.key.encode(), window.name.encode(), known[1])
-        return b"$%d\r\n%b\r\n" % (len(key), key), known[2]
+        key = b"scopegate:{w}:%b" % window.key.encode()
+        return b"$%d\r\n%b\r\n" % (len(key), key), known[1]
 
-    def _learn(self, quota: Quota) -> tuple[Quota, bytes, bytes]:
+    def _learn(self, quota: Quota) -> tuple[Quota, bytes]:
         if len(self._quotas) >= _CACHED_QUOTAS:
             self._quotas.clear()
-        suffix = b":%d%b" % (quota.span_ms, b":paced" if quota.burst else b"")
-        arguments = bulk(b"%d" % quota.limit) + bulk(b"%d" % (quota.span_ms * 1000)) + bulk(b"%d" % quota.burst)
-        known = self._quotas[id(quota)] = (quota, suffix, arguments)
+        arguments = b"".join([bulk(b"%d" % each) for each in (quota.limit, quota.span_ms * 1000, quota.burst)])
+        known = self._quotas[id(quota)] = (quota, arguments)
         return known
 
     def again(self, check: _Check) -> None:
@@ -145,5 +145,5 @@ class _Load:
 
 def _spent(windows: Sequence[Window], reply: list[int]) -> Spent:
     retry_after_ms = reply[0]
-    standings = tuple(map(WindowState, windows, reply[1::2], reply[2::2]))
+    standings = tuple(map(WindowState, windows, reply[1::3], reply[2::3], reply[3::3]))
     return Spent(not retry_after_ms, standings, retry_after_ms)

@@ -17,7 +17,7 @@ from scopegate import logs, tasks
 from scopegate.clock import Clock
 from scopegate.errors import LeaseLost, StoreError, StoreUnavailable
 from scopegate.leads.job import LeadJob, Lease
-from scopegate.limits.window import Spent, Window
+from scopegate.limits.window import Spent, Window, window_key
 from scopegate.policy.policy import Offload
 from scopegate.stores.ports import JobStore, LimitStore, Outbox
 from scopegate.tasks import first_of
@@ -66,7 +66,7 @@ class Starts:
         """0 when one more job may begin, and it is counted; else milliseconds until it is worth asking again."""
         if offload.starts is None:
             return 0
-        window = Window("starts", f"starts:{offload.name}", offload.starts)
+        window = Window("starts", window_key("starts/offload", offload.starts, offload.name), offload.starts)
         try:
             spent = await _spent(self._limits, window)
         except StoreUnavailable as fault:
