@@ -13,6 +13,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
+import httpx
+
 from scopegate.demo.stage import clean
 
 T = TypeVar("T")
@@ -43,6 +45,18 @@ def left_running(pids: Sequence[int], timeout_s: float = 10.0) -> list[int]:
     for pid in left:
         os.kill(pid, signal.SIGKILL)
     return left
+
+
+def posted(url: str, body: object) -> httpx.Response:
+    """The answer to a lead. It is sent again while leads cannot be taken: to open the database may take a while."""
+
+    def ask() -> httpx.Response | None:
+        answer = httpx.post(url, json=body, trust_env=False, timeout=30)
+        return None if answer.status_code == 503 else answer
+
+    answer = wait_until(ask, 30)
+    assert answer is not None, "no lead is taken"
+    return answer
 
 
 class Scopegate:

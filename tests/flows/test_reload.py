@@ -25,7 +25,7 @@ from scopegate.demo.stage import clean, free_addresses
 from scopegate.following import standing
 from scopegate.following.standing import Standing
 from tests.flows.load import load, quick_app
-from tests.flows.processes import Scopegate, scopegate, wait_until
+from tests.flows.processes import Scopegate, posted, scopegate, wait_until
 
 SECRET = "a shared secret of the tests, longer than 32 bytes"
 STATE = ".scopegate"
@@ -262,7 +262,7 @@ def test_sign_in_and_offloads_may_appear_by_a_reload(tmp_path: Path, app: str) -
         )
         assert (answer.status_code, answer.json()["user"]) == (200, "ann")
         assert place.status("/mine") == 401
-        sent = httpx.post(f"http://{place.gateway}/leads", json={"text": "a roof"}, trust_env=False)
+        sent = posted(f"http://{place.gateway}/leads", {"text": "a roof"})
         assert (sent.status_code, sent.json()) == (201, {"id": "lead-1"})
         with sqlite3.connect(tmp_path / STATE / "scopegate.db") as database:
             assert database.execute("SELECT lead_id FROM jobs").fetchall() == [("lead-1",)]

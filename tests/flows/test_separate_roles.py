@@ -12,7 +12,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.flows.processes import Scopegate, wait_until
+from tests.flows.processes import Scopegate, posted, wait_until
 from tests.flows.test_reload import BROKEN, STATE, Place, app  # noqa: F401 - a fixture
 from tests.simulated import KEY, SimulatedClaude, _running_claude, simulated_claude  # noqa: F401 - fixtures
 
@@ -55,9 +55,7 @@ class Roles:
         return {one.digest for one in found} if len(found) == 3 else set()
 
     def send(self) -> None:
-        answer = httpx.post(
-            f"http://{self.place.gateway}/leads", json={"text": "The roof leaks.", "photos": []}, trust_env=False
-        )
+        answer = posted(f"http://{self.place.gateway}/leads", {"text": "The roof leaks.", "photos": []})
         assert answer.status_code == 201
 
     def jobs(self) -> dict[str, tuple[str, str | None]]:
