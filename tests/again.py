@@ -1,5 +1,5 @@
 """`make test`: every test, then what failed once more, alone. A busy machine must not decide, and must not hide much
-either: what passed only alone is printed by name, and more than five such names are a failure.
+either: what passed only alone is printed by name, and more than two such names are a failure.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-MOST_UNSTEADY = 5
+MOST_UNSTEADY = 2
 _FAILED = Path(".pytest_cache/v/cache/lastfailed")
 
 

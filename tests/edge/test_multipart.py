@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import time
+from collections.abc import Callable
 
 import pytest
 
 from scopegate.edge.multipart import BOUNDARY, MAX_PART_HEAD_BYTES, MultipartReader
 from scopegate.edge.verdict import Refusal
 from scopegate.policy.policy import MultipartRule
+from tests.growth import LINEAR, growth
 
 RULE = MultipartRule(max_parts=4, max_files=2, max_file_bytes=10)
 FIELD = b'Content-Disposition: form-data; name="a"'
@@ -291,20 +292,31 @@ def test_boundaries(boundary: bytes, is_one: bool) -> None:
         assert read(form(part(), part(b"x", FILE)).replace(b"--B", b"--" + boundary), boundary=boundary) is None
 
 
-def test_what_costs_readers_much_costs_little_here() -> None:
-    """Many tiny parts, heads of blanks, content that is all but a delimiter: linear time."""
+HEAVY: dict[str, Callable[[int], bytes]] = {
+    "many tiny parts": lambda size: form(*[part()] * (size // 60)),
+    "content that is all but a delimiter": lambda size: form(part((b"\r\n--" + b"A" * 20) * (size // 24))),
+    "content of half delimiters": lambda size: form(part(b"\r\n-" * (size // 3))),
+}
+HEADS: dict[str, Callable[[int], bytes]] = {
+    "a head of blanks": lambda size: part(b"v", b"Content-Disposition:" + b" " * size + b"\x01"),
+    "a head of parameters": lambda size: form(part(b"v", FIELD + b"; a=b" * (size // 5))),
+}
+
+
+def read_whole_and_in_pieces(body: bytes) -> None:
     rule = MultipartRule(max_parts=100_000, max_files=0)
-    blank = part(b"v", b"Content-Disposition:" + b" " * 8000 + b"\x01")
-    bodies = [
-        form(*[part()] * 20_000),
-        blank,
-        form(part(b"v", FIELD + b"; a=b" * 1600)),
-        form(part((b"\r\n--" + b"A" * 20) * 40_000)),
-        form(part(b"\r\n-" * 300_000)),
-    ]
-    began = time.process_time()
-    for body in bodies:
-        read(body, rule=rule)
-        read(*[body[i : i + 1000] for i in range(0, len(body), 1000)], rule=rule)
-    read(*[bodies[1][i : i + 1] for i in range(len(blank))], rule=rule)
-    assert time.process_time() - began < 8
+    read(body, rule=rule)
+    read(*[body[i : i + 1000] for i in range(0, len(body), 1000)], rule=rule)
+
+
+@pytest.mark.parametrize("name", HEAVY)
+def test_what_costs_readers_much_takes_linear_time_here(name: str) -> None:
+    assert growth(HEAVY[name], read_whole_and_in_pieces, 900_000) < LINEAR
+
+
+@pytest.mark.parametrize("name", HEADS)
+def test_so_does_a_head_even_byte_by_byte(name: str) -> None:
+    def read_bytes(body: bytes) -> None:
+        read(*[body[i : i + 1] for i in range(len(body))])
+
+    assert growth(HEADS[name], read_bytes, MAX_PART_HEAD_BYTES - 200) < LINEAR

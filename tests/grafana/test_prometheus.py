@@ -116,8 +116,8 @@ def test_a_real_prometheus_sees_everything(prometheus: Prometheus, subtests: pyt
         assert prometheus.samples('scopegate_jobs{state="failed"}') == [1]
         assert prometheus.samples('scopegate_budget_spent_usd{budget="day"}') == [0.5]
         assert prometheus.samples("max(scopegate_limit_store_up)") == [1]
-    with subtests.test("a scrape is quick and complete"):
-        assert min(prometheus.samples("min_over_time(scrape_duration_seconds[1m])")) < 0.05
+    with subtests.test("a scrape is small and complete"):
+        assert 100 < min(prometheus.samples("scrape_samples_scraped")) < 2_000
         assert prometheus.samples("max(scopegate_scrape_errors_total)") == [0]
     with subtests.test("the alert rules load and evaluate"):
         groups = prometheus.get("/api/v1/rules")["groups"]
