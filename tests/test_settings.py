@@ -43,6 +43,7 @@ def test_everything_set() -> None:
             "SCOPEGATE_ADMIN_TOKEN": "0123456789abcdef",
             "SCOPEGATE_WEBHOOK_SECRET": "whsec_c2NvcGVnYXRlLXdlYmhvb2sta2V5",
             "SCOPEGATE_LIMIT_SECRET": "é" * 32,
+            "SCOPEGATE_LIMIT_MEMORY": "2GiB",
             "SCOPEGATE_LOG_LEVEL": "DEBUG",
             "SCOPEGATE_LOG_FORMAT": "json",
             "PATH": "/bin",
@@ -56,6 +57,7 @@ def test_everything_set() -> None:
     assert found.state_dir == Path("/var/lib/scopegate")
     assert found.limit_secret is not None
     assert found.limit_secret.get_secret_value() == "é" * 32
+    assert found.limit_memory_bytes == 2 << 30
     assert found.log_level == "debug"
 
 
@@ -109,6 +111,8 @@ def test_database_urls(given: str, used: str) -> None:
         ("SCOPEGATE_WEBHOOK_SECRET", "whsec_hunter2!", "starts with whsec_ and is not base64 after it"),
         ("SCOPEGATE_LIMIT_SECRET", "hunter2", "is not 16 to 64 bytes long"),
         ("SCOPEGATE_LIMIT_SECRET", "é" * 33, "is not 16 to 64 bytes long"),
+        ("SCOPEGATE_LIMIT_MEMORY", "512KiB", "is not between 1MiB and 2GiB"),
+        ("SCOPEGATE_LIMIT_MEMORY", "3GiB", "is not between 1MiB and 2GiB"),
         ("SCOPEGATE_LOG_LEVEL", "inf", "must be debug, info, warning or error, did you mean info?"),
         ("SCOPEGATE_LOG_FORMAT", "yaml", "must be auto, json or text"),
     ],
@@ -165,7 +169,7 @@ def test_settings_cannot_be_changed() -> None:
 
 
 def test_every_variable_is_described() -> None:
-    assert len(settings.VARIABLES) == 10
+    assert len(settings.VARIABLES) == 11
     assert all(field.description for field in settings.VARIABLES.values())
 
 

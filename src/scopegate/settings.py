@@ -19,6 +19,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 from scopegate.errors import ConfigError, Problem
 from scopegate.policy.addresses import parse_url
 from scopegate.policy.faults import closest
+from scopegate.policy.quantities import parse_size
 from scopegate.policy.spelling import parse_webhook_secret
 
 PREFIX = "SCOPEGATE_"
@@ -100,6 +101,15 @@ def _limit_secret(value: SecretStr) -> SecretStr:
     return value
 
 
+def _limit_memory(value: object) -> object:
+    if not isinstance(value, str):
+        return value
+    size = parse_size(value)
+    if not 1 << 20 <= size <= 2 << 30:
+        raise ValueError("is not between 1MiB and 2GiB")
+    return size
+
+
 def _lower(value: object) -> object:
     return value.lower() if isinstance(value, str) else value
 
@@ -134,6 +144,9 @@ class Settings(BaseSettings):
     )
     limit_secret: Annotated[SecretStr, AfterValidator(_limit_secret)] | None = _variable(
         "SCOPEGATE_LIMIT_SECRET", "Hashes whom limits count before Redis sees it: the same for all gateways, 16 bytes."
+    )
+    limit_memory_bytes: Annotated[int, BeforeValidator(_limit_memory)] = _variable(
+        "SCOPEGATE_LIMIT_MEMORY", "What a gateway's limits may take in memory, 1MiB to 2GiB.", 64 << 20
     )
     log_level: Annotated[Literal["debug", "info", "warning", "error"], BeforeValidator(_lower)] = _variable(
         "SCOPEGATE_LOG_LEVEL", "debug, info, warning or error.", "info"

@@ -44,7 +44,7 @@ def _limit_store(settings: Settings) -> LimitStore:
         from scopegate.stores.memory import MemoryLimits
 
         _log.warning("limits.in_memory", reason="REDIS_URL is not set: this process counts alone")
-        return MemoryLimits(SystemClock())
+        return MemoryLimits(SystemClock(), max_bytes=settings.limit_memory_bytes)
     from scopegate.stores.redis_limits import RedisLimits
 
     return RedisLimits(settings.redis_url)
@@ -94,7 +94,8 @@ async def serve_gateway(
 
     clock = SystemClock()
     async with AsyncExitStack() as opened:
-        limiter = Limiter(_limit_store(settings), MemoryLimits(clock), clock, _limit_secret(settings))
+        local = MemoryLimits(clock, max_bytes=settings.limit_memory_bytes)
+        limiter = Limiter(_limit_store(settings), local, clock, _limit_secret(settings))
         signin = await opened.enter_async_context(_signin())
         intake = await opened.enter_async_context(_intake(settings))
         gateway = Gateway(policy, limiter, signin, intake, clock)
