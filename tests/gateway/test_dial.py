@@ -7,20 +7,18 @@ import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from enum import Enum
 from ipaddress import ip_address
 from pathlib import Path
 
 import pytest
 from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 
 from scopegate.errors import ConfigError
 from scopegate.gateway.dial import tls_context
 from scopegate.policy.policy import Origin, Tls, Upstream, UpstreamTimeouts
+from tests.authority import Authority, Identity
 from tests.gateway.app import reset
 from tests.gateway.client import BrokenTransferError
 from tests.gateway.rig import HOST, ON_ONE_LOOP, Rig, Rigs, eventually, policy_of
@@ -29,54 +27,6 @@ pytestmark = ON_ONE_LOOP
 
 GET = b"GET /x HTTP/1.1\r\n" + HOST + b"\r\n"
 OK = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok"
-
-
-@dataclass(frozen=True, slots=True)
-class Identity:
-    """A certificate and its key, as PEM files."""
-
-    cert: Path
-    key: Path
-
-
-class Authority:
-    """Signs certificates for a day, or for one that is over."""
-
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        self._key = ec.generate_private_key(ec.SECP256R1())
-        self._name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "test authority")])
-        ca = x509.BasicConstraints(ca=True, path_length=0)
-        self._cert = self._sign(self._name, self._key.public_key(), timedelta(days=1), ca)
-        self.file = folder / "ca.pem"
-        self.file.write_bytes(self._cert.public_bytes(serialization.Encoding.PEM))
-
-    def _sign(
-        self, name: x509.Name, key: ec.EllipticCurvePublicKey, ends_in: timedelta, *extensions: x509.ExtensionType
-    ) -> x509.Certificate:
-        now = datetime.now(UTC)
-        builder = (
-            x509.CertificateBuilder()
-            .subject_name(name)
-            .issuer_name(self._name)
-            .public_key(key)
-            .serial_number(x509.random_serial_number())
-            .not_valid_before(now - timedelta(days=2))
-            .not_valid_after(now + ends_in)
-        )
-        for extension in extensions:
-            builder = builder.add_extension(extension, critical=isinstance(extension, x509.BasicConstraints))
-        return builder.sign(self._key, hashes.SHA256())
-
-    def identity(self, label: str, *names: x509.GeneralName, ends_in: timedelta = timedelta(days=1)) -> Identity:
-        key = ec.generate_private_key(ec.SECP256R1())
-        name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, label)])
-        cert = self._sign(name, key.public_key(), ends_in, x509.SubjectAlternativeName(names))
-        found = Identity(self._folder / f"{label}.pem", self._folder / f"{label}.key")
-        found.cert.write_bytes(cert.public_bytes(serialization.Encoding.PEM))
-        pem, form = serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8
-        found.key.write_bytes(key.private_bytes(pem, form, serialization.NoEncryption()))
-        return found
 
 
 @pytest.fixture(scope="module")

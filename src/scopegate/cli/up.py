@@ -209,7 +209,7 @@ def announcement(settings: Settings, policy: Policy, directory: Path, engine: Em
     return "\n".join(
         [
             f"scopegate is up, policy {policy.digest}",
-            f"  gateway   {ports.url(policy.server.listen)}  ->  {upstreams}",
+            f"  gateway   {ports.url(policy.server.listen, tls=bool(policy.server.tls))}  ->  {upstreams}",
             f"  admin     {ports.url(policy.admin.listen)}",
             f"  redis     {redis}",
             f"  database  {database}",

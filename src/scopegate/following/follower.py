@@ -58,6 +58,7 @@ def needs_restart(booted: Policy, policy: Policy, roles: Collection[str] = ROLES
     with."""
     pairs = (
         ("gateway", "server.listen", booted.server.listen, policy.server.listen),
+        ("gateway", "server.tls", bool(booted.server.tls), bool(policy.server.tls)),
         ("gateway", "server.workers", booted.server.workers, policy.server.workers),
         ("admin", "admin.listen", booted.admin.listen, policy.admin.listen),
     )

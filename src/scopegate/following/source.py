@@ -16,7 +16,7 @@ from typing import Any, TypeAlias
 from scopegate import jsontext
 from scopegate.errors import ConfigError, Problem
 from scopegate.limits.pricing import PriceTable
-from scopegate.policy import Review, compile_policy, draft_of, files_named
+from scopegate.policy import Review, compile_policy, draft_of, files_named, secrets_named
 from scopegate.policy.sidefiles import MAX_SIDE_FILE_BYTES, SideFile
 from scopegate.policy.text import MAX_FILE_BYTES
 
@@ -26,18 +26,21 @@ Read: TypeAlias = Callable[[str], SideFile]
 
 @dataclass(slots=True)
 class Source:
-    """One reading of the file. `beside` fills as the policy asks for the files it names, by their paths as written."""
+    """One reading of the file. `beside` fills as the policy asks for the files it names, by their paths as written;
+    `secrets` are those of them that are never copied."""
 
     config: Path
     text: bytes
     _read: Read
     beside: dict[str, SideFile] = field(default_factory=dict)
+    secrets: frozenset[str] = frozenset()
 
     def examine(self, environ: Mapping[str, str], prices: PriceTable | None = None, *, lenient: bool) -> Review:
         """Problems and warnings of the file, the files it names, and the policy when there are no problems; values of
         the environment never show in them. With `prices`, a model without a price is a problem. `lenient`: secrets the
         environment lacks are warnings and empty in the policy: ask it questions, never serve it."""
         draft = draft_of(self.text, str(self.config), environ, lenient=lenient)
+        self.secrets |= secrets_named(draft)
         for written in files_named(draft):
             if written not in self.beside:
                 self.beside[written] = self._read(written)
@@ -45,7 +48,7 @@ class Source:
 
     def save(self, place: Path) -> None:
         """Write the copy, at once and for us alone. Raises OSError."""
-        beside = {written: _packed(file) for written, file in self.beside.items()}
+        beside = {written: _packed(file) for written, file in self.beside.items() if written not in self.secrets}
         fresh = place.with_suffix(".fresh")
         fresh.unlink(missing_ok=True)
         fresh.touch(mode=0o600)

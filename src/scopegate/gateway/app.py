@@ -20,7 +20,9 @@ from starlette.applications import Starlette
 
 from scopegate import logs
 from scopegate.clock import Clock
+from scopegate.gateway.certificates import Certificate, Certificates, load
 from scopegate.gateway.connections import Connections
+from scopegate.gateway.handshake import Handshake
 from scopegate.gateway.intake import Intake
 from scopegate.gateway.late import LateSignIn
 from scopegate.gateway.limiter import Limiter
@@ -58,6 +60,8 @@ class Gateway:
         self._coming: frozenset[UpstreamPool] = frozenset()
         """Of a policy that is being adopted: nobody uses them yet."""
         self._gauged: set[str] = set()
+        self.certificates = Certificates(_certificates(policy)) if policy.server.tls else None
+        """None for a port that speaks plain HTTP; that only a start can change."""
         self.shared = Shared(_build(policy, self._pools_of(policy), limiter.secret), clock)
         self.connections = Connections()
         self.steps = pipeline(limiter, signin, intake)
@@ -85,12 +89,15 @@ class Gateway:
             pools = self._pools_of(policy)
             self._coming = frozenset(pools.values())
             rules = await asyncio.to_thread(_build, policy, pools, self._limiter.secret)
+            certificates = await asyncio.to_thread(_certificates, policy)
         except BaseException:
             self._coming = frozenset()
             self._let_go()
             raise
         self._retired.append(self.shared.rules)
         self.shared.rules = rules
+        if self.certificates is not None and certificates:
+            self.certificates.replace(certificates)
         self._coming = frozenset()
         metrics.POLICY_LOADED.set(self.shared.now_s())
 
@@ -133,6 +140,7 @@ class Gateway:
         for kind, count in shared.streams.open.items():
             metrics.STREAMS.labels(kind.value).set(count)
         metrics.CONNECTIONS.set(len(self.connections.open))
+        metrics.CERTIFICATE_ENDS.set(0 if self.certificates is None else self.certificates.ends_s())
         self._gauge_upstreams()
 
     def _gauge_upstreams(self) -> None:
@@ -172,6 +180,10 @@ def _build(policy: Policy, pools: Mapping[Upstream, UpstreamPool], secret: bytes
     return Ruleset(policy, pools.__getitem__, secret)
 
 
+def _certificates(policy: Policy) -> list[Certificate]:
+    return [load(files) for files in policy.server.tls]
+
+
 def _content(file: str | None) -> bytes:
     """What tells two contents of a file apart; empty for none."""
     if file is None:
@@ -183,8 +195,13 @@ def _content(file: str | None) -> bytes:
 
 
 def state_of(gateway: Gateway) -> dict[str, Any]:
-    """What `protocol.ClientConnection` is made of."""
-    return {"shared": gateway.shared, "connections": gateway.connections, "steps": gateway.steps}
+    """What `protocol.ClientConnection` and `handshake.Handshake` are made of."""
+    return {
+        "shared": gateway.shared,
+        "connections": gateway.connections,
+        "steps": gateway.steps,
+        "certificates": gateway.certificates,
+    }
 
 
 def create_app(gateway: Gateway) -> Starlette:
@@ -208,7 +225,7 @@ async def serve(gateway: Gateway, sock: socket.socket, stop: asyncio.Event, read
             ready,
             drain_s=lambda: gateway.shared.rules.timeouts.drain_s,
             break_off=gateway.connections.break_off,
-            http=ClientConnection,
+            http=ClientConnection if gateway.certificates is None else Handshake,
         )
     finally:
         ticking.cancel()

@@ -30,6 +30,8 @@ class Client(Protocol):
     """What an exchange asks of the connection it came in on."""
 
     peer: str
+    is_tls: bool
+    """Whether the client speaks TLS with us."""
     introduction: Told | None
     """The PROXY protocol header with which a trusted peer opened the connection."""
     section: HeaderSection | None

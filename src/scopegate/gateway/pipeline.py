@@ -104,7 +104,7 @@ def find_caller(x: Exchange) -> Outcome:
                 return public
             section.public = public
         section.caller = x.caller
-        section.scheme = b"https" if https else b"http"
+        section.scheme = b"https" if https or x.client.is_tls else b"http"
         section.chain = address.encode() if address == peer else b"%b, %b" % (address.encode(), peer.encode())
     x.caller = section.caller
     x.scheme = section.scheme

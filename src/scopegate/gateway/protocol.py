@@ -97,6 +97,7 @@ class ClientConnection(asyncio.Protocol):
         "_writing_paused",
         "deadline_s",
         "introduction",
+        "is_tls",
         "peer",
         "section",
     )
@@ -139,6 +140,7 @@ class ClientConnection(asyncio.Protocol):
         self.deadline_s = NEVER
         self.introduction: Told | None = None
         self.peer = ""
+        self.is_tls = False
 
     # ── the connection ──────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -149,6 +151,11 @@ class ClientConnection(asyncio.Protocol):
         self._stopping = self._shared.draining  # then it waited in the backlog when the process was asked to stop
         address = transport.get_extra_info("peername")
         self.peer = canonical_peer(address[0]) if isinstance(address, tuple) else "127.0.0.1"
+        if transport.get_extra_info("ssl_object") is not None:
+            self.is_tls = True
+            # what comes while reading is paused stays in the kernel: uvloop's TLS throws away what it has of it when it
+            # sees the end of the connection
+            self._transport.set_read_buffer_limits(1)  # type: ignore[attr-defined]  # uvloop's TLS alone has it
         self.wait_until(self._shared.rules.timeouts.head_s)
         rules = self._shared.rules
         if not rules.trusted or not is_trusted(self.peer, rules.trusted):
@@ -571,7 +578,8 @@ class ClientConnection(asyncio.Protocol):
         self._delivering = False
         self._body = None
         self._update_reading()
-        transport.write_eof()
+        if not self.is_tls:  # TLS has no end of one direction alone: the client ends it once it has its answer
+            transport.write_eof()
         self._linger_until_s = self._shared.loop.time() + LINGER_MOST_S
         self.wait_until(LINGER_S)
 

@@ -95,6 +95,14 @@ UPSTREAM_SERVERS = Gauge(
     ["upstream", "state"],
     multiprocess_mode="livesum",
 )
+HANDSHAKES_FAILED = Counter(
+    "scopegate_tls_handshakes_failed_total", "TLS handshakes of the public port that came to nothing."
+)
+CERTIFICATE_ENDS = Gauge(
+    "scopegate_certificate_ends_timestamp_seconds",
+    "When the first of the public port's certificates ends; 0 for a port that has none.",
+    multiprocess_mode="livemin",
+)
 POLICY_LOADED = Gauge(
     "scopegate_policy_loaded_timestamp_seconds",
     "When the policy in force was loaded.",

@@ -8,8 +8,8 @@ the disk: `following/source` does, and brings what `files_named` asks for.
 
 from __future__ import annotations
 
-from scopegate.policy.compile import Review, compile_policy, files_named
+from scopegate.policy.compile import Review, compile_policy, files_named, secrets_named
 from scopegate.policy.draft import Draft, draft_of
 from scopegate.policy.policy import Policy
 
-__all__ = ["Draft", "Policy", "Review", "compile_policy", "draft_of", "files_named"]
+__all__ = ["Draft", "Policy", "Review", "compile_policy", "draft_of", "files_named", "secrets_named"]

@@ -19,7 +19,7 @@ from scopegate.policy.document import FILE_PLACES, Document, disagreements
 from scopegate.policy.draft import Draft
 from scopegate.policy.faults import faults_of
 from scopegate.policy.policy import Policy, policy_of
-from scopegate.policy.sections import ai
+from scopegate.policy.sections import ai, tls
 from scopegate.policy.sidefiles import SideFile
 from scopegate.policy.tree import Fault
 
@@ -40,6 +40,11 @@ def files_named(draft: Draft) -> tuple[str, ...]:
     return sidefiles.names(draft, FILE_PLACES)
 
 
+def secrets_named(draft: Draft) -> frozenset[str]:
+    """Those of which nobody may keep a copy."""
+    return frozenset(sidefiles.names(draft, [place for place in FILE_PLACES if place.is_secret]))
+
+
 def compile_policy(
     draft: Draft, files: Mapping[str, SideFile] = MappingProxyType({}), prices: PriceTable | None = None
 ) -> Review:
@@ -49,7 +54,8 @@ def compile_policy(
         return _review(None, tree.faults, tree.file, ())
     beside = sidefiles.gather(draft, FILE_PLACES, files)
     found, faults = _shape(draft)
-    faults += [*tree.faults, *beside.faults, *disagreements(draft), *ai.unpriced(draft, prices)]
+    faults += [*tree.faults, *beside.faults, *disagreements(draft)]
+    faults += [*tls.unpaired(draft, beside), *ai.unpriced(draft, prices)]
     if found is None or any(not fault.warning for fault in faults):
         return _review(None, faults, tree.file, beside.paths.values())
     return _review(policy_of(found, tree, beside), faults, tree.file, beside.paths.values())

@@ -24,6 +24,7 @@ from scopegate.policy.sections import (
     routes,
     server,
     tiers,
+    tls,
     upstreams,
 )
 from scopegate.policy.sections.admin import AdminShape
@@ -58,7 +59,7 @@ class Document(Shape):
     promises: list[PromiseShape] = option([], "What must stay true; run by `check` and before each reload.")
 
 
-FILE_PLACES = (upstreams.AUTHORITIES, bodies.SCHEMAS)
+FILE_PLACES = (tls.CERTIFICATES, tls.KEYS, upstreams.AUTHORITIES, bodies.SCHEMAS)
 """Where a document names other files."""
 
 _SECTIONS = (routes, promises, server, admin, upstreams, tiers, auth, headers, cors, offloads, ai)

@@ -26,6 +26,7 @@ from scopegate.policy.sections.routes import Mode, Named, PathStep, Route
 from scopegate.policy.sections.server import AddressSource, HostUse, Server, ServerLimits, ServerTimeouts
 from scopegate.policy.sections.streams import StreamRule
 from scopegate.policy.sections.tiers import NO_TIER, OnStoreError, Tier, TierKey
+from scopegate.policy.sections.tls import CertificateFiles
 from scopegate.policy.sections.upstreams import Ejection, Health, Tls, Upstream, UpstreamTimeouts
 from scopegate.policy.sidefiles import SideFiles
 from scopegate.policy.tree import Tree
@@ -40,6 +41,7 @@ __all__ = [
     "Auth",
     "BodyRule",
     "BudgetRule",
+    "CertificateFiles",
     "Cors",
     "Deliver",
     "Ejection",
@@ -93,7 +95,7 @@ class Policy:
 
 def policy_of(found: Document, tree: Tree, beside: SideFiles) -> Policy:
     """What a document without problems means. `beside` holds every file that it names."""
-    server = found.server.build()
+    server = found.server.build(beside)
     named = _named(found, beside)
     return Policy(
         digest=beside.digest(tree.digest),

@@ -32,10 +32,11 @@ class SideFile:
 @dataclass(frozen=True, slots=True)
 class FilePlace:
     """Where a policy file names another one. `meaning` reads what is in such a file; ValueError with a sentence to be
-    read after the file's name."""
+    read after the file's name. `is_secret`: nobody keeps a copy of its content."""
 
     way: Way
     meaning: Callable[[bytes], Json]
+    is_secret: bool = False
 
 
 Contents: TypeAlias = Mapping[str, SideFile]
@@ -45,19 +46,18 @@ Contents: TypeAlias = Mapping[str, SideFile]
 @dataclass(frozen=True, slots=True)
 class SideFiles:
     """What the named files hold, by their path as written; `meanings` also by how they are read. `paths` are absolute,
-    in the order of the policy file."""
+    in the order of the policy file; `digests` are hex SHA-256 of the contents, in that order."""
 
     meanings: Mapping[tuple[str, FilePlace], Json]
     paths: Mapping[str, str]
-    contents: tuple[bytes, ...]
+    digests: Mapping[str, str]
     faults: tuple[Fault, ...]
 
     def digest(self, of_file: str) -> str:
         """The policy's name: that of its text alone where it names no file."""
-        if not self.contents:
+        if not self.digests:
             return of_file
-        parts = [of_file, *(hashlib.sha256(content).hexdigest() for content in self.contents)]
-        return hashlib.sha256("".join(parts).encode()).hexdigest()[:12]
+        return hashlib.sha256("".join([of_file, *self.digests.values()]).encode()).hexdigest()[:12]
 
 
 def names(draft: Draft, places: Iterable[FilePlace]) -> tuple[str, ...]:
@@ -79,7 +79,8 @@ def gather(draft: Draft, places: Iterable[FilePlace], contents: Contents) -> Sid
         if isinstance(verdict, ValueError):
             faults.append(draft.problem(loc, f"{draft.said(loc)}{verdict}"))
     meanings = {key: verdict for key, verdict in judged.items() if not isinstance(verdict, ValueError)}
-    return SideFiles(meanings, paths, tuple(contents[written].content for written in paths), tuple(faults))
+    digests = {written: hashlib.sha256(contents[written].content).hexdigest() for written in paths}
+    return SideFiles(meanings, paths, digests, tuple(faults))
 
 
 def _named(draft: Draft, places: Iterable[FilePlace]) -> Iterator[tuple[Loc, FilePlace, str]]:

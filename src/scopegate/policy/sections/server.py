@@ -30,6 +30,8 @@ from scopegate.policy.kinds import (
     written,
 )
 from scopegate.policy.quantities import SIZE_PATTERN
+from scopegate.policy.sections.tls import CertificateFiles, CertificateShape
+from scopegate.policy.sidefiles import SideFiles
 from scopegate.policy.tree import Fault
 
 # Values
@@ -80,7 +82,8 @@ class ServerTimeouts:
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """`hosts` is None when any valid Host is served. `workers` is None for one process per core."""
+    """`hosts` is None when any valid Host is served. `workers` is None for one process per core. `tls` is empty for a
+    port that speaks plain HTTP."""
 
     listen: Address
     hosts: frozenset[str] | None
@@ -90,6 +93,7 @@ class Server:
     timeouts: ServerTimeouts
     address_from: AddressSource = AddressSource.X_FORWARDED_FOR
     forwarded_host: frozenset[HostUse] = frozenset()
+    tls: tuple[CertificateFiles, ...] = ()
 
 
 # Shapes
@@ -176,11 +180,17 @@ class ServerShape(Shape):
         [],
         "What X-Forwarded-Host and -Port of a trusted proxy count for: `hosts` (above), `app` (what the app is told).",
     )
+    tls: list[CertificateShape] = option(
+        [],
+        "Certificates of the public port, which then speaks HTTPS alone. A client is shown that of the name it asks "
+        "for, or the first. Renewed files are taken up as they appear.",
+        max_length=1000,
+    )
     workers: Workers = option(1, "Gateway processes that share the port; `auto` is one per core.")
     limits: ServerLimitsShape = section(ServerLimitsShape, "The most of anything that is taken in.")
     timeouts: ServerTimeoutsShape = section(ServerTimeoutsShape, "The longest that anything may take.")
 
-    def build(self) -> Server:
+    def build(self, beside: SideFiles) -> Server:
         return Server(
             listen=self.listen,
             hosts=None if self.hosts is None else frozenset(self.hosts),
@@ -190,6 +200,7 @@ class ServerShape(Shape):
             timeouts=self.timeouts.build(),
             address_from=self.client_address,
             forwarded_host=frozenset(self.forwarded_host),
+            tls=tuple(one.build(beside) for one in self.tls),
         )
 
 
@@ -202,6 +213,9 @@ def checks(draft: Draft) -> Iterator[Fault]:
     if server is None:
         return
     yield from _proxies_word(server, draft)
+    if server.tls and server.client_address is AddressSource.PROXY_PROTOCOL:
+        what = "a PROXY protocol header stands before the TLS handshake and is not read there: end TLS in the proxy"
+        yield draft.problem(("server", "tls"), what)
     yield from _shares(server.limits, draft)
     yield from _body_timeouts(server.timeouts, draft)
 
