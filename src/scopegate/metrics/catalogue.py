@@ -101,7 +101,7 @@ HANDSHAKES_FAILED = Counter(
 CERTIFICATE_ENDS = Gauge(
     "scopegate_certificate_ends_timestamp_seconds",
     "When the first of the public port's certificates ends; 0 for a port that has none.",
-    multiprocess_mode="livemin",
+    multiprocess_mode="livemax",  # worker and admin have it at 0, as every process has every gauge
 )
 POLICY_LOADED = Gauge(
     "scopegate_policy_loaded_timestamp_seconds",
