@@ -81,7 +81,10 @@ class ClientGone(ScopegateError):
     """The visitor's connection ended before the exchange did."""
 
 
-UpstreamErrorKind = Literal["connect", "tls", "timeout", "reset", "protocol", "busy", "open"]
+UpstreamFailure = Literal["connect", "tls", "timeout", "reset", "protocol"]
+"""How an exchange with the app fails."""
+
+UpstreamErrorKind = Literal[UpstreamFailure, "busy", "open"]
 
 
 class UpstreamError(ScopegateError):
@@ -110,21 +113,41 @@ class PhotoError(ScopegateError):
         super().__init__(f"{code}: {detail}" if detail else code)
 
 
+DeliveryCode = Literal["timeout", "unreachable", "unavailable", "redirected", "rejected"]
+
+
 class DeliveryError(ScopegateError):
     """The app did not take the result."""
 
-    def __init__(self, code: str, detail: str = "", *, retryable: bool) -> None:
+    def __init__(self, code: DeliveryCode, detail: str = "", *, retryable: bool) -> None:
         self.code = code
         self.retryable = retryable
         super().__init__(f"{code}: {detail}" if detail else code)
 
 
+AICallCode = Literal[
+    "rate_limited",
+    "overloaded",
+    "timeout",
+    "server_error",
+    "connection",
+    "auth",
+    "bad_request",
+    "spend_limit",
+    "refused",
+    "truncated",
+    "invalid_output",
+]
+"""How a call that was made can fail."""
+
+AICode = Literal[AICallCode, "breaker_open", "no_budget", "unknown_price"]
+"""The last three were not made."""
+
+
 class AIError(ScopegateError):
     """A model call gave no usable answer.
 
-    `code` is a closed set fit for labels and history (`rate_limited`, `overloaded`, `timeout`, `server_error`,
-    `connection`, `auth`, `bad_request`, `spend_limit`, `refused`, `truncated`, `invalid_output`, `breaker_open`,
-    `no_budget`, `unknown_price`); `retryable` says whether the same call may succeed later; `retry_after_s`
+    `code` is fit for labels and history; `retryable` says whether the same call may succeed later; `retry_after_s`
     is what the API asked for, uncapped; `status` is the HTTP status, None when there was no answer. `maybe_billed`:
     the request reached the API, and no usage came back that says what it cost. `cost_usd_micros` is what all tries of
     the call were booked at, set by the metered client before the error leaves it.
@@ -132,7 +155,7 @@ class AIError(ScopegateError):
 
     def __init__(
         self,
-        code: str,
+        code: AICode,
         detail: str = "",
         *,
         retryable: bool,
@@ -176,6 +199,6 @@ class AIBudgetError(AIError):
 class AIOutputError(AIError):
     """Paid for, and not usable. `rules` are the ids of the broken rules (`schema`, `total_sum`, ...)."""
 
-    def __init__(self, code: str, rules: Sequence[str], detail: str = "", *, request_id: str | None = None) -> None:
+    def __init__(self, code: AICode, rules: Sequence[str], detail: str = "", *, request_id: str | None = None) -> None:
         self.rules = tuple(rules)
         super().__init__(code, detail or ", ".join(rules), retryable=True, request_id=request_id)

@@ -12,8 +12,9 @@ import pytest
 from prometheus_client import REGISTRY
 
 from scopegate.errors import ConfigError, Problem
-from scopegate.following.follower import MOST_LOOKS, Follower, ReloadOutcome, Result, needs_restart
+from scopegate.following.follower import MOST_LOOKS, Follower, Result, needs_restart
 from scopegate.following.stamps import stamp
+from scopegate.metrics.labels import ReloadOutcome
 from scopegate.policy import Policy, Review
 from scopegate.policy.policy import Address
 from tests.policies import compiled, review

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from scopegate.edge.framing import LAST_CHUNK, as_chunk
-from scopegate.gateway.streams import StreamKind
+from scopegate.metrics.labels import StreamKind
 from tests.gateway.app import Answer, End
 from tests.gateway.client import BrokenTransferError, Client
 from tests.gateway.rig import ON_ONE_LOOP, Rig, Rigs, eventually

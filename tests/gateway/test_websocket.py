@@ -13,7 +13,7 @@ import pytest
 import pytest_asyncio
 
 from scopegate.edge.frames import CloseCode
-from scopegate.gateway.streams import StreamKind
+from scopegate.metrics.labels import StreamKind
 from tests.edge.test_frames import BAD, MASK, close, frame
 from tests.gateway.client import BrokenTransferError, Client, Reply
 from tests.gateway.rig import ON_ONE_LOOP, Rig, Rigs, eventually

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import ast
 import os
 import re
 import subprocess
 import sys
-from collections import Counter
+from collections import Counter as Tally
+from collections.abc import Iterator
+from itertools import product
+from pathlib import Path
 
 import pytest
-from prometheus_client import REGISTRY, Gauge
+from prometheus_client import REGISTRY, Counter, Gauge, Histogram
 
+import scopegate
 from scopegate.limits.decision import LIMIT_DECISIONS
 from scopegate.metrics import catalogue as metrics
 from tests.admin import house
@@ -22,7 +27,7 @@ def families() -> dict[str, metrics.Family]:
 
 
 def test_every_metric_is_in_the_catalogue_once(families: dict[str, metrics.Family]) -> None:
-    names = Counter(family.name for family in metrics.catalogue())
+    names = Tally(family.name for family in metrics.catalogue())
     assert max(names.values()) == 1
     registered = {family.name for family in REGISTRY.collect() if family.name.startswith("scopegate_")}
     assert registered | {thing.name for thing in metrics.COMPUTED} == set(families)
@@ -44,6 +49,91 @@ def test_no_label_takes_a_visitors_words(families: dict[str, metrics.Family]) ->
         "model", "breaker", "budget", "source", "role", "version", "policy", "le",
     }  # fmt: skip
     assert {label for family in families.values() for label in family.labels} <= closed
+
+
+OPEN_LABELS = {"route", "tier", "upstream", "offload", "model", "breaker", "budget", "version", "policy", "status"}
+"""Words of the policy file, and what is bounded by itself."""
+OPEN_CODES = {
+    "scopegate_refusals": "reason",
+    "scopegate_watched_refusals": "reason",
+    "scopegate_step_attempts": "outcome",
+}
+"""The codes of everything that can be refused, and of everything that can fail."""
+
+METRICS = [
+    thing for thing in vars(metrics).values() if isinstance(thing, Counter | Gauge | Histogram | metrics.Computed)
+]
+
+
+def labels_of(metric: metrics.Metric) -> tuple[str, ...]:
+    return metric.labels if isinstance(metric, metrics.Computed) else tuple(metric._labelnames)
+
+
+def name_of(metric: metrics.Metric) -> str:
+    return metric.name if isinstance(metric, metrics.Computed) else str(metric._name)
+
+
+@pytest.mark.parametrize("metric", METRICS, ids=name_of)
+def test_each_label_takes_words_of_a_closed_set_or_of_the_policy(metric: metrics.Metric) -> None:
+    closed = metrics.CLOSED.get(metric, {})
+    opened = OPEN_LABELS | {OPEN_CODES.get(name_of(metric), "")}
+    assert set(labels_of(metric)) - closed.keys() <= opened
+    assert closed.keys() <= set(labels_of(metric))
+    for words in closed.values():
+        assert len(set(words)) == len(words) > 1
+
+
+@pytest.mark.parametrize("metric", [one for one in METRICS if one in metrics.CLOSED], ids=name_of)
+def test_a_help_that_lists_a_closed_set_lists_the_whole(metric: metrics.Metric) -> None:
+    described = metric.help if isinstance(metric, metrics.Computed) else str(metric._documentation)
+    told = set(re.findall(r"[a-z_]+", described))
+    for words in metrics.CLOSED[metric].values():
+        listed = told & set(words)
+        assert listed in (set(), set(words)) or "or the error code" in described
+
+
+def written_words() -> Iterator[tuple[str, metrics.Metric, str, object]]:
+    """Every word that stands where it is counted: (place, metric, label, word)."""
+    for path in Path(scopegate.__file__).parent.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            match node:
+                case ast.Call(
+                    func=ast.Attribute(attr="labels", value=ast.Attribute(attr=name) | ast.Name(id=name))
+                ) if name.isupper():
+                    metric: metrics.Metric = getattr(metrics, name)
+                    for label, given in zip(labels_of(metric), node.args, strict=False):
+                        if isinstance(given, ast.Constant):
+                            yield f"{path.name}:{node.lineno}", metric, label, given.value
+                case _:
+                    pass
+
+
+def test_every_word_that_the_code_counts_is_one_of_its_set() -> None:
+    """The checker holds those that come from elsewhere."""
+    closed = [one for one in written_words() if one[2] in metrics.CLOSED.get(one[1], {})]
+    assert [place for place, metric, label, word in closed if word not in metrics.CLOSED[metric][label]] == []
+    assert len(closed) >= 4
+
+
+def test_every_series_of_a_closed_set_exists_before_anything_happens() -> None:
+    policy = house.policy()
+    metrics.declare(policy)
+    made = {(sample.name, *sorted(sample.labels.items())) for family in REGISTRY.collect() for sample in family.samples}
+    given = {
+        "upstream": "web",
+        "offload": "lead-photos",
+        "model": "claude-haiku-5-5",
+        "route": "read-api",
+        "tier": "strict",
+    }
+    counters = [one for one in METRICS if isinstance(one, Counter) and one in metrics.CLOSED]
+    for counter in counters:
+        if counter is metrics.STEP_ATTEMPTS or counter is metrics.AI_RETRIES:
+            continue  # by far the most of their series would stay at zero
+        open_labels = {name: given[name] for name in labels_of(counter) if name not in metrics.CLOSED[counter]}
+        for words in product(*metrics.CLOSED[counter].values()):
+            labels = open_labels | dict(zip(metrics.CLOSED[counter], words, strict=True))
+            assert (f"{name_of(counter)}_total", *sorted(labels.items())) in made
 
 
 def test_gauges_speak_for_living_processes_only() -> None:

@@ -24,6 +24,7 @@ from scopegate.admin.answers import FIXED_FIELDS, problem
 from scopegate.clock import Clock
 from scopegate.errors import Problem
 from scopegate.metrics import catalogue as metrics
+from scopegate.metrics.labels import AdminRefusal
 from scopegate.policy.policy import Policy
 
 OPEN_PATHS = frozenset({"/livez", "/readyz"})
@@ -119,9 +120,8 @@ class Access:
             self._tries.add(address)
         if proof in ("none", "wrong"):
             challenge = {"www-authenticate": 'Bearer realm="scopegate", Basic realm="scopegate", charset="UTF-8"'}
-            return _refuse(
-                401, f"{'no' if proof == 'none' else 'wrong'}_token", "The admin token is needed.", challenge
-            )
+            reason: AdminRefusal = "no_token" if proof == "none" else "wrong_token"
+            return _refuse(401, reason, "The admin token is needed.", challenge)
         return None if proof == "bearer" else _judge_change(scope, headers)
 
     def _judge_local(self, scope: Scope, headers: Headers, address: str) -> ASGIApp | None:
@@ -160,7 +160,7 @@ def _judge_change(scope: Scope, headers: Headers) -> ASGIApp | None:
     )
 
 
-def _refuse(status: int, reason: str, detail: str, fields: dict[str, str] | None = None) -> ASGIApp:
+def _refuse(status: int, reason: AdminRefusal, detail: str, fields: dict[str, str] | None = None) -> ASGIApp:
     metrics.ADMIN_REFUSALS.labels(reason).inc()
     return problem(status, reason, detail, fields)
 

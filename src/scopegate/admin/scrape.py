@@ -21,6 +21,7 @@ from scopegate.leads.job import OrderState
 from scopegate.limits import budget
 from scopegate.metrics import catalogue as metrics
 from scopegate.metrics import totals
+from scopegate.metrics.labels import Role, ScrapeSource, words
 from scopegate.policy.policy import BudgetRule, Policy
 from scopegate.stores.ports import JobStore, Ledger, Outbox
 
@@ -70,13 +71,13 @@ class Scrape:
             counted, processes = tuple(REGISTRY.collect()), {}
         else:
             snapshot = totals.read(self._directory)
-            counted, processes = snapshot.families, dict.fromkeys(metrics.ROLES, 0) | dict(snapshot.processes)
+            counted, processes = snapshot.families, dict.fromkeys(words(Role), 0) | dict(snapshot.processes)
         encode, content_type = choose_encoder(accept)
         page = _Page((*counted, *computed, _gauge(metrics.PROCESSES, processes)))
         text: bytes = encode(page)
         return text, content_type
 
-    async def _bounded(self, source: str, reading: Awaitable[list[Metric]]) -> list[Metric]:
+    async def _bounded(self, source: ScrapeSource, reading: Awaitable[list[Metric]]) -> list[Metric]:
         try:
             async with asyncio.timeout(self._timeout_s):
                 return await reading

@@ -282,6 +282,11 @@ def _words(question: MessageRequest, fault: Injected) -> tuple[str, str]:
             return fault.text, "end_turn"
         case "wrong_schema":
             return wrong_answer(question), "end_turn"
+        case _:
+            return _right_words(question, fault)
+
+
+def _right_words(question: MessageRequest, fault: Injected) -> tuple[str, str]:
     text = answer(question)
     longest = question.max_tokens * 4
     if fault.kind == "truncated" or len(text.encode()) > longest:

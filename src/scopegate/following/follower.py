@@ -11,13 +11,13 @@ import asyncio
 from collections.abc import Awaitable, Callable, Collection
 from contextlib import suppress
 from dataclasses import dataclass
-from enum import StrEnum
 from typing import Protocol
 
 from scopegate import logs
 from scopegate.errors import Problem
 from scopegate.following.stamps import Stamp, stamp
 from scopegate.metrics import catalogue as metrics
+from scopegate.metrics.labels import ReloadOutcome
 from scopegate.policy import Policy, Review
 
 LOOK_EVERY_S = 0.5
@@ -26,12 +26,6 @@ MOST_LOOKS = 4
 """After so many that found it changed each time, it is loaded as it is: a file that is always written is read too."""
 _MAX_LINES = 100
 _log = logs.get("reload")
-
-
-class ReloadOutcome(StrEnum):
-    APPLIED = "applied"
-    REFUSED = "refused"
-    UNCHANGED = "unchanged"
 
 
 @dataclass(frozen=True, slots=True)

@@ -34,6 +34,7 @@ from scopegate.gateway.shared import Shared
 from scopegate.gateway.signin import SignIn
 from scopegate.limits.health import ServerState
 from scopegate.metrics import catalogue as metrics
+from scopegate.metrics.labels import ConnectionState, words
 from scopegate.policy.policy import Policy, Upstream
 from scopegate.process import serving
 
@@ -154,7 +155,7 @@ class Gateway:
                 counts.update(pool.states())
         self._gauged.update(found)
         for name, counts in found.items():
-            for state in ("in_use", "idle"):
+            for state in words(ConnectionState):
                 metrics.UPSTREAM_CONNECTIONS.labels(name, state).set(counts[state])
             for server_state in ServerState:
                 metrics.UPSTREAM_SERVERS.labels(name, server_state.value).set(counts[server_state])

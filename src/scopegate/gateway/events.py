@@ -11,8 +11,8 @@ from scopegate.edge.events import EventMeter
 from scopegate.edge.headers import Noted
 from scopegate.gateway.exchange import Exchange
 from scopegate.gateway.stream import Stream
-from scopegate.gateway.streams import StreamKind
 from scopegate.gateway.watcher import AppSide, Watcher
+from scopegate.metrics.labels import StreamKind
 from scopegate.policy.policy import StreamRule
 
 _TYPE = b"content-type:"

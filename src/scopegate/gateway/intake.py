@@ -25,6 +25,7 @@ from scopegate.gateway.watcher import NOBODY_WATCHES, AppSide, Watcher
 from scopegate.leads.intake import Unreadable, parse_body, read_lead
 from scopegate.leads.job import Lead, LeadOrder, OrderState
 from scopegate.metrics import catalogue as metrics
+from scopegate.metrics.labels import OrderOutcome
 from scopegate.policy.policy import Offload
 from scopegate.stores.ports import Messenger, Outbox
 from scopegate.types import Json
@@ -260,7 +261,7 @@ class OrderInHand(Watcher):
         """A lead that has arrived whole is delivered all the same."""
         return self._order is not None
 
-    def _settle_beside(self, state: OrderState, outcome: str) -> None:
+    def _settle_beside(self, state: OrderState, outcome: OrderOutcome) -> None:
         if self._order is not None and not self._settled:
             self._settled = True
             metrics.ORDERS.labels(self._offload.name, outcome).inc()

@@ -115,6 +115,8 @@ class Limiter:
                     "Requests cannot be counted right now. Try again shortly.",
                     ((b"retry-after", b"2"),),
                 )
+            case never:
+                assert_never(never)
 
     async def close(self) -> None:
         await self._store.close()

@@ -13,8 +13,8 @@ from typing import ClassVar
 from scopegate.clock import monotonic_s
 from scopegate.edge.verdict import Refusal
 from scopegate.gateway.exchange import Exchange
-from scopegate.gateway.streams import StreamKind
 from scopegate.gateway.watcher import NOBODY_WATCHES, AppSide, Watcher
+from scopegate.metrics.labels import StreamKind
 from scopegate.policy.policy import StreamRule
 
 

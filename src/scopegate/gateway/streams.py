@@ -2,14 +2,8 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
-
 from scopegate.gateway.crowd import Crowd
-
-
-class StreamKind(StrEnum):
-    WEBSOCKET = "websocket"
-    EVENTS = "events"
+from scopegate.metrics.labels import StreamKind
 
 
 class Streams:

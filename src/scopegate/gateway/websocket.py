@@ -25,9 +25,9 @@ from scopegate.errors import UpstreamError
 from scopegate.gateway.events import begin_events, is_event_stream
 from scopegate.gateway.exchange import Exchange, Outcome
 from scopegate.gateway.stream import Stream
-from scopegate.gateway.streams import StreamKind
 from scopegate.gateway.upstream import UpstreamConnection
 from scopegate.gateway.watcher import AppSide
+from scopegate.metrics.labels import StreamKind
 from scopegate.policy.policy import StreamRule
 from scopegate.types import Fields
 

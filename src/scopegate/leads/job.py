@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import Final
 
 from scopegate.types import Json
 
@@ -31,6 +32,9 @@ class JobState(StrEnum):
     FAILED = "failed"
 
 
+FINAL_STATES: Final = (JobState.DONE, JobState.FAILED)
+
+
 class StepName(StrEnum):
     """In the order they run."""
 
@@ -39,6 +43,10 @@ class StepName(StrEnum):
     ESTIMATE = "estimate"
     SAVE = "save"
     SCORE = "score"
+
+
+MODEL_STEPS: Final = (StepName.PHOTO_ANALYSIS, StepName.SCOPE, StepName.ESTIMATE)
+"""Those that ask the model."""
 
 
 class StepState(StrEnum):

@@ -8,15 +8,30 @@ each scrape. Gauges use `live*` modes only: a process that ended has no say in w
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from itertools import product
+from typing import TYPE_CHECKING, TypeAlias, TypeVar
 
 from prometheus_client import Counter, Gauge, Histogram, disable_created_metrics
 
-from scopegate.leads.job import StepName
-from scopegate.limits import decision
+from scopegate.errors import AICallCode, AICode, DeliveryCode, StoreUnavailable, UpstreamFailure
+from scopegate.leads.job import FINAL_STATES, MODEL_STEPS, JobState, OrderState, StepName
+from scopegate.leads.photos import PhotoCode
+from scopegate.limits.decision import LimitDecision
+from scopegate.limits.health import ServerState
 from scopegate.metrics import exposition
+from scopegate.metrics.labels import (
+    AdminRefusal,
+    ConnectionState,
+    OrderOutcome,
+    ReloadOutcome,
+    Role,
+    ScrapeSource,
+    StreamKind,
+    TokenKind,
+    words,
+)
 
 if TYPE_CHECKING:
     from scopegate.policy.policy import Policy, Route
@@ -32,6 +47,19 @@ class Computed:
     name: str
     help: str
     labels: tuple[str, ...] = ()
+
+
+Metric: TypeAlias = Counter | Gauge | Histogram | Computed
+M = TypeVar("M", Counter, Gauge, Histogram, Computed)
+
+CLOSED: dict[Metric, Mapping[str, tuple[str, ...]]] = {}
+"""The words that a label of a metric takes, where they are a closed set. Other labels take words of the policy file, or
+codes of a set that is open."""
+
+
+def _of(metric: M, **sets: tuple[str, ...]) -> M:
+    CLOSED[metric] = sets
+    return metric
 
 
 LATENCY_BUCKETS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
@@ -52,13 +80,19 @@ WATCHED = Counter(
     "decisions.",
     ["route", "reason"],
 )
-LIMIT_DECISIONS = Counter(
-    "scopegate_limit_decisions",
-    "Rate-limit decisions: admitted, limited, would_limit (watch mode), and while the store is down: "
-    "local_admitted, local_limited, allowed, denied.",
-    ["route", "tier", "decision"],
+LIMIT_DECISIONS = _of(
+    Counter(
+        "scopegate_limit_decisions",
+        "Rate-limit decisions: admitted, limited, would_limit (watch mode), and while the store is down: "
+        "local_admitted, local_limited, allowed, denied.",
+        ["route", "tier", "decision"],
+    ),
+    decision=words(LimitDecision),
 )
-LIMIT_STORE_ERRORS = Counter("scopegate_limit_store_errors", "Failed round trips to the limit store.", ["kind"])
+LIMIT_STORE_ERRORS = _of(
+    Counter("scopegate_limit_store_errors", "Failed round trips to the limit store.", ["kind"]),
+    kind=words(StoreUnavailable.Kind),
+)
 LIMIT_STORE_UP = Gauge(
     "scopegate_limit_store_up",
     "1 while the limit store answers (lowest over live processes).",
@@ -67,11 +101,14 @@ LIMIT_STORE_UP = Gauge(
 LIMIT_STORE_UP.set(1)  # a process that never asks the store must not drag the lowest down
 IN_FLIGHT = Gauge("scopegate_requests_in_flight", "Requests being served now.", multiprocess_mode="livesum")
 CONNECTIONS = Gauge("scopegate_client_connections", "Open client connections.", multiprocess_mode="livesum")
-STREAMS = Gauge(
-    "scopegate_streams",
-    "Open WebSocket connections (websocket) and event streams (events).",
-    ["kind"],
-    multiprocess_mode="livesum",
+STREAMS = _of(
+    Gauge(
+        "scopegate_streams",
+        "Open WebSocket connections (websocket) and event streams (events).",
+        ["kind"],
+        multiprocess_mode="livesum",
+    ),
+    kind=words(StreamKind),
 )
 REQUEST_BYTES = Counter("scopegate_request_body_bytes", "Body bytes received from clients.", ["route"])
 RESPONSE_BYTES = Counter("scopegate_response_body_bytes", "Body bytes sent to clients.", ["route"])
@@ -81,19 +118,28 @@ UPSTREAM_SECONDS = Histogram(
     ["upstream"],
     buckets=LATENCY_BUCKETS_S,
 )
-UPSTREAM_ERRORS = Counter("scopegate_upstream_errors", "Failed exchanges with the app.", ["upstream", "kind"])
-UPSTREAM_CONNECTIONS = Gauge(
-    "scopegate_upstream_connections",
-    "Open connections to the app.",
-    ["upstream", "state"],
-    multiprocess_mode="livesum",
+UPSTREAM_ERRORS = _of(
+    Counter("scopegate_upstream_errors", "Failed exchanges with the app.", ["upstream", "kind"]),
+    kind=words(UpstreamFailure),
 )
-UPSTREAM_SERVERS = Gauge(
-    "scopegate_upstream_servers",
-    "Servers of an upstream by state, as each gateway process sees them: up, ejected (its exchanges failed), unhealthy "
-    "(it does not answer the health question).",
-    ["upstream", "state"],
-    multiprocess_mode="livesum",
+UPSTREAM_CONNECTIONS = _of(
+    Gauge(
+        "scopegate_upstream_connections",
+        "Open connections to the app.",
+        ["upstream", "state"],
+        multiprocess_mode="livesum",
+    ),
+    state=words(ConnectionState),
+)
+UPSTREAM_SERVERS = _of(
+    Gauge(
+        "scopegate_upstream_servers",
+        "Servers of an upstream by state, as each gateway process sees them: up, ejected (its exchanges failed), "
+        "unhealthy (it does not answer the health question).",
+        ["upstream", "state"],
+        multiprocess_mode="livesum",
+    ),
+    state=words(ServerState),
 )
 HANDSHAKES_FAILED = Counter(
     "scopegate_tls_handshakes_failed_total", "TLS handshakes of the public port that came to nothing."
@@ -108,11 +154,15 @@ POLICY_LOADED = Gauge(
     "When the policy in force was loaded.",
     multiprocess_mode="livemax",
 )
-RELOADS = Counter(
-    "scopegate_reloads",
-    "Looks at a policy file that was changed or asked for, by outcome: applied, refused (the last good policy stays in "
-    "force), unchanged. Counted by each process that reads the file: a supervisor, or a role that runs alone.",
-    ["outcome"],
+RELOADS = _of(
+    Counter(
+        "scopegate_reloads",
+        "Looks at a policy file that was changed or asked for, by outcome: applied, refused (the last good policy "
+        "stays in force), unchanged. Counted by each process that reads the file: a supervisor, or a role that runs "
+        "alone.",
+        ["outcome"],
+    ),
+    outcome=words(ReloadOutcome),
 )
 POLICY_STALE = Gauge(
     "scopegate_policy_stale",
@@ -121,46 +171,77 @@ POLICY_STALE = Gauge(
 )
 
 # ── leads ───────────────────────────────────────────────────────────────────────────────────────────────────────────
-ORDERS = Counter("scopegate_orders", "Lead orders by outcome: accepted, refused, unreadable.", ["offload", "outcome"])
+ORDERS = _of(
+    Counter(
+        "scopegate_orders", "Lead orders by outcome: accepted, refused, unreadable, unknown.", ["offload", "outcome"]
+    ),
+    outcome=words(OrderOutcome),
+)
 ORDERS_UNRECORDED = Gauge(
     "scopegate_orders_unrecorded",
     "Accepted lead orders that wait in memory for the database to return.",
     multiprocess_mode="livesum",
 )
-JOBS_FINISHED = Counter("scopegate_jobs_finished", "Jobs that ended, by state.", ["offload", "state"])
+JOBS_FINISHED = _of(
+    Counter("scopegate_jobs_finished", "Jobs that ended, by state.", ["offload", "state"]), state=words(*FINAL_STATES)
+)
 JOB_SECONDS = Histogram(
     "scopegate_job_seconds", "From the lead's order to the job's end.", ["offload"], buckets=WORK_BUCKETS_S
 )
-STEP_ATTEMPTS = Counter(
-    "scopegate_step_attempts", "Step attempts by outcome: done, or the error code.", ["step", "outcome"]
+STEP_ATTEMPTS = _of(
+    Counter("scopegate_step_attempts", "Step attempts by outcome: done, or the error code.", ["step", "outcome"]),
+    step=words(StepName),
 )
-STEP_SECONDS = Histogram("scopegate_step_seconds", "One step attempt.", ["step"], buckets=WORK_BUCKETS_S)
-PHOTOS = Counter("scopegate_photos", "Photos by outcome: used, or the error code.", ["outcome"])
-DELIVERIES = Counter(
-    "scopegate_deliveries",
-    "Signed webhooks by outcome: delivered, or the error code.",
-    ["offload", "outcome"],
+STEP_SECONDS = _of(
+    Histogram("scopegate_step_seconds", "One step attempt.", ["step"], buckets=WORK_BUCKETS_S), step=words(StepName)
+)
+PHOTOS = _of(
+    Counter("scopegate_photos", "Photos by outcome: used, or the error code.", ["outcome"]),
+    outcome=words("used", PhotoCode),
+)
+DELIVERIES = _of(
+    Counter(
+        "scopegate_deliveries",
+        "Signed webhooks by outcome: delivered, or the error code.",
+        ["offload", "outcome"],
+    ),
+    outcome=words("delivered", DeliveryCode),
 )
 
 # ── the model ───────────────────────────────────────────────────────────────────────────────────────────────────────
-AI_CALLS = Counter(
-    "scopegate_ai_calls",
-    "Model call attempts by outcome: ok, or the error code.",
-    ["model", "step", "outcome"],
+AI_CALLS = _of(
+    Counter(
+        "scopegate_ai_calls",
+        "Model call attempts by outcome: ok, or the error code.",
+        ["model", "step", "outcome"],
+    ),
+    step=words(*MODEL_STEPS),
+    outcome=words("ok", "cancelled", AICallCode),
 )
-AI_CALL_SECONDS = Histogram(
-    "scopegate_ai_call_seconds", "One model call attempt.", ["model", "step"], buckets=WORK_BUCKETS_S
+AI_CALL_SECONDS = _of(
+    Histogram("scopegate_ai_call_seconds", "One model call attempt.", ["model", "step"], buckets=WORK_BUCKETS_S),
+    step=words(*MODEL_STEPS),
 )
-AI_TOKENS = Counter(
-    "scopegate_ai_tokens",
-    "Tokens billed, by kind: input, output, cache_read, cache_write.",
-    ["model", "step", "kind"],
+AI_TOKENS = _of(
+    Counter(
+        "scopegate_ai_tokens",
+        "Tokens billed, by kind: input, output, cache_read, cache_write.",
+        ["model", "step", "kind"],
+    ),
+    step=words(*MODEL_STEPS),
+    kind=words(TokenKind),
 )
-AI_COST_USD = Counter("scopegate_ai_cost_usd", "Dollars booked in the ledger.", ["model", "step"])
-AI_RETRIES = Counter(
-    "scopegate_ai_retries",
-    "Waits before another try, by the error code that caused them.",
-    ["step", "reason"],
+AI_COST_USD = _of(
+    Counter("scopegate_ai_cost_usd", "Dollars booked in the ledger.", ["model", "step"]), step=words(*MODEL_STEPS)
+)
+AI_RETRIES = _of(
+    Counter(
+        "scopegate_ai_retries",
+        "Waits before another try, by the error code that caused them.",
+        ["step", "reason"],
+    ),
+    step=words(*MODEL_STEPS),
+    reason=words(AICode),
 )
 BREAKER_OPEN = Gauge(
     "scopegate_breaker_open",
@@ -171,23 +252,31 @@ BREAKER_OPEN = Gauge(
 BUDGET_REFUSALS = Counter("scopegate_budget_refusals", "Calls not made because a budget had no room.", ["budget"])
 
 # ── the admin port ──────────────────────────────────────────────────────────────────────────────────────────────────
-ADMIN_REFUSALS = Counter(
-    "scopegate_admin_refusals",
-    "Requests refused on the admin port: no_token, wrong_token, too_many_tries, not_loopback, host, cross_site.",
-    ["reason"],
+ADMIN_REFUSALS = _of(
+    Counter(
+        "scopegate_admin_refusals",
+        "Requests refused on the admin port: no_token, wrong_token, too_many_tries, not_loopback, host, cross_site.",
+        ["reason"],
+    ),
+    reason=words(AdminRefusal),
 )
-SCRAPE_ERRORS = Counter(
-    "scopegate_scrape_errors",
-    "Parts left out of a scrape, by where they come from: jobs, orders, budgets, processes.",
-    ["source"],
+SCRAPE_ERRORS = _of(
+    Counter(
+        "scopegate_scrape_errors",
+        "Parts left out of a scrape, by where they come from: jobs, orders, budgets.",
+        ["source"],
+    ),
+    source=words(ScrapeSource),
 )
 
 # ── computed at each scrape ─────────────────────────────────────────────────────────────────────────────────────────
-JOBS = Computed("scopegate_jobs", "Jobs in the database, by state.", ("state",))
+JOBS = _of(Computed("scopegate_jobs", "Jobs in the database, by state.", ("state",)), state=words(JobState))
 OLDEST_DUE_JOB_SECONDS = Computed(
     "scopegate_oldest_due_job_seconds", "For how long the longest waiting job could have been running; 0 when none is."
 )
-OUTBOX_ORDERS = Computed("scopegate_outbox_orders", "Lead orders in the database, by state.", ("state",))
+OUTBOX_ORDERS = _of(
+    Computed("scopegate_outbox_orders", "Lead orders in the database, by state.", ("state",)), state=words(OrderState)
+)
 BUDGET_LIMIT_USD = Computed("scopegate_budget_limit_usd", "What a budget allows in its present period.", ("budget",))
 BUDGET_SPENT_USD = Computed(
     "scopegate_budget_spent_usd", "What was spent of a budget in its present period.", ("budget",)
@@ -195,7 +284,10 @@ BUDGET_SPENT_USD = Computed(
 BUDGET_RESERVED_USD = Computed(
     "scopegate_budget_reserved_usd", "What is set aside of a budget for calls under way.", ("budget",)
 )
-PROCESSES = Computed("scopegate_processes", "Living processes by role, as far as they share this directory.", ("role",))
+PROCESSES = _of(
+    Computed("scopegate_processes", "Living processes by role, as far as they share this directory.", ("role",)),
+    role=words(Role),
+)
 BUILD_INFO = Computed(
     "scopegate_build_info", "Always 1; the labels name the version and the policy.", ("version", "policy")
 )
@@ -211,7 +303,6 @@ COMPUTED = (
     BUILD_INFO,
 )
 
-ROLES = ("gateway", "worker", "admin")
 NO_ROUTE = "none"
 
 
@@ -248,13 +339,6 @@ def _family(thing: Counter | Gauge | Histogram | Computed) -> Family:
 
 # ── series that exist before anything has happened ──────────────────────────────────────────────────────────────────
 _STATUSES = ("200", "429", "500", "502", "503", "504")
-_STORE_ERRORS = ("connect", "timeout", "reset", "readonly", "full", "other")
-_UPSTREAM_ERRORS = ("connect", "tls", "timeout", "reset", "protocol")
-_ADMIN_REFUSALS = ("no_token", "wrong_token", "too_many_tries", "not_loopback", "host", "cross_site")
-_RELOADS = ("applied", "refused", "unchanged")
-_SCRAPE_SOURCES = ("jobs", "orders", "budgets", "processes")
-_AI_STEPS = ("photo_analysis", "scope", "estimate")
-_AI_OUTCOMES = ("ok", "rate_limited", "overloaded", "timeout", "server_error", "connection", "invalid_output")
 
 
 def declare(policy: Policy) -> None:
@@ -266,11 +350,9 @@ def declare(policy: Policy) -> None:
         REFUSALS.labels(NO_ROUTE, reason)
     for upstream in policy.upstreams:
         UPSTREAM_SECONDS.labels(upstream)
-        _make(UPSTREAM_ERRORS, ([upstream, kind] for kind in _UPSTREAM_ERRORS))
-    _make(LIMIT_STORE_ERRORS, ([kind] for kind in _STORE_ERRORS))
-    _make(RELOADS, ([outcome] for outcome in _RELOADS))
-    _make(ADMIN_REFUSALS, ([reason] for reason in _ADMIN_REFUSALS))
-    _make(SCRAPE_ERRORS, ([source] for source in _SCRAPE_SOURCES))
+        _make(UPSTREAM_ERRORS, upstream)
+    for counter in (LIMIT_STORE_ERRORS, RELOADS, ADMIN_REFUSALS, SCRAPE_ERRORS):
+        _make(counter)
     for offload in policy.offloads:
         _declare_offload(offload)
     if policy.ai is not None:
@@ -279,7 +361,8 @@ def declare(policy: Policy) -> None:
 
 
 def _declare_route(route: Route) -> None:
-    _make(REQUESTS, ([route.name, status] for status in _STATUSES))
+    for status in _STATUSES:
+        REQUESTS.labels(route.name, status)
     for bare in (REQUEST_SECONDS, REQUEST_BYTES, RESPONSE_BYTES):
         bare.labels(route.name)
     reasons = ["body_too_large", "overloaded", "upstream_busy"]
@@ -291,30 +374,31 @@ def _declare_route(route: Route) -> None:
         reasons += ["too_many_streams", "stream_idle"]
     if route.tier is not None:
         reasons.append("rate_limited")
-        _make(LIMIT_DECISIONS, ([route.name, route.tier.name, one] for one in decision.LIMIT_DECISIONS))
-    _make(REFUSALS, ([route.name, reason] for reason in reasons))
+        _make(LIMIT_DECISIONS, route.name, route.tier.name)
+    for reason in reasons:
+        REFUSALS.labels(route.name, reason)
 
 
 def _declare_offload(offload: str) -> None:
-    _make(ORDERS, ([offload, outcome] for outcome in ("accepted", "refused", "unreadable")))
-    _make(JOBS_FINISHED, ([offload, state] for state in ("done", "failed")))
+    for counter in (ORDERS, JOBS_FINISHED, DELIVERIES):
+        _make(counter, offload)
     JOB_SECONDS.labels(offload)
-    DELIVERIES.labels(offload, "delivered")
-    PHOTOS.labels("used")
-    for step in StepName:
-        STEP_ATTEMPTS.labels(step.value, "done")
-        STEP_SECONDS.labels(step.value)
+    _make(PHOTOS)
+    _make(STEP_ATTEMPTS, "done")
+    _make(STEP_SECONDS)
 
 
 def _declare_ai(model: str, budgets: Iterable[str]) -> None:
-    for step in _AI_STEPS:
-        _make(AI_CALLS, ([model, step, outcome] for outcome in _AI_OUTCOMES))
-        _make(AI_TOKENS, ([model, step, kind] for kind in ("input", "output", "cache_read", "cache_write")))
-        AI_COST_USD.labels(model, step)
-        AI_CALL_SECONDS.labels(model, step)
-    _make(BUDGET_REFUSALS, ([budget] for budget in budgets))
+    for metric in (AI_CALLS, AI_TOKENS, AI_COST_USD, AI_CALL_SECONDS):
+        _make(metric, model)
+    for budget in budgets:
+        BUDGET_REFUSALS.labels(budget)
 
 
-def _make(metric: Counter, labels: Iterable[list[str]]) -> None:
-    for values in labels:
-        metric.labels(*values)
+def _make(metric: Counter | Histogram, *given: str) -> None:
+    """Every series of a metric whose other labels have these values, in their order."""
+    closed = CLOSED[metric]
+    others = [name for name in metric._labelnames if name not in closed]
+    known = dict(zip(others, given, strict=True))
+    for values in product(*closed.values()):
+        metric.labels(**known, **dict(zip(closed, values, strict=True)))

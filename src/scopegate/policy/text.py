@@ -247,6 +247,7 @@ def resolve(text: str) -> Plain:
             return True
         case "false" | "False" | "FALSE":
             return False
-    if _INT.fullmatch(text):
-        return int(text)
-    return float(text) if _FLOAT.fullmatch(text) else text
+        case _ if _INT.fullmatch(text):
+            return int(text)
+        case _:
+            return float(text) if _FLOAT.fullmatch(text) else text

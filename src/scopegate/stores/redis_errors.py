@@ -60,7 +60,8 @@ def kind_of(error: BaseException) -> StoreUnavailable.Kind | None:
             return "connect"
         case exceptions.RedisError():
             return kind_of_answer(str(error))
-    return None
+        case _:
+            return None
 
 
 def _of_connection(text: str) -> StoreUnavailable.Kind:

@@ -21,7 +21,7 @@ from anthropic.types import MessageParam
 from pydantic import SecretStr
 
 from scopegate import jsontext
-from scopegate.errors import AIError, AIRateLimitError, AITimeoutError
+from scopegate.errors import AICode, AIError, AIRateLimitError, AITimeoutError
 from scopegate.limits.pricing import Usage
 from scopegate.worker.call import ModelReply, ModelRequest
 
@@ -239,7 +239,7 @@ def _from_status(status: int, body: object, headers: httpx2.Headers) -> AIError:
     )
 
 
-def _verdict(status: int) -> tuple[str, bool]:
+def _verdict(status: int) -> tuple[AICode, bool]:
     """(code, retryable) of a status that is no 402 and no 429."""
     match status:
         case 401 | 403:

@@ -237,10 +237,14 @@ def _read_answer(answer: bytes, status: int) -> tuple[bytes, tuple[int, int]]:
     match _json(line[:200]):
         case {"error": str(code)}:
             raise PhotoError(next((known for known in PhotoCode if known == code), PhotoCode.DAMAGED))
-        case {"size": [int(width), int(height)]} if jpeg.startswith(b"\xff\xd8\xff"):
-            if 0 < width <= MAX_SIDE_PX and 0 < height <= MAX_SIDE_PX:
-                return jpeg, (width, height)
-    raise PhotoError(PhotoCode.DECODER_FAILED, f"exit status {status}", retryable=True)
+        case {"size": [int(width), int(height)]} if jpeg.startswith(b"\xff\xd8\xff") and _is_bounded(width, height):
+            return jpeg, (width, height)
+        case _:
+            raise PhotoError(PhotoCode.DECODER_FAILED, f"exit status {status}", retryable=True)
+
+
+def _is_bounded(width_px: int, height_px: int) -> bool:
+    return 0 < width_px <= MAX_SIDE_PX and 0 < height_px <= MAX_SIDE_PX
 
 
 def _json(line: bytes) -> object:

@@ -242,6 +242,8 @@ class MeteredClaude:
                 error = AICircuitBreakerError("breaker_open", retryable=True, retry_after_s=retry_after_s)
                 error.cost_usd_micros = spent
                 raise error
+            case never:
+                assert_never(never)
 
     async def _record(self, permit: Permit | None, outcome: CallOutcome) -> None:
         if permit is None:

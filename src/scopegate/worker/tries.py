@@ -18,6 +18,7 @@ from scopegate.limits.attempts import TryFailure
 from scopegate.limits.breaker import CallOutcome
 from scopegate.limits.pricing import Usage
 from scopegate.metrics import catalogue as metrics
+from scopegate.metrics.labels import TokenKind
 from scopegate.worker.call import ModelReply
 
 log = logs.get("ai")
@@ -82,6 +83,11 @@ def judge(reply: ModelReply | AIError, parse: Callable[[str], T | Broken]) -> T 
             return AIError("refused", "by the model", retryable=False, status=200, request_id=reply.api_request_id)
         case ModelReply(stop_reason="max_tokens" | "model_context_window_exceeded"):
             return AIOutputError("truncated", ("truncated",), request_id=reply.api_request_id)
+        case ModelReply():
+            return _read(reply, parse)
+
+
+def _read(reply: ModelReply, parse: Callable[[str], T | Broken]) -> T | AIError | Bug:
     try:
         found = parse(reply.text)
     except Exception as bug:
@@ -115,7 +121,7 @@ def observe(purpose: Purpose, made: Try) -> None:
     metrics.AI_CALLS.labels(made.asked, step, made.outcome).inc()
     metrics.AI_CALL_SECONDS.labels(made.asked, step).observe(made.duration_s)
     metrics.AI_COST_USD.labels(made.asked, step).inc(made.cost_usd_micros / 1_000_000)
-    counts = {
+    counts: dict[TokenKind, int] = {
         "input": usage.input_tokens,
         "output": usage.output_tokens,
         "cache_read": usage.cache_read_tokens,

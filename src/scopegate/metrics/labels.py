@@ -1,0 +1,51 @@
+"""The closed sets that labels of metrics take their words from, where no room below has them.
+
+Who counts types its word as one of these, so that the checker holds code and catalogue together. Names no library of
+metrics, and may be imported before the catalogue.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Literal, TypeAlias, get_args
+
+Role: TypeAlias = Literal["gateway", "worker", "admin"]
+
+ConnectionState: TypeAlias = Literal["in_use", "idle"]
+
+OrderOutcome: TypeAlias = Literal["accepted", "refused", "unreadable", "unknown"]
+"""`unreadable` was accepted and holds no lead that could be read; `unknown` had no answer of the app."""
+
+TokenKind: TypeAlias = Literal["input", "output", "cache_read", "cache_write"]
+
+AdminRefusal: TypeAlias = Literal["no_token", "wrong_token", "too_many_tries", "not_loopback", "host", "cross_site"]
+
+ScrapeSource: TypeAlias = Literal["jobs", "orders", "budgets"]
+
+
+class StreamKind(StrEnum):
+    WEBSOCKET = "websocket"
+    EVENTS = "events"
+
+
+class ReloadOutcome(StrEnum):
+    """What came of a look at a policy file that was changed or asked for."""
+
+    APPLIED = "applied"
+    REFUSED = "refused"
+    UNCHANGED = "unchanged"
+
+
+def words(*sets: object) -> tuple[str, ...]:
+    """The members of closed sets in their order: of an enum of strings, of a Literal, or a word as it is."""
+    return tuple(word for one in sets for word in _members(one))
+
+
+def _members(one: object) -> tuple[str, ...]:
+    if isinstance(one, str):
+        return (str(one),)
+    if isinstance(one, type) and issubclass(one, StrEnum):
+        return tuple(member.value for member in one)
+    found = get_args(one)
+    assert found, f"{one} is no closed set"
+    return found
