@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import promql_parser
@@ -24,18 +22,6 @@ class Named:
     metric: str
     labels: frozenset[str]
     ranged: bool
-
-
-def builder() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("grafana_build", GRAFANA / "build.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    import sys
-
-    sys.modules["grafana_build"] = module
-    spec.loader.exec_module(module)
-    return module
 
 
 def dashboard() -> dict[str, Any]:

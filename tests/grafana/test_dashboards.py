@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import yaml
 
+from grafana import build
 from scopegate.metrics import catalogue as metrics
 from tests.grafana import queries
 
@@ -19,9 +20,9 @@ def samples() -> dict[str, metrics.Family]:
     return {sample: family for family in metrics.catalogue() for sample in family.samples}
 
 
-def test_the_committed_file_is_what_the_builder_builds() -> None:
-    committed = (queries.GRAFANA / "dashboards" / "scopegate.json").read_text()
-    assert committed == queries.builder().text(), "run `python grafana/build.py`"
+def test_the_committed_files_are_what_the_builder_builds() -> None:
+    for path, text in build.written().items():
+        assert path.read_text("utf-8") == text, "run `python -m grafana.build`"
 
 
 @pytest.mark.parametrize("panel", queries.panels(), ids=lambda panel: panel["title"])

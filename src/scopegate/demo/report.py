@@ -7,13 +7,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from scopegate.leads.job import StepName
 from scopegate.types import Json
 
 QUICK_LEADS = 15
 STRICT_LIMIT = 10
 STRICT_SPAN_S = 10
 PROMISED_FAULTS = ("error 529", "error 500")
-STEPS = ("photo_analysis", "scope", "estimate", "save", "score")
+STEPS = tuple(step.value for step in StepName)
 _LIMIT_FIELDS = ("x-ratelimit-limit", "x-ratelimit-remaining", "x-ratelimit-reset")
 
 

@@ -47,6 +47,8 @@ class StepName(StrEnum):
 
 MODEL_STEPS: Final = (StepName.PHOTO_ANALYSIS, StepName.SCOPE, StepName.ESTIMATE)
 """Those that ask the model."""
+SENT_STEPS: Final = (StepName.SAVE, StepName.SCORE)
+"""Those that send to the app: a replay of a finished job sends again, and asks the model nothing."""
 
 
 class StepState(StrEnum):

@@ -16,6 +16,7 @@ from sqlalchemy import Connection, Row, Select, and_, exists, func, select, upda
 
 from scopegate.errors import LeaseLost
 from scopegate.leads.job import (
+    SENT_STEPS,
     Attempt,
     AttemptState,
     JobFilter,
@@ -218,7 +219,7 @@ def _replay(conn: Connection, job_id: str, new_id: str, now_ms: int) -> LeadJob 
 
 def _kept(old: LeadJob) -> Mapping[StepName, Json]:
     """What a replay need not do again. One of a done job is asked for because its result must be sent once more."""
-    sent_anew = (StepName.SAVE, StepName.SCORE) if old.state is JobState.DONE else ()
+    sent_anew = SENT_STEPS if old.state is JobState.DONE else ()
     return {name: result for name, result in old.results().items() if name not in sent_anew}
 
 
