@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from copy import copy
 from http import HTTPStatus
 
 from scopegate.edge.field_rules import CUT, JUDGED, NOTE, PASS, REQUEST_RULES, RESPONSE_RULES, Rules
@@ -84,8 +83,9 @@ class Noted:
 
     def passing(self, passed: list[bytes]) -> Noted:
         """The same, but these lines go on."""
-        other = copy(self)
-        other.passed, other._lines, other.kept = passed, None, None
+        other = Noted([], REQUEST_RULES)
+        other.noted, other.length, other.tokens = self.noted, self.length, self.tokens
+        other.passed = passed
         return other
 
     def replacing(self, name: bytes, value: bytes) -> Noted:

@@ -77,11 +77,8 @@ class Exchange:
     """Known to every step after `find_route`; `met` is also for those before it."""
 
     # what holds until a step says otherwise: read from the class, so that a request sets only what it changes
-    head = _UNREAD
-    notes = _UNNOTED
     method = ""
     path = ""
-    caller = NOBODY
     counted_for = ""
     """The limit group among whose requests in flight this one counts; empty while it counts among nobody's."""
     scheme = b"http"
@@ -92,7 +89,6 @@ class Exchange:
     """Why sign-in turns the visitor away, told once the request has been counted."""
     identity = b""
     spent: Spent | None = None
-    forwarding: Forwarded | None = None
     keep_alive = False
     bytes_in = 0
     bytes_out = 0
@@ -107,7 +103,11 @@ class Exchange:
         self.rules = rules = shared.rules
         self.met: RoutePlan | Stray = rules.stray
         self.client = client
+        self.head = _UNREAD
+        self.notes = _UNNOTED
+        self.caller = NOBODY
         self.watcher = NOBODY_WATCHES
+        self.forwarding: Forwarded | None = None
         self.incoming: Incoming | None = None
         """The request's body, where it has one."""
         self.body_done = True

@@ -356,7 +356,7 @@ class ClientConnection(asyncio.Protocol):
             if parser is None:
                 return _bad_syntax()
         line_end = head.find(b"\r\n")
-        version = _VERSIONS.get(head[line_end - 8 : line_end])
+        version = _VERSIONS.get(head[max(0, line_end - 8) : line_end])
         if version is None:  # llhttp also reads RTSP and ICE
             return _bad_syntax() if parser.get_http_version() in _VERSIONS.values() else _bad_version()
         method = parser.get_method()
@@ -558,7 +558,8 @@ class ClientConnection(asyncio.Protocol):
 
     def _is_being_read(self, transport: asyncio.Transport) -> bool:
         """Whether the client takes what it was sent, slowly but at a fair rate since the last deadline."""
-        before, self._unsent = self._unsent, transport.get_write_buffer_size()
+        before = self._unsent
+        self._unsent = float(transport.get_write_buffer_size())
         return 0 < self._unsent <= before - MIN_READ_BYTES_PER_S * self._shared.rules.timeouts.keep_alive_s
 
     def _end(self, *, linger: bool = False) -> None:

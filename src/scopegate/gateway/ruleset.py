@@ -26,11 +26,11 @@ _REMEMBERED_CHARS = 256
 class Stray:
     """What a request has that met no route: what is counted of it, and the fields of its answer."""
 
-    name = metrics.NO_ROUTE
-    security = NO_ROUTE
     cors = None
 
     def __init__(self) -> None:
+        self.name = metrics.NO_ROUTE
+        self.security = NO_ROUTE
         self.tally = RouteTally(metrics.NO_ROUTE, None)
 
 
