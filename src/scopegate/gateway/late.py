@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from scopegate.gateway.exchange import Exchange, Outcome, Pending
+from scopegate.lazy import Lazy
 
 if TYPE_CHECKING:
     from scopegate.gateway.signin import SignIn
@@ -18,27 +19,17 @@ class LateSignIn:
     """`SignIn` made by `make`, once, in a thread."""
 
     def __init__(self, make: Callable[[], SignIn]) -> None:
-        self._make = make
-        self._made: SignIn | None = None
-        self._making: asyncio.Task[SignIn] | None = None
+        self._signin = Lazy.in_thread(make)
 
     def check(self, x: Exchange, auth: Auth) -> Outcome:
-        if self._made is not None:
-            return self._made.check(x, auth)
+        if self._signin.made is not None:
+            return self._signin.made.check(x, auth)
 
-        def made(x: Exchange, future: asyncio.Future[None]) -> Outcome:
-            future.result()
-            return self.check(x, auth)
+        def made(x: Exchange, future: asyncio.Future[SignIn]) -> Outcome:
+            return future.result().check(x, auth)
 
-        return Pending(asyncio.ensure_future(self._ready()), made)
-
-    async def _ready(self) -> None:
-        if self._making is None:
-            self._making = asyncio.create_task(asyncio.to_thread(self._make))
-        self._made = await asyncio.shield(self._making)
+        return Pending(asyncio.ensure_future(self._signin.get()), made)
 
     async def close(self) -> None:
-        if self._making is not None and self._made is None:
-            await asyncio.gather(self._making, return_exceptions=True)
-        if self._made is not None:
-            await self._made.close()
+        if (signin := await self._signin.stop()) is not None:
+            await signin.close()
