@@ -61,6 +61,7 @@ def stores(valkey_url: str) -> Iterator[Stores]:
     stores.close()
 
 
+@pytest.mark.timeout(1_800)
 @pytest.mark.parametrize("quotas", [exact, paced], ids=["exact", "paced"])
 def test_never_more_than_the_limit_in_any_span(stores: Stores, full: bool, quotas: st.SearchStrategy[Quota]) -> None:
     @settings(max_examples=10_000 if full else 300, deadline=None, database=None)
