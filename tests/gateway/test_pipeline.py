@@ -746,7 +746,7 @@ async def test_bodies_held_for_all_together_are_bounded(gates: Rigs) -> None:
 
 
 async def test_a_stop_lets_the_answer_under_way_be_whole(gates: Rigs) -> None:
-    rig = await gates.start(timeouts={"drain": "4s"})
+    rig = await gates.start(timeouts={"drain": "60s"})
     wait = asyncio.Event()
     rig.app.answers.append(Answer([wait, body_of(b"x" * 300_000)]))
     busy, idle, half = await rig.connect(), await rig.connect(), await rig.connect()
