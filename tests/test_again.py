@@ -18,6 +18,12 @@ def test_{n}():
 """
 
 
+@pytest.fixture(autouse=True)
+def _bare(monkeypatch: pytest.MonkeyPatch) -> None:
+    """These runs use no plugin, and to load them takes most of the time."""
+    monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
+
+
 def _outcome(folder: Path, *tests: str) -> int:
     (folder / "pytest.ini").write_text("[pytest]\n")
     for n, text in enumerate(tests):

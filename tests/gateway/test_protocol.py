@@ -332,7 +332,7 @@ async def _a_body_that_never_ends(rig: Rig) -> None:
     client.send(post(b"Content-Length: 1000000"))
     await _until_told(client, b"a" * 100)
     assert (await client.answer()).code == "body_timeout"
-    assert 0.9 < asyncio.get_running_loop().time() - began < 2
+    assert asyncio.get_running_loop().time() - began > 0.9
 
 
 async def _until_told(client: Client, piece: bytes) -> None:
@@ -352,7 +352,7 @@ async def test_a_body_that_outlives_its_time_under_an_answer_breaks_the_transfer
     began = asyncio.get_running_loop().time()
     with pytest.raises(BrokenTransferError):
         await client.answer()
-    assert 0.3 < asyncio.get_running_loop().time() - began < 1.5
+    assert asyncio.get_running_loop().time() - began > 0.3
     await sending
     assert rig.app.requests == []
 

@@ -503,10 +503,9 @@ async def test_in_the_midst_of_a_frame_no_close_is_put(gates: Rigs, app: SocketA
 
 
 async def test_a_stop_does_not_wait_for_connections(gates: Rigs, app: SocketApp) -> None:
-    rig = await started(gates, app, timeouts={"drain": "20s"})
+    rig = await started(gates, app, timeouts={"drain": "100s"})
     clients = [await rig.connect() for _ in range(3)]
     peers = [await opened(client, app) for client in clients]
-    began_s = asyncio.get_running_loop().time()
     rig.stop.set()
     for client, peer in zip(clients, peers, strict=True):
         assert await taken(client, 4) == frame(0x88, close(1001))
@@ -514,8 +513,7 @@ async def test_a_stop_does_not_wait_for_connections(gates: Rigs, app: SocketApp)
     peers[0].close()
     clients[0].send(frame(0x88, close(1001), mask=MASK))
     assert rig._serving is not None
-    await asyncio.wait_for(asyncio.shield(rig._serving), 12)  # the others say nothing
-    assert asyncio.get_running_loop().time() - began_s < 12
+    await asyncio.wait_for(asyncio.shield(rig._serving), 60)  # the others say nothing
     assert count(rig) == (0, 0)
 
 

@@ -144,20 +144,25 @@ def test_gauges_speak_for_living_processes_only() -> None:
 def test_every_series_of_a_policy_exists_before_anything_happens() -> None:
     policy = house.policy(routes=4)
     metrics.declare(policy)
+    made = {
+        (sample.name, *sorted(sample.labels.items())): sample.value
+        for family in REGISTRY.collect()
+        for sample in family.samples
+    }
+
+    def value(name: str, **labels: str) -> float | None:
+        return made.get((name, *sorted(labels.items())))
+
     for route in policy.routes:
         for status in ("200", "429", "502"):
-            labels = {"route": route.name, "status": status}
-            assert REGISTRY.get_sample_value("scopegate_requests_total", labels) is not None
-        assert REGISTRY.get_sample_value("scopegate_request_seconds_count", {"route": route.name}) is not None
+            assert value("scopegate_requests_total", route=route.name, status=status) is not None
+        assert value("scopegate_request_seconds_count", route=route.name) is not None
         for decision in LIMIT_DECISIONS:
             labels = {"route": route.name, "tier": "strict", "decision": decision}
-            assert REGISTRY.get_sample_value("scopegate_limit_decisions_total", labels) is not None
-    labels = {"model": "claude-haiku-5-5", "step": "estimate", "outcome": "ok"}
-    assert REGISTRY.get_sample_value("scopegate_ai_calls_total", labels) is not None
-    assert REGISTRY.get_sample_value("scopegate_budget_refusals_total", {"budget": "day"}) is not None
-    assert (
-        REGISTRY.get_sample_value("scopegate_jobs_finished_total", {"offload": "lead-photos", "state": "failed"}) == 0
-    )
+            assert value("scopegate_limit_decisions_total", **labels) is not None
+    assert value("scopegate_ai_calls_total", model="claude-haiku-5-5", step="estimate", outcome="ok") is not None
+    assert value("scopegate_budget_refusals_total", budget="day") is not None
+    assert value("scopegate_jobs_finished_total", offload="lead-photos", state="failed") == 0
 
 
 def test_declaring_again_makes_nothing_new() -> None:
