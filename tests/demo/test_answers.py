@@ -11,7 +11,13 @@ from PIL import Image
 
 from scopegate.demo.answers import MessageRequest, SeenPicture, UnreadablePicture, answer, look, wrong_answer
 from scopegate.leads import findings
-from scopegate.leads.findings import Broken, Estimate, PhotoAnalysis, ScopeOfWork
+from scopegate.leads.findings import Broken
+from scopegate.leads.questions import estimate as estimating
+from scopegate.leads.questions import photo_analysis
+from scopegate.leads.questions import scope as scoping
+from scopegate.leads.questions.estimate import Estimate
+from scopegate.leads.questions.photo_analysis import PhotoAnalysis
+from scopegate.leads.questions.scope import ScopeOfWork
 
 ROOF = SeenPicture(640, 480, ("grey",), "00000002" + "0" * 56)
 PIPE = SeenPicture(64, 48, ("blue", "white"), "0" * 64)
@@ -84,7 +90,7 @@ def test_input_is_counted_by_bytes_and_by_area() -> None:
 
 def analysis(*pictures: SeenPicture) -> PhotoAnalysis:
     said = answer(question(schema=findings.schema(PhotoAnalysis), pictures=pictures))
-    found = findings.parse_photo_analysis(said, photos=len(pictures))
+    found = photo_analysis.parse(said, photos=len(pictures))
     assert not isinstance(found, Broken), found
     return found
 
@@ -107,7 +113,7 @@ def test_one_sight_on_two_photos_is_one_damage() -> None:
 
 def test_a_scope_and_an_estimate_follow_from_what_is_fenced() -> None:
     seen = {"photo_analysis": analysis(ROOF, PIPE).to_json()}
-    scope = findings.parse_scope(answer(question(fenced(seen), findings.schema(ScopeOfWork))))
+    scope = scoping.parse(answer(question(fenced(seen), findings.schema(ScopeOfWork))))
     assert not isinstance(scope, Broken), scope
     assert [(item.trade, item.place) for item in scope.items] == [
         ("roofing", "roof"),
@@ -115,7 +121,7 @@ def test_a_scope_and_an_estimate_follow_from_what_is_fenced() -> None:
         ("cleanup", "site"),
     ]
     said = answer(question(fenced({"scope": scope.to_json()}), findings.schema(Estimate)))
-    estimate = findings.parse_estimate(said, scope=scope)
+    estimate = estimating.parse(said, scope=scope)
     assert not isinstance(estimate, Broken), estimate
     assert estimate.total_cents == sum(line.amount_cents for line in estimate.line_items)
 
@@ -124,7 +130,7 @@ def test_a_scope_and_an_estimate_follow_from_what_is_fenced() -> None:
     "text", ["no fence", "<data-0a>\nno json\n</data-0a>", fenced([1]), "<data-0a>\n{}\n</data-0b>"]
 )
 def test_without_data_there_is_still_an_answer_in_shape(text: str) -> None:
-    scope = findings.parse_scope(answer(question(text, findings.schema(ScopeOfWork))))
+    scope = scoping.parse(answer(question(text, findings.schema(ScopeOfWork))))
     assert not isinstance(scope, Broken), scope
     assert [item.trade for item in scope.items] == ["general", "cleanup"]
 
@@ -152,8 +158,8 @@ def test_without_a_schema_it_is_a_sentence() -> None:
 
 
 def test_a_wrong_answer_is_json_that_breaks_every_shape() -> None:
-    for shape, parse in ((PhotoAnalysis, findings.parse_photo_analysis), (ScopeOfWork, findings.parse_scope)):
+    for shape, parse in ((PhotoAnalysis, photo_analysis.parse), (ScopeOfWork, scoping.parse)):
         said = wrong_answer(question(schema=findings.schema(shape)))
         assert json.loads(said)
-        parsed = parse(said, photos=1) if parse is findings.parse_photo_analysis else findings.parse_scope(said)
+        parsed = parse(said, photos=1) if parse is photo_analysis.parse else scoping.parse(said)
         assert isinstance(parsed, Broken)

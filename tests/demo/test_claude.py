@@ -15,7 +15,13 @@ import pytest
 
 from scopegate.demo.claude import FAULTS, Injected
 from scopegate.leads import findings, prompts
-from scopegate.leads.findings import Broken, Estimate, Finding, PhotoAnalysis, ScopeOfWork
+from scopegate.leads.findings import Broken, Finding
+from scopegate.leads.questions import estimate as estimating
+from scopegate.leads.questions import photo_analysis
+from scopegate.leads.questions import scope as scoping
+from scopegate.leads.questions.estimate import Estimate
+from scopegate.leads.questions.photo_analysis import PhotoAnalysis
+from scopegate.leads.questions.scope import ScopeOfWork
 from scopegate.worker.call import Image
 from tests.simulated import KEY, SimulatedClaude, _running_claude, picture, simulated_claude
 
@@ -96,8 +102,8 @@ def test_a_message_has_the_shape_of_the_api(api: httpx.Client) -> None:
 def test_it_looks_at_the_pictures(api: httpx.Client, colour: str) -> None:
     rgb, kind = SIGHTS[colour]
     images = [picture(rgb, (120, 80)), picture(SIGHTS["blue"][0], (33, 44))]
-    prompt = prompts.photo_analysis("Please look.", 2, NONCE)
-    analysis = findings.parse_photo_analysis(ask(api, prompt, PhotoAnalysis, *images), photos=2)
+    prompt = photo_analysis.prompt("Please look.", 2, NONCE)
+    analysis = photo_analysis.parse(ask(api, prompt, PhotoAnalysis, *images), photos=2)
     assert isinstance(analysis, PhotoAnalysis)
     assert analysis.damages[0].kind == kind
     assert "120 by 80" in analysis.photos[0].shows
@@ -107,21 +113,21 @@ def test_it_looks_at_the_pictures(api: httpx.Client, colour: str) -> None:
 def test_the_whole_way_of_a_lead(api: httpx.Client) -> None:
     """Three steps, each fed with the one before, every answer valid by every rule."""
     images = [picture(rgb, (64 + n, 48)) for n, (rgb, _) in enumerate(SIGHTS.values())]
-    first = ask(api, prompts.photo_analysis("Storm.", len(images), NONCE), PhotoAnalysis, *images)
-    analysis = findings.parse_photo_analysis(first, photos=len(images))
+    first = ask(api, photo_analysis.prompt("Storm.", len(images), NONCE), PhotoAnalysis, *images)
+    analysis = photo_analysis.parse(first, photos=len(images))
     assert isinstance(analysis, PhotoAnalysis)
-    scope = findings.parse_scope(ask(api, prompts.scope("Storm.", analysis, NONCE), ScopeOfWork))
+    scope = scoping.parse(ask(api, scoping.prompt("Storm.", analysis, NONCE), ScopeOfWork))
     assert isinstance(scope, ScopeOfWork)
     assert len(scope.items) == len(analysis.damages) + 1
-    estimate = findings.parse_estimate(ask(api, prompts.estimate(scope, NONCE), Estimate), scope)
+    estimate = estimating.parse(ask(api, estimating.prompt(scope, NONCE), Estimate), scope)
     assert isinstance(estimate, Estimate)
     assert estimate.total_cents > 0
 
 
 def test_a_lead_without_photos(api: httpx.Client) -> None:
-    analysis = findings.parse_photo_analysis(ask(api, prompts.photo_analysis("x", 0, NONCE), PhotoAnalysis), photos=0)
+    analysis = photo_analysis.parse(ask(api, photo_analysis.prompt("x", 0, NONCE), PhotoAnalysis), photos=0)
     assert isinstance(analysis, PhotoAnalysis)
-    scope = findings.parse_scope(ask(api, prompts.scope("x", analysis, NONCE), ScopeOfWork))
+    scope = scoping.parse(ask(api, scoping.prompt("x", analysis, NONCE), ScopeOfWork))
     assert isinstance(scope, ScopeOfWork)
 
 
@@ -321,7 +327,7 @@ def test_faults_of_the_answer_have_status_200(api: httpx.Client, simulated_claud
         whole = "usage" in response.json()
     except (ValueError, IndexError):
         text, whole = "", False
-    assert (whole and not isinstance(findings.parse_photo_analysis(text, photos=1), Broken)) is good
+    assert (whole and not isinstance(photo_analysis.parse(text, photos=1), Broken)) is good
 
 
 def test_an_error_inside_a_200(api: httpx.Client, simulated_claude: SimulatedClaude) -> None:

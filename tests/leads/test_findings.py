@@ -13,17 +13,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from scopegate.leads import findings
-from scopegate.leads.findings import (
-    RULES,
-    Broken,
-    Estimate,
-    PhotoAnalysis,
-    ScopeOfWork,
-    parse_estimate,
-    parse_photo_analysis,
-    parse_scope,
-    restore,
-)
+from scopegate.leads.findings import RULES, Broken, restore
+from scopegate.leads.questions import estimate as estimating
+from scopegate.leads.questions import photo_analysis
+from scopegate.leads.questions import scope as scoping
+from scopegate.leads.questions.estimate import Estimate
+from scopegate.leads.questions.photo_analysis import PhotoAnalysis
+from scopegate.leads.questions.scope import ScopeOfWork
 
 ANALYSIS: dict[str, Any] = {
     "summary": "Water came through the ceiling.",
@@ -81,16 +77,16 @@ ESTIMATE: dict[str, Any] = {
 THE_SCOPE = restore(ScopeOfWork, SCOPE)
 
 PARSE: dict[str, tuple[dict[str, Any], Callable[[str], object]]] = {
-    "analysis": (ANALYSIS, lambda text: parse_photo_analysis(text, photos=2)),
-    "scope": (SCOPE, parse_scope),
-    "estimate": (ESTIMATE, lambda text: parse_estimate(text, THE_SCOPE)),
+    "analysis": (ANALYSIS, lambda text: photo_analysis.parse(text, photos=2)),
+    "scope": (SCOPE, scoping.parse),
+    "estimate": (ESTIMATE, lambda text: estimating.parse(text, THE_SCOPE)),
 }
 
 
 def rules(shape: str, text: str) -> tuple[str, ...]:
     found = PARSE[shape][1](text)
     assert isinstance(found, Broken), "a bad answer was believed"
-    assert set(found.rules) <= RULES
+    assert set(found.rules) <= RULES | photo_analysis.RULES | scoping.RULES | estimating.RULES
     return found.rules
 
 
@@ -334,7 +330,7 @@ def test_every_scope_item_is_priced_and_no_other() -> None:
 def test_an_item_may_take_several_lines() -> None:
     lines = ESTIMATE["line_items"]
     twice = {**ESTIMATE, "line_items": [*lines, lines[0]], "total_cents": 37_795 + 24_963}
-    assert isinstance(parse_estimate(json.dumps(twice), THE_SCOPE), Estimate)
+    assert isinstance(estimating.parse(json.dumps(twice), THE_SCOPE), Estimate)
 
 
 def test_all_broken_rules_are_named_once() -> None:
@@ -355,7 +351,7 @@ def test_amounts_are_exact_to_the_cent(quantity: Decimal, cents: int) -> None:
     line = {**ESTIMATE["line_items"][0], "quantity": float(quantity), "unit_price_cents": cents}
     for offered in (amount, amount + 1, amount - 1):
         answer = {**ESTIMATE, "line_items": [{**line, "amount_cents": offered}], "total_cents": offered}
-        found = parse_estimate(json.dumps(answer), scope)
+        found = estimating.parse(json.dumps(answer), scope)
         assert isinstance(found, Estimate) == (offered == amount)
 
 

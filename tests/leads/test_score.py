@@ -8,16 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scopegate.leads.findings import (
-    Estimate,
-    EstimateLineItem,
-    PhotoAnalysis,
-    ScopeItem,
-    ScopeOfWork,
-    Trade,
-    Unit,
-    Urgency,
-)
+from scopegate.leads.findings import Trade, Unit, Urgency
+from scopegate.leads.questions.estimate import Estimate, EstimateLineItem
+from scopegate.leads.questions.photo_analysis import PhotoAnalysis
+from scopegate.leads.questions.scope import ScopeItem, ScopeOfWork
 from scopegate.leads.score import Score, score
 
 

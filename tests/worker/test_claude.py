@@ -13,6 +13,7 @@ from pydantic import SecretStr
 from scopegate.demo.claude import Injected
 from scopegate.errors import AIError, AIRateLimitError, AITimeoutError
 from scopegate.leads import findings
+from scopegate.leads.questions import photo_analysis
 from scopegate.limits.pricing import Usage
 from scopegate.worker.call import ModelRequest
 from scopegate.worker.claude import ClaudeCaller
@@ -26,7 +27,7 @@ def request(timeout_s: float = 5.0, model: str = "claude-haiku-5-5", max_tokens:
         model=model,
         system="Describe.",
         text="What is this?",
-        schema=findings.schema(findings.PhotoAnalysis),
+        schema=findings.schema(photo_analysis.PhotoAnalysis),
         max_tokens=max_tokens,
         timeout_s=timeout_s,
         images=(picture("blue"), picture()),
@@ -56,8 +57,8 @@ async def test_an_answer_comes_with_its_bill(caller: ClaudeCaller, simulated_cla
         "claude-haiku-5-5",
         "req_sim_00000001",
     )
-    found = findings.parse_photo_analysis(reply.text, photos=2)
-    assert isinstance(found, findings.PhotoAnalysis)
+    found = photo_analysis.parse(reply.text, photos=2)
+    assert isinstance(found, photo_analysis.PhotoAnalysis)
     assert [damage.kind for damage in found.damages] == ["leaking pipe", "water stain"]
     assert [seen_picture.width_px for seen_picture in seen.pictures] == [96, 96]
 

@@ -24,9 +24,11 @@ from scopegate.errors import (
     AITimeoutError,
     StoreUnavailable,
 )
-from scopegate.leads import findings, prompts
-from scopegate.leads.findings import Broken, PhotoAnalysis
+from scopegate.leads import findings
+from scopegate.leads.findings import Broken
 from scopegate.leads.job import CallRecord, StepName
+from scopegate.leads.questions import photo_analysis
+from scopegate.leads.questions.photo_analysis import PhotoAnalysis
 from scopegate.limits.breaker import BreakerRule, CallOutcome, Denied, Permit
 from scopegate.limits.budget import Account, NoRoom, Reservation, account
 from scopegate.limits.pricing import Usage, price, worst_case
@@ -103,13 +105,13 @@ class Bench:
 
 
 def question(client: MeteredClaude) -> ModelRequest:
-    prompt = prompts.photo_analysis("The roof leaks.", 2, "0" * 32)
+    prompt = photo_analysis.prompt("The roof leaks.", 2, "0" * 32)
     schema = findings.schema(PhotoAnalysis)
     return client.request(StepName.PHOTO_ANALYSIS, prompt.system, prompt.text, schema, (picture("blue"), picture()))
 
 
 def parse(text: str) -> PhotoAnalysis | Broken:
-    return findings.parse_photo_analysis(text, photos=2)
+    return photo_analysis.parse(text, photos=2)
 
 
 def worst(client: MeteredClaude) -> int:

@@ -1,7 +1,8 @@
-"""What the model may say of a lead: three shapes, and the business rules that each answer is held to.
+"""What the model may say of a lead, whatever it was asked: strict JSON, plain words, bounded numbers, rules by id.
 
-Pure. The JSON Schemas sent to the API come from here; what comes back is believed only after `parse_*`. Nothing else
-is stored, shown or delivered. A refused answer is `Broken`: a value with the ids of the rules, never the answer's text.
+Pure. What a question asks and which shape and rules its answer has is its own file in `questions`. The JSON Schemas
+sent to the API come from here; what comes back is believed only after `parse`. Nothing else is stored, shown or
+delivered. A refused answer is `Broken`: a value with the ids of the rules, never the answer's text.
 """
 
 from __future__ import annotations
@@ -11,9 +12,9 @@ import re
 import unicodedata
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from decimal import ROUND_HALF_UP, Decimal
+from decimal import Decimal
 from enum import StrEnum
-from typing import Annotated, Any, Final, Literal, TypeVar
+from typing import Annotated, Any, Final, TypeVar
 
 from pydantic import (
     AfterValidator,
@@ -81,12 +82,6 @@ class Unit(StrEnum):
     GALLON = "gal"
     POUND = "lb"
     LOT = "lot"
-
-
-class Severity(StrEnum):
-    MINOR = "minor"
-    MODERATE = "moderate"
-    SEVERE = "severe"
 
 
 class Urgency(StrEnum):
@@ -159,7 +154,7 @@ ItemId = Annotated[str, Field(strict=True, pattern=r"^S[1-9][0-9]?$")]
 
 
 class Finding(BaseModel):
-    """Base of the three answers and their parts: unknown keys are refused, values never change."""
+    """Base of all answers and their parts: unknown keys are refused, values never change."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -168,95 +163,15 @@ class Finding(BaseModel):
         return self.model_dump(mode="json")
 
 
-class PhotoFinding(Finding):
-    photo: PhotoNumber = Field(description="Number of the photo, from 1.")
-    shows: Sentence = Field(description="What the photo shows.")
-
-
-class Damage(Finding):
-    kind: Word = Field(description="For example: water stain, cracked tile, hail damage.")
-    place: Word = Field(description="Room or part of the building.")
-    severity: Severity
-    description: Sentence
-    photos: list[PhotoNumber] = Field(max_length=50, description="Numbers of the photos that show it.")
-
-
-class PhotoAnalysis(Finding):
-    """What can be seen in the photos of a lead."""
-
-    summary: Paragraph
-    photos: list[PhotoFinding] = Field(max_length=50, description="One entry per photo.")
-    damages: list[Damage] = Field(max_length=40)
-    trades: list[Trade] = Field(min_length=1, max_length=18, description="Trades the work needs, each once.")
-    urgency: Urgency
-    confidence: Confidence
-
-
-class ScopeItem(Finding):
-    id: ItemId = Field(description="S1, S2, S3 ... in order.")
-    place: Word = Field(description="Room or part of the building.")
-    trade: Trade
-    task: Sentence
-    quantity: Quantity
-    unit: Unit
-
-
-class ScopeOfWork(Finding):
-    """What is to be done, without prices."""
-
-    title: Word
-    summary: Paragraph
-    items: list[ScopeItem] = Field(min_length=1, max_length=60)
-    assumptions: list[Sentence] = Field(max_length=20)
-    exclusions: list[Sentence] = Field(max_length=20)
-    confidence: Confidence
-
-
-class EstimateLineItem(Finding):
-    scope_item: ItemId = Field(description="The id of the scope item that this line prices.")
-    trade: Trade = Field(description="The trade of that scope item.")
-    description: Sentence
-    quantity: Quantity
-    unit: Unit
-    unit_price_cents: Price
-    amount_cents: Amount = Field(description="quantity times unit_price_cents, rounded half up to a cent.")
-
-
-class Estimate(Finding):
-    """What it is likely to cost: whole cents, every line priced, every scope item covered."""
-
-    currency: Literal["USD"]
-    line_items: list[EstimateLineItem] = Field(min_length=1, max_length=120)
-    total_cents: Annotated[int, Field(strict=True, gt=0, le=10_000_000_000)] = Field(
-        description="The exact sum of all amount_cents."
-    )
-    notes: list[Sentence] = Field(max_length=20)
-    confidence: Confidence
-
-
 Found = TypeVar("Found", bound=Finding)
 
 
 # ── reading an answer ───────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def parse_photo_analysis(text: str, photos: int) -> PhotoAnalysis | Broken:
-    """The analysis of a lead with this many photos."""
-    return _parse(text, PhotoAnalysis, lambda analysis: _analysis_rules(analysis, photos))
-
-
-def parse_scope(text: str) -> ScopeOfWork | Broken:
-    return _parse(text, ScopeOfWork, _scope_rules)
-
-
-def parse_estimate(text: str, scope: ScopeOfWork) -> Estimate | Broken:
-    """An estimate for this scope and no other."""
-    return _parse(text, Estimate, lambda estimate: _estimate_rules(estimate, scope))
-
-
 def restore(shape: type[Found], stored: Json) -> Found:
     """A finding from what `to_json` gave. Raises ValueError: a stored row that breaks its schema is our bug."""
-    found = _parse(json.dumps(stored), shape, lambda _: ())
+    found = parse(json.dumps(stored), shape, lambda _: ())
     if isinstance(found, Broken):
         raise ValueError(f"stored {shape.__name__} breaks {', '.join(found.rules)}")
     return found
@@ -267,7 +182,8 @@ def schema(shape: type[Finding]) -> dict[str, Any]:
     return shape.model_json_schema()
 
 
-def _parse(text: str, shape: type[Found], rules: Callable[[Found], Iterable[str]]) -> Found | Broken:
+def parse(text: str, shape: type[Found], rules: Callable[[Found], Iterable[str]]) -> Found | Broken:
+    """The finding that the text is, when it has the shape and keeps the rules."""
     value = _strict_json(text)
     if isinstance(value, Broken):
         return value
@@ -360,45 +276,8 @@ def _rule_id(fault: ErrorDetails) -> str:
     return _BY_TYPE.get(kind, "type")
 
 
-def _analysis_rules(analysis: PhotoAnalysis, photos: int) -> Iterable[str]:
-    numbers = [finding.photo for finding in analysis.photos]
-    mentioned = [*numbers, *(number for damage in analysis.damages for number in damage.photos)]
-    if any(number > photos for number in mentioned):
-        yield "photo_unknown"
-    if len(set(numbers)) != len(numbers):
-        yield "photo_repeated"
-    if len(set(analysis.trades)) != len(analysis.trades):
-        yield "trade_repeated"
-
-
-def _scope_rules(scope: ScopeOfWork) -> Iterable[str]:
-    if [item.id for item in scope.items] != [f"S{n}" for n in range(1, len(scope.items) + 1)]:
-        yield "item_order"
-
-
-def _estimate_rules(estimate: Estimate, scope: ScopeOfWork) -> Iterable[str]:
-    trades = {item.id: item.trade for item in scope.items}
-    priced = {line.scope_item for line in estimate.line_items}
-    if priced - trades.keys():
-        yield "scope_item_unknown"
-    if trades.keys() - priced:
-        yield "scope_item_unpriced"
-    if any(trades.get(line.scope_item, line.trade) is not line.trade for line in estimate.line_items):
-        yield "trade_mismatch"
-    if any(line.amount_cents != _amount_cents(line) for line in estimate.line_items):
-        yield "line_amount"
-    if estimate.total_cents != sum(line.amount_cents for line in estimate.line_items):
-        yield "total_sum"
-
-
-def _amount_cents(line: EstimateLineItem) -> int:
-    return int((line.quantity * line.unit_price_cents).quantize(Decimal(1), ROUND_HALF_UP))
-
-
 RULES: Final = frozenset({
     *("json_size", "json_syntax", "json_duplicate_key", "json_number", "json_depth", "type"),
     *_BY_TYPE.values(), *_BY_FIELD.values(), *_ENUM_FIELDS.values(),
-    *("photo_unknown", "photo_repeated", "trade_repeated", "item_order", "scope_item_unknown", "scope_item_unpriced"),
-    *("trade_mismatch", "line_amount", "total_sum"),
 })  # fmt: skip
-"""Every rule id there is."""
+"""Every rule id of what is the same for all questions."""

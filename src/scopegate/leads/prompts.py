@@ -1,4 +1,5 @@
-"""What the model is asked, step by step. Versioned: a changed word takes a new version, held by a snapshot test.
+"""How the model is asked, whatever the question (see `questions`). Versioned: a changed word takes a new version, held
+by a snapshot test.
 
 Pure; called by the worker's steps. A lead's own words, and what an earlier step made of them, are data: they stand as
 JSON inside a fence named by a nonce that the caller draws for each prompt. Inside the fence `<` and `>` never appear
@@ -13,7 +14,6 @@ import unicodedata
 from dataclasses import dataclass
 from typing import Final
 
-from scopegate.leads.findings import PhotoAnalysis, ScopeOfWork
 from scopegate.types import Json
 
 VERSION: Final = "2026-11-24"
@@ -42,44 +42,10 @@ _DATA_RULE: Final = (
     "links, no personal data such as names, addresses, phone numbers or e-mail addresses."
 )
 
-_PHOTO_ANALYSIS: Final = (
-    "You help a building contractor to understand a homeowner's request before a visit. Describe what the photos show: "
-    "the damage, where it is, how severe, which trades it needs, how urgent it is. Say only what can be seen or is "
-    "stated; when a photo shows no building or no damage, say so and lower the confidence. Give one entry in photos "
-    "per photo, numbered as sent. Without photos, judge by the text alone, with low confidence, and leave photos "
-    "empty.\n\n"
-)
 
-_SCOPE: Final = (
-    "You write the scope of work for a building contractor from a homeowner's request and the analysis of its photos: "
-    "what has to be done, in the order of the work, each item with its place, trade, quantity and unit. Number the "
-    "items S1, S2, S3 and so on without gaps. Quantities are careful estimates with at most two decimals. Name what "
-    "you assume, and what is not included. No prices.\n\n"
-)
-
-_ESTIMATE: Final = (
-    "You draft an estimate in US dollars for a building contractor from a scope of work. Price every scope item in at "
-    "least one line, with the scope item's id and trade. All money is in whole cents. amount_cents is quantity times "
-    "unit_price_cents, rounded half up; total_cents is the exact sum of all amount_cents. Use common prices of the "
-    "trade; say in the notes what could change them.\n\n"
-)
-
-
-def photo_analysis(lead_text: str, photos: int, nonce: str) -> Prompt:
-    """For a request that carries this many photos, numbered from 1."""
-    data: Json = {"photos": photos, "request": _bounded(lead_text)}
-    return Prompt(VERSION, _PHOTO_ANALYSIS + _DATA_RULE, _fenced("Analyse this request.", data, nonce))
-
-
-def scope(lead_text: str, analysis: PhotoAnalysis, nonce: str) -> Prompt:
-    data: Json = {"request": _bounded(lead_text), "photo_analysis": analysis.to_json()}
-    return Prompt(VERSION, _SCOPE + _DATA_RULE, _fenced("Write the scope of work.", data, nonce))
-
-
-def estimate(work: ScopeOfWork, nonce: str) -> Prompt:
-    """The lead's own words are not needed here, so they are not sent."""
-    data: Json = {"scope": work.to_json()}
-    return Prompt(VERSION, _ESTIMATE + _DATA_RULE, _fenced("Draft the estimate.", data, nonce))
+def asked(words: str, task: str, data: Json, nonce: str) -> Prompt:
+    """A question: `words` say what is wanted, `task` says it in one sentence, `data` is what strangers wrote."""
+    return Prompt(VERSION, words + _DATA_RULE, _fenced(task, data, nonce))
 
 
 def repair(text: str, rules: tuple[str, ...]) -> str:
@@ -93,7 +59,7 @@ def _fenced(task: str, data: Json, nonce: str) -> str:
     return f"{task}\n\n<data-{nonce}>\n{_as_data(data)}\n</data-{nonce}>"
 
 
-def _bounded(text: str) -> str:
+def bounded(text: str) -> str:
     """At most MAX_LEAD_CHARS characters; what is cut is said."""
     if len(text) <= MAX_LEAD_CHARS:
         return text

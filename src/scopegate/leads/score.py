@@ -12,7 +12,10 @@ from dataclasses import dataclass
 from decimal import ROUND_HALF_UP, Decimal
 from typing import Final
 
-from scopegate.leads.findings import Estimate, PhotoAnalysis, ScopeOfWork, Urgency
+from scopegate.leads.findings import Urgency
+from scopegate.leads.questions.estimate import Estimate
+from scopegate.leads.questions.photo_analysis import PhotoAnalysis
+from scopegate.leads.questions.scope import ScopeOfWork
 
 _VALUE_FROM_USD: Final = (250, 1_000, 2_500, 5_000, 10_000, 25_000)
 _VALUE_POINTS: Final = (5, 10, 18, 25, 30, 35, 40)

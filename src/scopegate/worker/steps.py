@@ -21,22 +21,13 @@ from scopegate import logs
 from scopegate.clock import Clock
 from scopegate.errors import DeliveryError, PhotoError
 from scopegate.leads import prompts
-from scopegate.leads.findings import (
-    Broken,
-    Estimate,
-    Finding,
-    PhotoAnalysis,
-    ScopeOfWork,
-    Trade,
-    Urgency,
-    parse_estimate,
-    parse_photo_analysis,
-    parse_scope,
-    restore,
-    schema,
-)
+from scopegate.leads.findings import Broken, Finding, Trade, Urgency, restore, schema
 from scopegate.leads.job import LeadJob, StepName
 from scopegate.leads.photos import PhotoCode, Picture
+from scopegate.leads.questions import estimate, photo_analysis, scope
+from scopegate.leads.questions.estimate import Estimate
+from scopegate.leads.questions.photo_analysis import PhotoAnalysis
+from scopegate.leads.questions.scope import ScopeOfWork
 from scopegate.leads.score import score
 from scopegate.leads.webhook import message
 from scopegate.metrics import catalogue as metrics
@@ -135,9 +126,9 @@ class Steps:
         if not photos.usable:
             outcome = NO_USABLE_PHOTOS if work.job.lead.photos else NO_PHOTOS
             return {"outcome": outcome, "photos": photos.to_json(), "analysis": from_text_alone().to_json()}
-        prompt = prompts.photo_analysis(work.job.lead.text, len(photos.usable), self._new_nonce())
+        prompt = photo_analysis.prompt(work.job.lead.text, len(photos.usable), self._new_nonce())
         images = tuple(_image(picture) for picture in photos.usable)
-        parse = partial(parse_photo_analysis, photos=len(images))
+        parse = partial(photo_analysis.parse, photos=len(images))
         analysis = await self._ask(work, prompt, PhotoAnalysis, parse, images)
         return {
             "outcome": ANALYSED,
@@ -148,15 +139,15 @@ class Steps:
 
     async def _scope(self, work: Work) -> Json:
         analysis = work.finding(StepName.PHOTO_ANALYSIS, "analysis", PhotoAnalysis)
-        prompt = prompts.scope(work.job.lead.text, analysis, self._new_nonce())
-        scope = await self._ask(work, prompt, ScopeOfWork, parse_scope)
-        return {"prompt": prompt.version, "scope": scope.to_json()}
+        prompt = scope.prompt(work.job.lead.text, analysis, self._new_nonce())
+        found = await self._ask(work, prompt, ScopeOfWork, scope.parse)
+        return {"prompt": prompt.version, "scope": found.to_json()}
 
     async def _estimate(self, work: Work) -> Json:
-        scope = work.finding(StepName.SCOPE, "scope", ScopeOfWork)
-        prompt = prompts.estimate(scope, self._new_nonce())
-        estimate = await self._ask(work, prompt, Estimate, partial(parse_estimate, scope=scope))
-        return {"prompt": prompt.version, "estimate": estimate.to_json()}
+        wanted = work.finding(StepName.SCOPE, "scope", ScopeOfWork)
+        prompt = estimate.prompt(wanted, self._new_nonce())
+        found = await self._ask(work, prompt, Estimate, partial(estimate.parse, scope=wanted))
+        return {"prompt": prompt.version, "estimate": found.to_json()}
 
     async def _ask(
         self,
