@@ -183,13 +183,14 @@ def test_what_is_forwarded_meets_no_other_policy_at_any_server(pieces: list[tupl
     held_to_servers("/" + "".join(detour + word for detour, word in pieces) + end)
 
 
-def test_fifty_thousand_spellings_and_no_dodge() -> None:
+def test_many_thousand_spellings_and_no_dodge(full: bool) -> None:
+    count = 50_000 if full else 10_000
     picks = random.Random(20260101)
     seen: Counter[str | None] = Counter()
-    for _ in range(50_000):
+    for _ in range(count):
         words = picks.choice((["api", "leads"], ["account", "x"], ["public"], picks.choices(WORDS, k=2)))
         detours = picks.choices([*DETOURS, *["/"] * 40], k=len(words))
         raw = "".join(detour + word for detour, word in zip(detours, words, strict=True))
         seen[held_to_servers(raw + picks.choice([*ENDS, *[""] * 20]))] += 1
     assert set(seen) == {*POLICY, None}
-    assert min(seen.values()) > 500, seen
+    assert min(seen.values()) > count // 100, seen
