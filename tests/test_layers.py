@@ -7,6 +7,7 @@ loop, no environment and no disk; each outside library that matters is named by 
 from __future__ import annotations
 
 import ast
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -92,6 +93,12 @@ HOMES: dict[str, set[str]] = {
     },
     "aiohappyeyeballs": {"gateway/dial.py", "gateway/names.py"},
     "cryptography": {"gateway/certificates.py", "policy/sections/tls.py"},
+    "aiosqlite": {"demo/records.py"},
+    "asyncpg": {"stores/database.py"},
+    "hiredis": {"stores/redis_limits.py", "stores/redis_link.py"},
+    "httpx2": {"worker/claude.py"},
+    "pydantic_core": {"leads/findings.py", "policy/faults.py"},
+    "uvloop": {"cli/role.py"},
     "jmespath": {"leads/intake.py", "policy/spelling.py"},
     "rich": {"cli/tables.py", "demo/narrator.py"},
 }
@@ -146,6 +153,12 @@ def test_pure_rooms_have_no_clock_dice_loop_environment_or_disk(path: Path) -> N
     roots = {name.split(".")[0] for name in imports(path)}
     assert not roots & IMPURE
     assert not any(isinstance(node, ast.Name) and node.id == "open" for node in ast.walk(ast.parse(path.read_text())))
+
+
+def test_every_outside_library_has_a_home() -> None:
+    ours_or_pythons = {*sys.stdlib_module_names, "scopegate"}
+    roots = {name.split(".")[0] for path in modules() for name in imports(path)}
+    assert roots - ours_or_pythons == HOMES.keys() - sys.stdlib_module_names
 
 
 @pytest.mark.parametrize("library", sorted(HOMES))
