@@ -10,12 +10,13 @@ from __future__ import annotations
 import ssl
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
-
-from cryptography import x509
+from typing import TYPE_CHECKING, Final
 
 from scopegate.errors import ConfigError, Problem
 from scopegate.policy.policy import CertificateFiles
+
+if TYPE_CHECKING:
+    from cryptography import x509
 
 CIPHERS: Final = ":".join(
     [
@@ -44,6 +45,8 @@ class Certificate:
 def load(files: CertificateFiles) -> Certificate:
     """Raises ConfigError, which names the file, for what cannot be served, though the policy found nothing wrong with
     it a moment ago. One whose time is over can be served: the visitor's browser says it best."""
+    from cryptography import x509  # heavy, and most ports need none of it
+
     context = _context()
     try:
         context.load_cert_chain(files.cert, files.key, password=_refuse)
@@ -88,6 +91,8 @@ def _context() -> ssl.SSLContext:
 
 def _names(certificate: x509.Certificate) -> frozenset[str]:
     """Those it is good for. The common name has not counted for long (RFC 9525 2)."""
+    from cryptography import x509
+
     try:
         names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     except x509.ExtensionNotFound:

@@ -15,7 +15,7 @@ from scopegate.policy.addresses import Address, Network, Origin
 from scopegate.policy.document import Document
 from scopegate.policy.sections import headers, tiers
 from scopegate.policy.sections.admin import Admin
-from scopegate.policy.sections.ai import AI, MODEL_STEPS, BudgetRule, StepLimits, StepName, WhenSpent
+from scopegate.policy.sections.ai import AI, BudgetRule, StepLimits, WhenSpent
 from scopegate.policy.sections.auth import Auth, JwtRule
 from scopegate.policy.sections.bodies import BodyRule, JsonRule, MultipartRule
 from scopegate.policy.sections.cors import Cors
@@ -33,7 +33,6 @@ from scopegate.policy.tree import Tree
 
 __all__ = [
     "AI",
-    "MODEL_STEPS",
     "NO_TIER",
     "Address",
     "AddressSource",
@@ -64,7 +63,6 @@ __all__ = [
     "ServerLimits",
     "ServerTimeouts",
     "StepLimits",
-    "StepName",
     "StreamRule",
     "Tier",
     "TierKey",

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from types import MappingProxyType
-from typing import Annotated, Final, Literal, TypeAlias
+from typing import Annotated, Literal, TypeAlias
 
 from pydantic import Field
 
@@ -35,16 +35,6 @@ from scopegate.policy.sections.names import twice
 from scopegate.policy.tree import Fault
 
 # Values
-
-
-class StepName(StrEnum):
-    """The steps of a job, in the order they run. Those that ask the model have their bounds in `StepsShape`."""
-
-    PHOTO_ANALYSIS = "photo_analysis"
-    SCOPE = "scope"
-    ESTIMATE = "estimate"
-    SAVE = "save"
-    SCORE = "score"
 
 
 class WhenSpent(StrEnum):
@@ -119,10 +109,6 @@ class StepsShape(Shape):
     def build(self) -> Mapping[str, StepLimits]:
         fields = type(self).model_fields
         return MappingProxyType({name: step.build(*fields[name].metadata) for name, step in self})
-
-
-MODEL_STEPS: Final = tuple(StepName(name) for name in StepsShape.model_fields)
-"""The steps that ask the model."""
 
 
 class BreakerShape(Shape):
