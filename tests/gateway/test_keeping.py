@@ -7,7 +7,7 @@ import math
 import subprocess
 import sys
 from collections import Counter
-from typing import Any, cast
+from typing import cast
 
 import pytest
 
@@ -17,6 +17,7 @@ from scopegate.gateway.upstream import UpstreamConnection
 from scopegate.policy.policy import Origin, Upstream, UpstreamTimeouts
 from tests.gateway.app import App, body_of
 from tests.gateway.client import Client
+from tests.gateway.clocked import Clocked
 from tests.gateway.rig import HOST, ON_ONE_LOOP, Rig, Rigs, eventually
 
 GET = b"GET /x HTTP/1.1\r\n" + HOST + b"\r\n"
@@ -60,20 +61,6 @@ def test_what_tells_a_time_is_sure_and_kept_for_just_that() -> None:
     assert is_sure(3.9, 4.0)
     assert not is_sure(4.0, 4.0)
     assert idles_for_s(4.0) == 4.0
-
-
-class Clocked:
-    """A loop whose time can be set forward; all else is the loop's."""
-
-    def __init__(self) -> None:
-        self._loop = asyncio.get_running_loop()
-        self.ahead_s = 0.0
-
-    def time(self) -> float:
-        return self._loop.time() + self.ahead_s
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._loop, name)
 
 
 class Idled:

@@ -24,6 +24,7 @@ from scopegate.policy.policy import Ejection, Origin, Upstream, UpstreamTimeouts
 from scopegate.stores.schema import orders
 from tests.gateway.app import OK, Answer, App, End, Script, body_of
 from tests.gateway.client import Client
+from tests.gateway.clocked import Clocked
 from tests.gateway.rig import HOST, ON_ONE_LOOP, Lines, Rig, Rigs, eventually
 
 pytestmark = ON_ONE_LOOP
@@ -304,20 +305,6 @@ async def test_when_all_servers_are_out_the_least_bad_one_is_asked(gates: Rigs) 
     apps[1].default = OK
     statuses = [(await client.ask(POST)).status for _ in range(10)]
     assert statuses.count(200) >= 9
-
-
-class Clocked:
-    """A loop whose time can be set forward; all else is the loop's."""
-
-    def __init__(self) -> None:
-        self._loop = asyncio.get_running_loop()
-        self.ahead_s = 0.0
-
-    def time(self) -> float:
-        return self._loop.time() + self.ahead_s
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._loop, name)
 
 
 async def test_the_share_of_a_server_that_comes_back_grows(logged: Lines) -> None:

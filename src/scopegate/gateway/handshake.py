@@ -47,11 +47,11 @@ class Handshake(asyncio.Protocol):
         """The socket is taken from this transport before it reads a byte: uvloop's `start_tls` comes too late for those
         that are there already."""
         plain = cast(asyncio.Transport, transport)  # uvloop has classes of its own
-        address, sock = (
-            transport.get_extra_info("peername"),
-            socket.socket(fileno=os.dup(transport.get_extra_info("socket").fileno())),
-        )
-        plain.abort()
+        address = plain.get_extra_info("peername")
+        try:
+            sock = socket.socket(fileno=os.dup(plain.get_extra_info("socket").fileno()))
+        finally:
+            plain.abort()  # also where no descriptor is left: nobody would end it
         if not self._enter(canonical_peer(address[0]) if isinstance(address, tuple) else "127.0.0.1"):
             sock.close()
             return
