@@ -19,11 +19,11 @@ from scopegate.leads.job import (
     LeadJob,
     LeadOrder,
     OrderState,
-    StepName,
 )
 from scopegate.limits import budget
 from scopegate.limits.breaker import BreakerRule
 from scopegate.limits.budget import Reservation
+from scopegate.limits.steps import StepLimits, StepName
 from scopegate.limits.window import Quota
 from scopegate.policy.policy import (
     AI,
@@ -41,7 +41,6 @@ from scopegate.policy.policy import (
     Server,
     ServerLimits,
     ServerTimeouts,
-    StepLimits,
     Tier,
     TierKey,
     Upstream,

@@ -16,10 +16,10 @@ from scopegate.leads.job import (
     LeadJob,
     OpenOrder,
     OrderState,
-    StepName,
     StepRecord,
     StepState,
 )
+from scopegate.limits.steps import StepName
 from tests.stores.orders import call
 
 AT_MS = 1_800_000_000_000

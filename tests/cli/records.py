@@ -8,7 +8,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
 
-from scopegate.leads.job import AttemptState, Lead, LeadJob, LeadOrder, OrderState, StepName
+from scopegate.leads.job import AttemptState, Lead, LeadJob, LeadOrder, OrderState
+from scopegate.limits.steps import StepName
 from scopegate.stores.database import Database, open_database
 from scopegate.stores.jobs import SqlJobs
 from scopegate.stores.ledger import SqlLedger

@@ -15,7 +15,8 @@ import pytest
 
 from scopegate.clock import SystemClock
 from scopegate.demo.claude import Injected
-from scopegate.leads.job import AttemptState, JobState, LeadJob, StepName
+from scopegate.leads.job import AttemptState, JobState, LeadJob
+from scopegate.limits.steps import StepName
 from tests.simulated import SimulatedClaude, _running_claude, simulated_claude  # noqa: F401 - fixtures for `home`
 from tests.worker.app import Asked
 from tests.worker.house import House, house

@@ -10,6 +10,7 @@ from scopegate.following.loaded import Loaded
 from scopegate.following.source import Source
 from scopegate.following.stamps import stamp
 from scopegate.policy import Review
+from scopegate.worker import prices
 
 TEXT = """\
 version: 1
@@ -27,9 +28,7 @@ def loaded(folder: Path, copy: Path | None = None) -> Loaded:
     state.mkdir()
 
     def look() -> tuple[Review, Source | None]:
-        found = source.on_disk(config) if copy is None else source.copied(config, copy)
-        review = found.examine({}, lenient=False)
-        return Review(review.policy, review.problems, review.warnings, (str(config), *review.files)), found
+        return source.look(config, copy, {}, prices.load(), lambda _policy: [])
 
     review, read = look()
     assert review.policy is not None

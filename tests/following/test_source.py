@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from scopegate.errors import ConfigError
+from scopegate.errors import ConfigError, Problem
 from scopegate.following import source
 from scopegate.limits.pricing import PriceTable
 from scopegate.worker import prices
@@ -111,7 +111,7 @@ def test_a_file_that_may_not_be_read() -> None:
     script = """
 import os, sys, tempfile
 from pathlib import Path
-from scopegate.errors import ConfigError
+from scopegate.errors import ConfigError, Problem
 from scopegate.following.source import on_disk
 with tempfile.NamedTemporaryFile() as file:
     os.chmod(file.name, 0)
@@ -156,3 +156,20 @@ def test_a_pipe_or_a_folder_is_not_waited_for(config: Path) -> None:
 def test_a_name_that_no_file_can_have(config: Path) -> None:
     config.write_text(TEXT.replace("schema.json", "x" * 300))
     assert problems(config)[0].endswith("': the file cannot be read: File name too long")
+
+
+def test_a_look_tells_what_is_wrong_with_promises_and_what_the_role_lacks(config: Path, table: PriceTable) -> None:
+    config.write_text(TEXT + "promises: [{request: POST /a, tier: strict}]\n")
+    need = Problem("SOME_NAME", "", "not set")
+    review, read = source.look(config, None, {}, table, lambda _policy: [need])
+    assert review.policy is None
+    assert read is not None
+    assert need in review.problems
+    assert len(review.problems) == 2
+    assert [Path(file).name for file in review.files] == ["gateway.yaml", "schema.json"]
+
+
+def test_a_look_at_no_file_has_no_source(tmp_path: Path, table: PriceTable) -> None:
+    review, read = source.look(tmp_path / "gone.yaml", None, {}, table, lambda _policy: [])
+    assert read is None
+    assert [problem.what for problem in review.problems] == ["no such file"]

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from scopegate.leads.job import JobState, Lead, LeadJob, StepName, StepRecord, StepState
+from scopegate.leads.job import JobState, Lead, LeadJob, StepRecord, StepState
+from scopegate.limits.steps import StepName
 
 DONE = StepRecord(StepName.PHOTO_ANALYSIS, StepState.DONE, result={"outcome": "analysed"})
 EMPTY = StepRecord(StepName.SCOPE, StepState.DONE, result=None)

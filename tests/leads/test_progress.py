@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from scopegate.leads.job import Attempt, AttemptState, JobState, Lead, LeadJob, StepName, StepRecord, StepState
+from scopegate.leads.job import Attempt, AttemptState, JobState, Lead, LeadJob, StepRecord, StepState
 from scopegate.leads.progress import (
     STOPPED,
     Again,
@@ -19,6 +19,7 @@ from scopegate.leads.progress import (
     next_step,
     with_attempt,
 )
+from scopegate.limits.steps import StepName
 
 NOW = 1_000_000
 

@@ -17,9 +17,9 @@ from scopegate.leads.job import (
     LeadJob,
     Lease,
     OrderState,
-    StepName,
     StepState,
 )
+from scopegate.limits.steps import StepName
 from scopegate.stores.database import Database, open_database
 from scopegate.stores.jobs import SqlJobs
 from scopegate.stores.ledger import SqlLedger

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 from sqlalchemy import select
 
-from scopegate.leads.job import JobFilter, JobState, OrderState, StepName, StepState
+from scopegate.leads.job import JobFilter, JobState, OrderState, StepState
+from scopegate.limits.steps import StepName
 from scopegate.stores.database import Database
 from scopegate.stores.jobs import SqlJobs
 from scopegate.stores.outbox import SqlOutbox

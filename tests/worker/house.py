@@ -14,11 +14,12 @@ from uuid import uuid4
 from pydantic import SecretStr
 
 from scopegate.clock import Clock, ManualClock
-from scopegate.leads.job import Lead, LeadJob, LeadOrder, OrderState, StepName
+from scopegate.leads.job import Lead, LeadJob, LeadOrder, OrderState
 from scopegate.leads.webhook import verify
 from scopegate.limits.breaker import BreakerRule, CallOutcome, Denied, Permit
+from scopegate.limits.steps import StepLimits, StepName
 from scopegate.limits.window import Quota
-from scopegate.policy.policy import AI, BudgetRule, Deliver, Offload, StepLimits, WhenSpent
+from scopegate.policy.policy import AI, BudgetRule, Deliver, Offload, WhenSpent
 from scopegate.stores.database import Database, open_database
 from scopegate.stores.jobs import SqlJobs
 from scopegate.stores.ledger import SqlLedger

@@ -12,7 +12,8 @@ import pytest
 from scopegate.clock import ManualClock
 from scopegate.demo.claude import Injected
 from scopegate.errors import LeaseLost, StoreUnavailable
-from scopegate.leads.job import AttemptState, JobState, LeadJob, StepName, StepState
+from scopegate.leads.job import AttemptState, JobState, LeadJob, StepState
+from scopegate.limits.steps import StepName
 from scopegate.policy.policy import WhenSpent
 from scopegate.stores.jobs import SqlJobs
 from scopegate.types import Json

@@ -10,7 +10,8 @@ import pytest
 
 from scopegate.demo.claude import Injected
 from scopegate.errors import StoreUnavailable
-from scopegate.leads.job import JobState, LeadJob, LeadOrder, Lease, OrderState, StepName
+from scopegate.leads.job import JobState, LeadJob, LeadOrder, Lease, OrderState
+from scopegate.limits.steps import StepName
 from scopegate.limits.window import Quota, Spent, Window
 from scopegate.stores.jobs import SqlJobs
 from scopegate.stores.memory import MemoryLimits

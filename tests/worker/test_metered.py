@@ -26,13 +26,14 @@ from scopegate.errors import (
 )
 from scopegate.leads import findings
 from scopegate.leads.findings import Broken
-from scopegate.leads.job import CallRecord, StepName
+from scopegate.leads.job import CallRecord
 from scopegate.leads.questions import photo_analysis
 from scopegate.leads.questions.photo_analysis import PhotoAnalysis
 from scopegate.limits.breaker import BreakerRule, CallOutcome, Denied, Permit
 from scopegate.limits.budget import Account, NoRoom, Reservation, account
 from scopegate.limits.pricing import Usage, price, worst_case
-from scopegate.policy.policy import AI, BudgetRule, StepLimits, WhenSpent
+from scopegate.limits.steps import StepLimits, StepName
+from scopegate.policy.policy import AI, BudgetRule, WhenSpent
 from scopegate.stores.database import open_database
 from scopegate.stores.ledger import SqlLedger
 from scopegate.stores.memory import MemoryBreakers

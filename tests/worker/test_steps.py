@@ -11,8 +11,9 @@ from prometheus_client import REGISTRY
 
 from scopegate.errors import DeliveryError
 from scopegate.leads.findings import restore
-from scopegate.leads.job import JobState, StepName
+from scopegate.leads.job import JobState
 from scopegate.leads.questions.photo_analysis import PhotoAnalysis
+from scopegate.limits.steps import StepName
 from scopegate.worker.steps import Work, from_text_alone
 from tests.simulated import SimulatedClaude, _running_claude, simulated_claude  # noqa: F401 - fixtures for `home`
 from tests.worker.app import Asked, answer

@@ -9,10 +9,10 @@ from prometheus_client import REGISTRY
 
 from scopegate.errors import AIError, AIOutputError, AITimeoutError
 from scopegate.leads.findings import Broken
-from scopegate.leads.job import StepName
 from scopegate.limits.attempts import TryFailure
 from scopegate.limits.breaker import CallOutcome
 from scopegate.limits.pricing import Usage
+from scopegate.limits.steps import StepName
 from scopegate.worker import tries
 from scopegate.worker.call import ModelReply
 from scopegate.worker.tries import Bug, Purpose, Try

@@ -21,8 +21,6 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping, Sequence
 
     from scopegate.following.loaded import Loaded
-    from scopegate.following.source import Source
-    from scopegate.policy import Review
     from scopegate.policy.policy import Policy
     from scopegate.settings import Settings
     from scopegate.supervise.supervisor import Supervisor
@@ -69,6 +67,8 @@ def load_all(config: Path, roles: Sequence[str], *, join_as: str | None = None, 
     catalogue (see `exposition.prepare`)."""
     from scopegate import logs
     from scopegate.following.loaded import Loaded
+    from scopegate.following.source import look
+    from scopegate.worker import prices
 
     settings, problems = _settings(os.environ)
     full: StateDirUnusable | None = None
@@ -83,7 +83,8 @@ def load_all(config: Path, roles: Sequence[str], *, join_as: str | None = None, 
     bad = {problem.where for problem in problems}
     before = stamp([str(config.absolute())])
     usable = {name: text for name, text in os.environ.items() if name not in bad}
-    review, source = _look(config, copy, usable, settings, roles)
+    needs = partial(missing, settings, roles=roles)
+    review, source = look(config, copy, usable, prices.load(), needs)
     problems += [one for one in review.problems if one.where not in bad]
     if problems:
         raise ConfigError(problems)
@@ -101,7 +102,7 @@ def load_all(config: Path, roles: Sequence[str], *, join_as: str | None = None, 
         copy,
         state_dir(settings),
         roles,
-        look=partial(_look, config.absolute(), copy, os.environ, settings, roles),
+        look=lambda: look(config.absolute(), copy, os.environ, prices.load(), needs),
     )
 
 
@@ -115,37 +116,6 @@ def _settings(environ: Mapping[str, str]) -> tuple[Settings, list[Problem]]:
         bad = {problem.where for problem in exc.problems}
         usable = {name: environ[name] for name in environment.VARIABLES if name in environ and name not in bad}
         return environment.load(usable), list(exc.problems)
-
-
-def _look(
-    config: Path, copy: Path | None, environ: Mapping[str, str], settings: Settings, roles: Sequence[str]
-) -> tuple[Review, Source | None]:
-    """Everything that speaks against serving this file, promises and what the roles need included. One that lacks but
-    secrets is asked all of it too."""
-    from scopegate.following import source as sources
-    from scopegate.policy import Review
-    from scopegate.worker import prices
-
-    file = str(config.absolute())
-    try:
-        source = sources.on_disk(config) if copy is None else sources.copied(config, copy)
-    except ConfigError as exc:
-        return Review(None, exc.problems, (), (file,)), None
-    review = source.examine(environ, prices.load(), lenient=False)
-    policy = review.policy or source.examine(environ, prices.load(), lenient=True).policy
-    problems = list(review.problems)
-    if policy is not None:
-        problems += _broken_promises(policy, config)
-        problems += missing(settings, policy, roles)
-    found = tuple(problems)
-    return Review(None if found else policy, found, review.warnings, (file, *review.files)), source
-
-
-def _broken_promises(policy: Policy, config: Path) -> list[Problem]:
-    from scopegate.edge.foresee import decider
-    from scopegate.policy.promises import broken
-
-    return broken(policy.promises, decider(policy), str(config))
 
 
 def join(settings: Settings, name: str) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from scopegate.leads.job import StepName
+from scopegate.limits.steps import StepName
 from scopegate.types import Json
 
 QUICK_LEADS = 15

@@ -14,7 +14,7 @@ from scopegate.policy.policy import Policy
 from scopegate.settings import Settings
 
 Look = Callable[[], tuple[Review, Source | None]]
-"""Reads and judges the policy as at the start. Without a source there is no file to read."""
+"""`source.look` with what it was given at the start. Without a source there is no file to read."""
 
 
 @dataclass(frozen=True, slots=True)

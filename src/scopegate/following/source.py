@@ -1,4 +1,4 @@
-"""The policy file as a process reads it: from where it stands, or from the copy that its supervisor keeps.
+"""The policy file as a process reads and judges it: from where it stands, or from the copy that its supervisor keeps.
 
 The copy is the last good file with the files it names, in one file of the state directory. Children of a supervisor
 read nothing else: all of them serve the same, and one that is started anew while the file is being mended starts.
@@ -14,14 +14,18 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from scopegate import jsontext
+from scopegate.edge.foresee import decider
 from scopegate.errors import ConfigError, Problem
 from scopegate.limits.pricing import PriceTable
-from scopegate.policy import Review, compile_policy, draft_of, files_named, secrets_named
+from scopegate.policy import Policy, Review, compile_policy, draft_of, files_named, secrets_named
+from scopegate.policy.promises import broken
 from scopegate.policy.sidefiles import MAX_SIDE_FILE_BYTES, SideFile
 from scopegate.policy.text import MAX_FILE_BYTES
 
 Read: TypeAlias = Callable[[str], SideFile]
 """The path as written in the policy file -> the file."""
+Needs: TypeAlias = Callable[[Policy], list[Problem]]
+"""What a process needs from its environment to serve a policy, and does not have."""
 
 
 @dataclass(slots=True)
@@ -54,6 +58,26 @@ class Source:
         fresh.touch(mode=0o600)
         fresh.write_text(json.dumps({"text": base64.b64encode(self.text).decode(), "beside": beside}), "utf-8")
         fresh.rename(place)
+
+
+def look(
+    config: Path, copy: Path | None, environ: Mapping[str, str], prices: PriceTable, needs: Needs
+) -> tuple[Review, Source | None]:
+    """Everything that speaks against serving this file, the promises it breaks and what is needed for it included. One
+    that lacks but secrets is asked all of it too. `copy`: where a supervisor keeps the file. No source without one."""
+    file = str(config.absolute())
+    try:
+        source = on_disk(config) if copy is None else copied(config, copy)
+    except ConfigError as exc:
+        return Review(None, exc.problems, (), (file,)), None
+    review = source.examine(environ, prices, lenient=False)
+    policy = review.policy or source.examine(environ, prices, lenient=True).policy
+    problems = list(review.problems)
+    if policy is not None:
+        problems += broken(policy.promises, decider(policy), str(config))
+        problems += needs(policy)
+    found = tuple(problems)
+    return Review(None if found else policy, found, review.warnings, (file, *review.files)), source
 
 
 def on_disk(config: Path) -> Source:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final
 
+from scopegate.limits.steps import StepName
 from scopegate.types import Json
 
 
@@ -33,22 +34,6 @@ class JobState(StrEnum):
 
 
 FINAL_STATES: Final = (JobState.DONE, JobState.FAILED)
-
-
-class StepName(StrEnum):
-    """In the order they run."""
-
-    PHOTO_ANALYSIS = "photo_analysis"
-    SCOPE = "scope"
-    ESTIMATE = "estimate"
-    SAVE = "save"
-    SCORE = "score"
-
-
-MODEL_STEPS: Final = (StepName.PHOTO_ANALYSIS, StepName.SCOPE, StepName.ESTIMATE)
-"""Those that ask the model."""
-SENT_STEPS: Final = tuple(step for step in StepName if step not in MODEL_STEPS)
-"""Those that send to the app: a replay of a finished job sends again, and asks the model nothing."""
 
 
 class StepState(StrEnum):

@@ -11,7 +11,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
-from scopegate.leads.job import Attempt, AttemptState, LeadJob, StepName, StepRecord, StepState
+from scopegate.leads.job import Attempt, AttemptState, LeadJob, StepRecord, StepState
+from scopegate.limits.steps import StepName
 from scopegate.types import Json
 
 MAX_ATTEMPTS: Final = 3

@@ -16,10 +16,11 @@ from typing import TYPE_CHECKING, TypeAlias, TypeVar
 from prometheus_client import Counter, Gauge, Histogram, disable_created_metrics
 
 from scopegate.errors import AICallCode, AICode, DeliveryCode, StoreUnavailable, UpstreamFailure
-from scopegate.leads.job import FINAL_STATES, MODEL_STEPS, JobState, OrderState, StepName
+from scopegate.leads.job import FINAL_STATES, JobState, OrderState
 from scopegate.leads.photos import PhotoCode
 from scopegate.limits.decision import LimitDecision
 from scopegate.limits.health import ServerState
+from scopegate.limits.steps import MODEL_STEPS, StepName
 from scopegate.metrics import exposition
 from scopegate.metrics.labels import (
     AdminRefusal,

@@ -15,7 +15,7 @@ from scopegate.policy.addresses import Address, Network, Origin
 from scopegate.policy.document import Document
 from scopegate.policy.sections import headers, tiers
 from scopegate.policy.sections.admin import Admin
-from scopegate.policy.sections.ai import AI, BudgetRule, StepLimits, WhenSpent
+from scopegate.policy.sections.ai import AI, BudgetRule, WhenSpent
 from scopegate.policy.sections.auth import Auth, JwtRule
 from scopegate.policy.sections.bodies import BodyRule, JsonRule, MultipartRule
 from scopegate.policy.sections.cors import Cors
@@ -62,7 +62,6 @@ __all__ = [
     "Server",
     "ServerLimits",
     "ServerTimeouts",
-    "StepLimits",
     "StreamRule",
     "Tier",
     "TierKey",

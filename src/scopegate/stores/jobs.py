@@ -16,7 +16,6 @@ from sqlalchemy import Connection, Row, Select, and_, exists, func, select, upda
 
 from scopegate.errors import LeaseLost
 from scopegate.leads.job import (
-    SENT_STEPS,
     Attempt,
     AttemptState,
     JobFilter,
@@ -24,10 +23,10 @@ from scopegate.leads.job import (
     Lead,
     LeadJob,
     Lease,
-    StepName,
     StepRecord,
     StepState,
 )
+from scopegate.limits.steps import SENT_STEPS, StepName
 from scopegate.stores.database import Database, insert
 from scopegate.stores.schema import attempts, calls, jobs, steps
 from scopegate.types import Json

@@ -21,10 +21,10 @@ from scopegate.leads.job import (
     OpenOrder,
     OrderRecord,
     OrderState,
-    StepName,
 )
 from scopegate.limits.breaker import BreakerRule, CallOutcome, Denied, Permit
 from scopegate.limits.budget import Account, NoRoom, Reservation
+from scopegate.limits.steps import StepName
 from scopegate.limits.window import Spent, Window
 from scopegate.types import Json
 

@@ -21,7 +21,7 @@ from scopegate.errors import (
     PhotoError,
     StoreError,
 )
-from scopegate.leads.job import Attempt, AttemptState, LeadJob, Lease, StepName, StepRecord
+from scopegate.leads.job import Attempt, AttemptState, LeadJob, Lease, StepRecord
 from scopegate.leads.progress import (
     CRASHED,
     MAX_CRASHES,
@@ -37,6 +37,7 @@ from scopegate.leads.progress import (
     next_step,
     with_attempt,
 )
+from scopegate.limits.steps import StepName
 from scopegate.metrics import catalogue as metrics
 from scopegate.policy.policy import BudgetRule, Offload, WhenSpent
 from scopegate.stores.ports import JobStore, Ledger

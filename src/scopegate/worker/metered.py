@@ -17,12 +17,12 @@ from scopegate import logs
 from scopegate.clock import Clock
 from scopegate.errors import AIBudgetError, AICircuitBreakerError, AIError, AIOutputError, StoreUnavailable
 from scopegate.leads.findings import Broken
-from scopegate.leads.job import StepName
 from scopegate.leads.prompts import repair
 from scopegate.limits.attempts import Call, CallPlan, GiveUp, Wait
 from scopegate.limits.breaker import CallOutcome, Denied, Permit
 from scopegate.limits.budget import Account, NoRoom, Reservation, accounts, crossed
 from scopegate.limits.pricing import PriceTable, Usage, price, worst_case
+from scopegate.limits.steps import StepName
 from scopegate.metrics import catalogue as metrics
 from scopegate.policy.policy import AI
 from scopegate.stores.ports import BreakerStore, Ledger

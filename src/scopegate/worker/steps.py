@@ -22,7 +22,7 @@ from scopegate.clock import Clock
 from scopegate.errors import DeliveryError, PhotoError
 from scopegate.leads import prompts
 from scopegate.leads.findings import Broken, Finding, Trade, Urgency, restore, schema
-from scopegate.leads.job import LeadJob, StepName
+from scopegate.leads.job import LeadJob
 from scopegate.leads.photos import PhotoCode, Picture
 from scopegate.leads.questions import estimate, photo_analysis, scope
 from scopegate.leads.questions.estimate import Estimate
@@ -30,6 +30,7 @@ from scopegate.leads.questions.photo_analysis import PhotoAnalysis
 from scopegate.leads.questions.scope import ScopeOfWork
 from scopegate.leads.score import score
 from scopegate.leads.webhook import message
+from scopegate.limits.steps import StepName
 from scopegate.metrics import catalogue as metrics
 from scopegate.policy.policy import Offload
 from scopegate.types import Json

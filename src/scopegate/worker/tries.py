@@ -13,10 +13,11 @@ from typing import Final, TypeVar
 from scopegate import logs
 from scopegate.errors import AIError, AIOutputError
 from scopegate.leads.findings import Broken
-from scopegate.leads.job import CallRecord, StepName
+from scopegate.leads.job import CallRecord
 from scopegate.limits.attempts import TryFailure
 from scopegate.limits.breaker import CallOutcome
 from scopegate.limits.pricing import Usage
+from scopegate.limits.steps import StepName
 from scopegate.metrics import catalogue as metrics
 from scopegate.metrics.labels import TokenKind
 from scopegate.worker.call import ModelReply

@@ -1,9 +1,10 @@
 from __future__ import annotations
 
 from scopegate.limits.breaker import BreakerRule
-from scopegate.policy.policy import StepLimits, WhenSpent
+from scopegate.limits.steps import MODEL_STEPS, StepLimits
+from scopegate.policy.policy import WhenSpent
 from scopegate.policy.sections.ai import StepsShape
-from tests.policies import MINIMAL, compiled
+from tests.policies import MINIMAL, compiled, review
 
 
 def test_what_a_step_does_not_say_is_its_default() -> None:
@@ -17,12 +18,15 @@ def test_what_a_step_does_not_say_is_its_default() -> None:
     assert found.ai.breaker == BreakerRule(5, 60)
 
 
-def test_what_is_said_of_a_step_is_what_it_has() -> None:
-    """The descriptions, which editors show, give the defaults."""
-    for name, field in StepsShape.model_fields.items():
-        (default,) = field.metadata
-        said = f"{default.timeout_s:.0f}s, {default.retries} retries, {default.max_tokens} tokens."
-        assert (field.description or "").endswith(said), name
+def test_every_step_that_asks_the_model_has_its_section_and_says_its_bounds() -> None:
+    """Editors show the descriptions."""
+    assert list(StepsShape.model_fields) == list(MODEL_STEPS)
+    assert StepsShape.model_fields["scope"].description == "60s, 3 retries, 4096 tokens."
+
+
+def test_a_step_that_asks_no_model_has_no_section() -> None:
+    problems = review(MINIMAL + "ai: {steps: {save: {retries: 0}}}\n").problems
+    assert [(problem.path, problem.what) for problem in problems] == [("ai.steps.save", "unknown key")]
 
 
 def test_budgets_may_fail_instead_of_holding() -> None:

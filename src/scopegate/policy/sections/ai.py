@@ -1,6 +1,6 @@
 """`ai`: how the model is called, step by step, and what it may cost.
 
-Pure. A step of the job is one field of `StepsShape`, with its bounds. Called by `document`, `policy` and `compile`.
+Pure. Called by `document`, `policy` and `compile`.
 """
 
 from __future__ import annotations
@@ -9,12 +9,13 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from types import MappingProxyType
-from typing import Annotated, Literal, TypeAlias
+from typing import Annotated, Any, Literal, TypeAlias
 
-from pydantic import Field
+from pydantic import Field, create_model
 
 from scopegate.limits.breaker import BreakerRule
 from scopegate.limits.pricing import PriceTable
+from scopegate.limits.steps import MODEL_STEPS, StepLimits
 from scopegate.policy.draft import Draft
 from scopegate.policy.faults import closest
 from scopegate.policy.kinds import (
@@ -45,13 +46,6 @@ class WhenSpent(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class StepLimits:
-    timeout_s: float
-    retries: int
-    max_tokens: int
-
-
-@dataclass(frozen=True, slots=True)
 class BudgetRule:
     """`period`: `day` or `month` (UTC). `per`: None for one total, or `contractor`. `warn_at`: shares in 0..1."""
 
@@ -65,7 +59,7 @@ class BudgetRule:
 
 @dataclass(frozen=True, slots=True)
 class AI:
-    """`steps` holds every step of `StepsShape` by its name."""
+    """`steps` holds every step that asks the model, by its name."""
 
     model: str
     steps: Mapping[str, StepLimits]
@@ -93,22 +87,20 @@ class StepShape(Shape):
         )
 
 
-class StepsShape(Shape):
-    """The bounds beside each step are those it has where the file says nothing."""
+_STEPS: dict[str, Any] = {
+    step: (
+        StepShape,
+        section(StepShape, f"{bounds.timeout_s:.0f}s, {bounds.retries} retries, {bounds.max_tokens} tokens."),
+    )
+    for step, bounds in MODEL_STEPS.items()
+}
 
-    photo_analysis: Annotated[StepShape, StepLimits(45.0, 3, 2048)] = section(
-        StepShape, "Reads the photos. 45s, 3 retries, 2048 tokens."
-    )
-    scope: Annotated[StepShape, StepLimits(60.0, 3, 4096)] = section(
-        StepShape, "Writes the scope of work. 60s, 3 retries, 4096 tokens."
-    )
-    estimate: Annotated[StepShape, StepLimits(60.0, 3, 4096)] = section(
-        StepShape, "Drafts the estimate. 60s, 3 retries, 4096 tokens."
-    )
+
+class StepsShape(create_model("StepsShape", __base__=Shape, **_STEPS)):  # type: ignore[misc]  # made at import
+    """A section for each step that asks the model; what it does not say is as in `limits/steps`."""
 
     def build(self) -> Mapping[str, StepLimits]:
-        fields = type(self).model_fields
-        return MappingProxyType({name: step.build(*fields[name].metadata) for name, step in self})
+        return MappingProxyType({step: getattr(self, step).build(bounds) for step, bounds in MODEL_STEPS.items()})
 
 
 class BreakerShape(Shape):
