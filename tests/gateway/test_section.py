@@ -114,7 +114,7 @@ async def test_long_sections_are_not_kept(gates: Rigs) -> None:
     for _ in range(2):
         assert (await client.ask(b"GET / HTTP/1.1\r\n" + USUAL[:-2] + padding)).status == 200
         (connection,) = rig.connections
-        assert connection._section_bytes == b""
+        assert connection.heads._section_bytes == b""
 
 
 async def test_another_policy_reads_them_anew(gates: Rigs) -> None:

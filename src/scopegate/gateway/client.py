@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Protocol
 
 from scopegate.edge.proxy_protocol import Told
-from scopegate.gateway.section import HeaderSection
+from scopegate.gateway.head import HeadReader
 
 
 class BodyTaker(Protocol):
@@ -34,8 +34,9 @@ class Client(Protocol):
     """Whether the client speaks TLS with us."""
     introduction: Told | None
     """The PROXY protocol header with which a trusted peer opened the connection."""
-    section: HeaderSection | None
-    """What the fields of the request mean, once it is known; not None before for a request that repeats them."""
+    heads: HeadReader
+    """Its `section` is what the fields of the request mean, once it is known; there before for a request that repeats
+    them."""
 
     def write(self, data: bytes) -> None: ...
 

@@ -72,13 +72,14 @@ def admit_caller(x: Exchange) -> Outcome:
 
 def read_fields(x: Exchange) -> Outcome:
     """What the fields say: framing, connection, ids."""
-    section = x.client.section
+    heads = x.client.heads
+    section = heads.section
     if section is None:
         head = x.head
         notes = headers.read_request(head.fields, head.version)
         if isinstance(notes, Refusal):
             return notes
-        section = x.client.section = HeaderSection(x.rules, notes, head.version)
+        section = heads.section = HeaderSection(x.rules, notes, head.version)
     x.section = section
     x.notes = section.notes
     x.keep_alive = section.keep_alive

@@ -1,35 +1,31 @@
-"""The public port: hardened HTTP/1.1 on httptools, run by uvicorn in place of its own protocol classes.
+"""The public port: hardened HTTP/1.1, run by uvicorn in place of its own protocol classes.
 
-A head is cut out and measured before the parser sees it, bodies are framed by `edge/framing`, one request is read at a
-time: what follows in the same packet stays unread until its turn. Deadlines are checked by the gateway's ticker. What a
-request means and where it goes is `pipeline`'s business; this file knows bytes, order and time.
+Heads are read by `head`, bodies are framed by `edge/framing`, one request is read at a time: what follows in the same
+packet stays unread until its turn. Deadlines are checked by the gateway's ticker. What a request means and where it
+goes is `pipeline`'s business; this file knows order and time.
 """
 
 from __future__ import annotations
 
 import asyncio
-import re
 import select
 import socket
 import struct
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, cast
 
-import httptools
-
 from scopegate.edge.caller import canonical_peer, is_trusted, limit_group
 from scopegate.edge.framing import BodyReader, ChunkedBody, FramingError, LengthBody
 from scopegate.edge.headers import CHUNKED
 from scopegate.edge.proxy_protocol import Told, Unread, read_header
-from scopegate.edge.verdict import Refusal, RequestHead
+from scopegate.edge.verdict import Refusal
 from scopegate.gateway.client import BodyTaker, ClientTunnel
 from scopegate.gateway.connections import Connections
 from scopegate.gateway.exchange import Exchange, Step
+from scopegate.gateway.head import HEAD_END, HeadReader, why_never, without_empty_lines
 from scopegate.gateway.ruleset import Ruleset
-from scopegate.gateway.section import MAX_KEPT_BYTES, HeaderSection
 from scopegate.gateway.shared import Shared
 from scopegate.policy.policy import AddressSource
-from scopegate.types import Fields
 
 if TYPE_CHECKING:
     from uvicorn.config import Config
@@ -50,16 +46,8 @@ BREATH_S = 0.01
 MIN_READ_BYTES_PER_S = 240
 """A client that takes its answer more slowly than this, in the long run, is gone or an attack."""
 
-_HEAD_END = b"\r\n\r\n"
-_CONTROLS = bytes(set(range(32)) - set(b"\t\r\n")) + b"\x7f"
-_EMPTY_LINES = re.compile(rb"\A(?:\r\n)+")
-"""Ignored before a request line (RFC 9112 2.2), each a whole CRLF."""
-_BARE_LF = re.compile(rb"(?<!\r)\n")
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
-_VERSIONS = {b"HTTP/1.1": "1.1", b"HTTP/1.0": "1.0"}
-_LINE_EXTRA_BYTES = 40  # the method, the version and the spaces around the target
 _AT_ONCE = struct.pack("ii", 1, 0)
-_PLAIN_LINE = re.compile(rb"(GET|HEAD|POST|PUT|PATCH|DELETE|OPTIONS) (/[!\"$-~]*) HTTP/1\.1")
 _HUNG_UP = getattr(select, "POLLRDHUP", select.POLLHUP)  # Linux alone tells of the end of what is unread
 NEVER = float("inf")
 
@@ -77,13 +65,10 @@ class ClientConnection(asyncio.Protocol):
         "_discarded",
         "_exchange",
         "_expects_continue",
-        "_fields",
         "_group",
         "_linger_until_s",
         "_lingering",
-        "_parser",
         "_reading_paused",
-        "_section_bytes",
         "_served",
         "_shared",
         "_steps",
@@ -93,13 +78,12 @@ class ClientConnection(asyncio.Protocol):
         "_tunnel",
         "_unintroduced",
         "_unsent",
-        "_url",
         "_writing_paused",
         "deadline_s",
+        "heads",
         "introduction",
         "is_tls",
         "peer",
-        "section",
     )
 
     def __init__(
@@ -114,10 +98,7 @@ class ClientConnection(asyncio.Protocol):
         self._steps: tuple[Step, ...] = app_state["steps"]
         self._served: set[Any] = server_state.connections
         self._transport: asyncio.Transport | None = None
-        self._parser = httptools.HttpRequestParser(self)
         self._exchange: Exchange | None = None
-        self._url = b""
-        self._fields: Fields = []
         self._buffer = b""
         self._body: BodyReader | None = None
         self._taker: BodyTaker | None = None
@@ -135,8 +116,7 @@ class ClientConnection(asyncio.Protocol):
         self._unintroduced = False
         self._tunnel: ClientTunnel | None = None
         self._group: str | None = None
-        self._section_bytes = b""
-        self.section: HeaderSection | None = None
+        self.heads = HeadReader()
         self.deadline_s = NEVER
         self.introduction: Told | None = None
         self.peer = ""
@@ -277,108 +257,47 @@ class ClientConnection(asyncio.Protocol):
         if len(data) > told.size:
             self._receive_head(data[told.size :])
 
-    def on_url(self, url: bytes) -> None:
-        self._url += url
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        self._fields.append((name, value))
-
     def _receive_head(self, data: bytes) -> None:
         checked = len(self._buffer)
         if checked:
             data = self._buffer + data
             self._buffer = b""
         if data[0] in b"\r\n":
-            data = _EMPTY_LINES.sub(b"", data, 1)
-            checked = 0
+            rest = without_empty_lines(data)
+            if isinstance(rest, Refusal):
+                self._new_exchange().refuse(rest)
+                return
+            data, checked = rest, 0
             if data in (b"", b"\r"):  # half an empty line is no head that has begun: the time goes on
                 self._buffer = data
                 return
-            if data[0] in b"\r\n":
-                self._new_exchange().refuse(_bad_syntax())
-                return
-        end = data.find(_HEAD_END) + 4
-        if end < 4 or end > self._shared.rules.limits.head_bytes:
-            self._unfinished_head(data, checked)
+        rules = self._shared.rules
+        end = data.find(HEAD_END) + len(HEAD_END)
+        if end < len(HEAD_END) or end > rules.limits.head_bytes:
+            self._await_head(data, checked)
             return
         if end < len(data):
             self._buffer = data[end:]
             data = data[:end]
         exchange = self._new_exchange()
-        parsed = self._repeated(data) or self._parse(data)
-        if isinstance(parsed, Refusal):
-            exchange.refuse(parsed)
+        head = self.heads.read(data, rules)
+        if isinstance(head, Refusal):
+            exchange.refuse(head)
         else:
-            exchange.begin(parsed, self._steps)
+            exchange.begin(head, self._steps)
 
-    def _repeated(self, head: bytes) -> RequestHead | None:
-        """A request with the same fields as the last one, byte for byte, and a plain request line: the parser could
-        find nothing new in it. From here on `section` is what is known of this request's fields."""
-        line_end = head.find(b"\r\n")
-        fields = head[line_end:]
-        section = self.section
-        if section is not None and fields == self._section_bytes and section.rules is self._shared.rules:
-            line = _PLAIN_LINE.fullmatch(head, 0, line_end)
-            if line is not None and line_end <= section.rules.limits.target_bytes:
-                return RequestHead(line[1], line[2], "1.1", self._fields)
-        self.section = None
-        self._section_bytes = fields if len(fields) <= MAX_KEPT_BYTES else b""
-        return None
-
-    def _unfinished_head(self, data: bytes, checked: int) -> None:
-        """Wait for the rest, unless it is already clear that it cannot become a request. The first `checked` bytes
-        were looked at before."""
-        limits, fresh = self._shared.rules.limits, data[max(0, checked - 1) :]
-        if _BARE_LF.search(fresh, 1 if checked else 0) or len(fresh.translate(None, _CONTROLS)) != len(fresh):
-            refusal = _bad_syntax()
-        elif len(data) >= (line := limits.target_bytes + _LINE_EXTRA_BYTES) and b"\r\n" not in data[:line]:
-            refusal = Refusal(414, "target_too_long", "The request target is too long.", close=True)
-        elif len(data) > limits.head_bytes:
-            refusal = Refusal(431, "head_too_large", "The request's fields are too large.", close=True)
-        else:
-            self._buffer = data
-            if not checked:
-                self.wait_until(self._shared.rules.timeouts.head_s)
-                self._connections.idle.pop(self, None)
-                self._connections.idle[self] = None
+    def _await_head(self, data: bytes, checked: int) -> None:
+        """The rest of it, unless it is already clear that it cannot become a request."""
+        rules = self._shared.rules
+        refusal = why_never(data, checked, rules.limits)
+        if refusal is not None:
+            self._new_exchange().refuse(refusal)
             return
-        self._new_exchange().refuse(refusal)
-
-    def _parse(self, head: bytes) -> RequestHead | Refusal:
-        self._url = b""
-        self._fields = []
-        if len(head.translate(None, _CONTROLS)) != len(head):
-            return _bad_syntax()
-        parser = self._feed(head)
-        if parser is None:  # a parser that believed `Proxy-Connection: close` takes no further request
-            self._url, self._fields, self._parser = b"", [], httptools.HttpRequestParser(self)
-            parser = self._feed(head)
-            if parser is None:
-                return _bad_syntax()
-        line_end = head.find(b"\r\n")
-        version = _VERSIONS.get(head[max(0, line_end - 8) : line_end])
-        if version is None:  # llhttp also reads RTSP and ICE
-            return _bad_syntax() if parser.get_http_version() in _VERSIONS.values() else _bad_version()
-        method = parser.get_method()
-        if line_end != len(method) + len(self._url) + len(" " + " HTTP/1.1"):  # the parser takes any number of spaces
-            return _bad_syntax()
-        limits = self._shared.rules.limits
-        if len(self._fields) > limits.fields:
-            return Refusal(431, "too_many_fields", "The request has too many fields.", close=True)
-        if len(self._url) > limits.target_bytes:
-            return Refusal(414, "target_too_long", "The request target is too long.", close=True)
-        return RequestHead(method, self._url, version, self._fields)
-
-    def _feed(self, head: bytes) -> Any:
-        """The parser that has read this head; None when it cannot."""
-        parser = self._parser
-        try:
-            parser.feed_data(head)
-        except httptools.HttpParserUpgrade:
-            self._parser = httptools.HttpRequestParser(self)  # a parser is no use after it has seen an upgrade
-        except httptools.HttpParserError:
-            return None
-        return parser
+        self._buffer = data
+        if not checked:
+            self.wait_until(rules.timeouts.head_s)
+            self._connections.idle.pop(self, None)
+            self._connections.idle[self] = None
 
     def _receive_body(self, data: bytes) -> None:
         reader, taker = self._body, self._taker
@@ -393,7 +312,7 @@ class ClientConnection(asyncio.Protocol):
             self._buffer = reader.left_over
             self._body = None
             self._delivering = False
-            self._parser = httptools.HttpRequestParser(self)  # the old one still waits for the body
+            self.heads.restart()
         elif len(data) > COSTLY_BYTES and len(payload) * 2 < len(data):
             self._breathe()
         if payload or reader.done:
@@ -583,11 +502,3 @@ class ClientConnection(asyncio.Protocol):
             transport.write_eof()
         self._linger_until_s = self._shared.loop.time() + LINGER_MOST_S
         self.wait_until(LINGER_S)
-
-
-def _bad_syntax() -> Refusal:
-    return Refusal(400, "bad_syntax", "This is not a valid HTTP/1.1 request.", close=True)
-
-
-def _bad_version() -> Refusal:
-    return Refusal(505, "version_not_supported", "Speak HTTP/1.1.", close=True)

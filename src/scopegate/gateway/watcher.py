@@ -1,7 +1,8 @@
 """Who watches an exchange: a lead's order, a WebSocket connection, an event stream.
 
 An exchange has one watcher. It is told what happens, and says where it will have its way instead of what would happen
-anyhow. The policy sees to it that no route needs two.
+anyhow. The policy sees to it that no route needs two. Whoever judges a form is none: it is told of the request's body
+alone, changes what of it goes on, and a lead's order may come as a form (`incoming.BodyJudge`).
 """
 
 from __future__ import annotations

@@ -1,0 +1,130 @@
+"""A request's head: cut out of the bytes of its connection, measured, and parsed by httptools.
+
+One `HeadReader` per connection. What stands between two requests and what a head may not be are answered without a
+parser; a section of fields that the connection repeats byte for byte is not parsed again. Used by `protocol`.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import httptools
+
+from scopegate.edge.verdict import Refusal, RequestHead
+from scopegate.gateway.ruleset import Ruleset
+from scopegate.gateway.section import MAX_KEPT_BYTES, HeaderSection
+from scopegate.policy.policy import ServerLimits
+from scopegate.types import Fields
+
+HEAD_END = b"\r\n\r\n"
+_CONTROLS = bytes(set(range(32)) - set(b"\t\r\n")) + b"\x7f"
+_EMPTY_LINES = re.compile(rb"\A(?:\r\n)+")
+"""Ignored before a request line (RFC 9112 2.2), each a whole CRLF."""
+_BARE_LF = re.compile(rb"(?<!\r)\n")
+_VERSIONS = {b"HTTP/1.1": "1.1", b"HTTP/1.0": "1.0"}
+_LINE_EXTRA_BYTES = 40  # the method, the version and the spaces around the target
+_PLAIN_LINE = re.compile(rb"(GET|HEAD|POST|PUT|PATCH|DELETE|OPTIONS) (/[!\"$-~]*) HTTP/1\.1")
+
+
+class HeadReader:
+    """`section` is what is known of the fields of the head that was read last; None while nobody has judged them."""
+
+    __slots__ = ("_fields", "_parser", "_section_bytes", "_url", "section")
+
+    def __init__(self) -> None:
+        self._parser = httptools.HttpRequestParser(self)
+        self._url = b""
+        self._fields: Fields = []
+        self._section_bytes = b""
+        self.section: HeaderSection | None = None
+
+    def on_url(self, url: bytes) -> None:
+        self._url += url
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self._fields.append((name, value))
+
+    def read(self, head: bytes, rules: Ruleset) -> RequestHead | Refusal:
+        """A whole head, its empty line included."""
+        return self._repeated(head, rules) or self._parsed(head, rules.limits)
+
+    def restart(self) -> None:
+        """A body was read past the parser, which still waits for it."""
+        self._parser = httptools.HttpRequestParser(self)
+
+    def _repeated(self, head: bytes, rules: Ruleset) -> RequestHead | None:
+        """A request with the same fields as the last one, byte for byte, and a plain request line: the parser could
+        find nothing new in it."""
+        line_end = head.find(b"\r\n")
+        fields = head[line_end:]
+        section = self.section
+        if section is not None and fields == self._section_bytes and section.rules is rules:
+            line = _PLAIN_LINE.fullmatch(head, 0, line_end)
+            if line is not None and line_end <= rules.limits.target_bytes:
+                return RequestHead(line[1], line[2], "1.1", self._fields)
+        self.section = None
+        self._section_bytes = fields if len(fields) <= MAX_KEPT_BYTES else b""
+        return None
+
+    def _parsed(self, head: bytes, limits: ServerLimits) -> RequestHead | Refusal:
+        self._url = b""
+        self._fields = []
+        if len(head.translate(None, _CONTROLS)) != len(head):
+            return bad_syntax()
+        parser = self._feed(head)
+        if parser is None:  # a parser that believed `Proxy-Connection: close` takes no further request
+            self._url, self._fields, self._parser = b"", [], httptools.HttpRequestParser(self)
+            parser = self._feed(head)
+            if parser is None:
+                return bad_syntax()
+        line_end = head.find(b"\r\n")
+        version = _VERSIONS.get(head[max(0, line_end - 8) : line_end])
+        if version is None:  # llhttp also reads RTSP and ICE
+            return bad_syntax() if parser.get_http_version() in _VERSIONS.values() else _bad_version()
+        method = parser.get_method()
+        if line_end != len(method) + len(self._url) + len(" " + " HTTP/1.1"):  # the parser takes any number of spaces
+            return bad_syntax()
+        if len(self._fields) > limits.fields:
+            return Refusal(431, "too_many_fields", "The request has too many fields.", close=True)
+        if len(self._url) > limits.target_bytes:
+            return Refusal(414, "target_too_long", "The request target is too long.", close=True)
+        return RequestHead(method, self._url, version, self._fields)
+
+    def _feed(self, head: bytes) -> Any:
+        """The parser that has read this head; None when it cannot."""
+        parser = self._parser
+        try:
+            parser.feed_data(head)
+        except httptools.HttpParserUpgrade:
+            self._parser = httptools.HttpRequestParser(self)  # a parser is no use after it has seen an upgrade
+        except httptools.HttpParserError:
+            return None
+        return parser
+
+
+def without_empty_lines(data: bytes) -> bytes | Refusal:
+    """Bytes that begin with a line's end, without the empty lines that may stand before a head. Half of one stays."""
+    rest = _EMPTY_LINES.sub(b"", data, 1)
+    return bad_syntax() if rest != b"\r" and rest[:1] in (b"\r", b"\n") else rest
+
+
+def why_never(data: bytes, checked: int, limits: ServerLimits) -> Refusal | None:
+    """Why these bytes cannot become a head, whatever follows. The first `checked` of them were looked at before."""
+    fresh = data[max(0, checked - 1) :]
+    if _BARE_LF.search(fresh, 1 if checked else 0) or len(fresh.translate(None, _CONTROLS)) != len(fresh):
+        return bad_syntax()
+    line_bytes = limits.target_bytes + _LINE_EXTRA_BYTES
+    if len(data) >= line_bytes and b"\r\n" not in data[:line_bytes]:
+        return Refusal(414, "target_too_long", "The request target is too long.", close=True)
+    if len(data) > limits.head_bytes:
+        return Refusal(431, "head_too_large", "The request's fields are too large.", close=True)
+    return None
+
+
+def bad_syntax() -> Refusal:
+    return Refusal(400, "bad_syntax", "This is not a valid HTTP/1.1 request.", close=True)
+
+
+def _bad_version() -> Refusal:
+    return Refusal(505, "version_not_supported", "Speak HTTP/1.1.", close=True)

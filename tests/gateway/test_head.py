@@ -1,0 +1,142 @@
+"""Heads as bytes, without a connection."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from scopegate.edge import headers
+from scopegate.edge.verdict import Refusal, RequestHead
+from scopegate.gateway.head import HeadReader, why_never, without_empty_lines
+from scopegate.gateway.pool import UpstreamPool
+from scopegate.gateway.ruleset import Ruleset
+from scopegate.gateway.section import HeaderSection
+from scopegate.policy.policy import ServerLimits
+from tests.gateway.rig import policy_of
+
+FIELDS = b"Host: a.example\r\nCookie: a=b\r\n\r\n"
+LIMITS = ServerLimits(head_bytes=1000, fields=5, target_bytes=100, body_bytes=1, connections=1, in_flight=1)
+
+
+async def _rules() -> Ruleset:
+    return Ruleset(policy_of(["http://127.0.0.1:1"]), lambda web: UpstreamPool(web, asyncio.get_running_loop()))
+
+
+def _read(reader: HeadReader, rules: Ruleset, head: bytes) -> RequestHead:
+    """With its fields judged, as the pipeline leaves them."""
+    read = reader.read(head, rules)
+    assert isinstance(read, RequestHead), read
+    if reader.section is None:
+        notes = headers.read_request(read.fields, read.version)
+        assert isinstance(notes, headers.Noted)
+        reader.section = HeaderSection(rules, notes, read.version)
+    return read
+
+
+async def test_fields_that_are_repeated_are_read_once() -> None:
+    reader, rules = HeadReader(), await _rules()
+    first = _read(reader, rules, b"GET /a HTTP/1.1\r\n" + FIELDS)
+    known = reader.section
+    again = _read(reader, rules, b"POST /b?c HTTP/1.1\r\n" + FIELDS)
+    assert (again.method, again.target, again.version) == (b"POST", b"/b?c", "1.1")
+    assert again.fields is first.fields
+    assert reader.section is known
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        b"GET /a HTTP/1.1\r\nHost: b.example\r\nCookie: a=b\r\n\r\n",
+        b"GET /a HTTP/1.0\r\n" + FIELDS,
+        b"GET http://a.example/a HTTP/1.1\r\n" + FIELDS,
+    ],
+)
+async def test_what_differs_by_a_byte_or_is_no_plain_line_is_read_anew(head: bytes) -> None:
+    reader, rules = HeadReader(), await _rules()
+    first = _read(reader, rules, b"GET /a HTTP/1.1\r\n" + FIELDS)
+    assert _read(reader, rules, head).fields is not first.fields
+
+
+async def test_another_ruleset_reads_them_anew() -> None:
+    reader, rules, newer = HeadReader(), await _rules(), await _rules()
+    first = _read(reader, rules, b"GET /a HTTP/1.1\r\n" + FIELDS)
+    second = _read(reader, newer, b"GET /a HTTP/1.1\r\n" + FIELDS)
+    assert second.fields is not first.fields
+    assert reader.section is not None
+    assert reader.section.rules is newer
+
+
+@pytest.mark.parametrize(
+    ("head", "code"),
+    [
+        (b"GET  /a HTTP/1.1\r\n" + FIELDS, "bad_syntax"),
+        (b"GET /a HTTP/2.0\r\n" + FIELDS, "version_not_supported"),
+        (b"SETUP /a RTSP/1.0\r\n" + FIELDS, "bad_syntax"),
+        (b"GET /\x01 HTTP/1.1\r\n" + FIELDS, "bad_syntax"),
+        (b"GET /" + b"a" * 9000 + b" HTTP/1.1\r\n" + FIELDS, "target_too_long"),
+        (b"GET / HTTP/1.1\r\n" + b"A: b\r\n" * 200 + b"\r\n", "too_many_fields"),
+        (b"nonsense\r\n\r\n", "bad_syntax"),
+    ],
+)
+async def test_what_is_no_head_is_refused_and_the_next_one_is_read(head: bytes, code: str) -> None:
+    reader, rules = HeadReader(), await _rules()
+    refusal = reader.read(head, rules)
+    assert isinstance(refusal, Refusal)
+    assert refusal.code == code
+    assert refusal.close
+    assert _read(reader, rules, b"GET /a HTTP/1.1\r\n" + FIELDS).target == b"/a"
+
+
+async def test_a_parser_that_saw_the_end_of_a_connection_or_a_switch_is_replaced() -> None:
+    reader, rules = HeadReader(), await _rules()
+    for fields in (
+        b"Host: a\r\nProxy-Connection: close\r\n\r\n",
+        b"Host: a\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\n",
+    ):
+        for target in (b"/1", b"/2"):
+            read = reader.read(b"GET %b HTTP/1.1\r\n%b" % (target, fields), rules)
+            assert isinstance(read, RequestHead)
+            assert read.target == target
+
+
+async def test_a_body_that_was_read_past_the_parser_is_forgotten() -> None:
+    reader, rules = HeadReader(), await _rules()
+    _read(reader, rules, b"POST /a HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\n")
+    reader.restart()
+    assert _read(reader, rules, b"GET /b HTTP/1.1\r\nHost: b\r\n\r\n").target == b"/b"
+
+
+@pytest.mark.parametrize(
+    ("data", "rest"),
+    [(b"\r\n\r\nGET", b"GET"), (b"\r\n", b""), (b"\r", b"\r"), (b"\r\n\r", b"\r")],
+)
+def test_empty_lines_may_stand_before_a_head(data: bytes, rest: bytes) -> None:
+    assert without_empty_lines(data) == rest
+
+
+@pytest.mark.parametrize("data", [b"\n", b"\nGET", b"\r\rGET", b"\r\n\nGET"])
+def test_half_a_lines_end_may_not(data: bytes) -> None:
+    refused = without_empty_lines(data)
+    assert isinstance(refused, Refusal)
+    assert refused.code == "bad_syntax"
+
+
+@pytest.mark.parametrize(
+    ("data", "checked", "code"),
+    [
+        (b"GET /", 0, None),
+        (b"GET / HTTP/1.1\r\nHost: a\r", 0, None),
+        (b"GET / HTTP/1.1\r\nHost: a\n", 0, "bad_syntax"),
+        (b"GET / HTTP/1.1\r\nHost: a\n", 23, "bad_syntax"),
+        (b"GET / HTTP/1.1\r\n", 15, None),
+        (b"GET / HTTP/1.1\r\nA", 16, None),
+        (b"GET / HTTP/1.1\r\nA: \x00", 19, "bad_syntax"),
+        (b"GET /" + b"a" * 135, 0, "target_too_long"),
+        (b"GET /" + b"a" * 100 + b" HTTP/1.1\r\n" + b"a" * 40, 0, None),
+        (b"GET / HTTP/1.1\r\n" + b"a" * 1000, 0, "head_too_large"),
+    ],
+)
+def test_what_can_never_become_a_head_is_known_before_its_end(data: bytes, checked: int, code: str | None) -> None:
+    refused = why_never(data, checked, LIMITS)
+    assert (refused.code if refused is not None else None) == code
