@@ -252,7 +252,6 @@ TESTED_ELSEWHERE: dict[str, str] = {
     "gateway/forwarding.py": "gateway/test_upstream_faults.py",
     "gateway/incoming.py": "gateway/test_bodies.py",
     "gateway/jwks.py": "gateway/test_identity.py",
-    "gateway/spending.py": "gateway/test_pipeline.py",
     "gateway/stream.py": "gateway/test_events.py",
     "gateway/streams.py": "gateway/test_websocket.py",
     "gateway/watcher.py": "gateway/test_intake.py",

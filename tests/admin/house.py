@@ -32,6 +32,8 @@ from scopegate.policy.policy import (
     BodyRule,
     BudgetRule,
     Deliver,
+    KeyKind,
+    KeyPart,
     Mode,
     Offload,
     OnStoreError,
@@ -42,7 +44,6 @@ from scopegate.policy.policy import (
     ServerLimits,
     ServerTimeouts,
     Tier,
-    TierKey,
     Upstream,
     UpstreamTimeouts,
     WhenSpent,
@@ -54,7 +55,7 @@ NOW_MS = 1_800_000_000_000  # 2027-01-15T08:00:00Z
 
 
 def policy(routes: int = 3, listen: str = "127.0.0.1") -> Policy:
-    tier = Tier("strict", (Quota(10, 10_000),), TierKey.CLIENT_IP, OnStoreError.LOCAL)
+    tier = Tier("strict", (Quota(10, 10_000),), (KeyPart(KeyKind.CLIENT_IP),), OnStoreError.LOCAL)
     web = Upstream("web", (Origin("http", "127.0.0.1", 3000),), UpstreamTimeouts(2, 30, 60), None)
     offload = Offload(
         name="lead-photos",
@@ -87,7 +88,7 @@ def policy(routes: int = 3, listen: str = "127.0.0.1") -> Policy:
                 name=name,
                 methods=frozenset({"POST"}),
                 pattern="/**",
-                tier=tier,
+                tiers=(tier,),
                 auth=None,
                 body=BodyRule(1 << 20, frozenset()),
                 offload=offload if name == "submit-lead" else None,

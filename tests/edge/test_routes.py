@@ -18,6 +18,8 @@ from scopegate.policy.policy import (
     Cors,
     Deliver,
     JwtRule,
+    KeyKind,
+    KeyPart,
     Mode,
     Offload,
     OnStoreError,
@@ -25,7 +27,6 @@ from scopegate.policy.policy import (
     Route,
     StreamRule,
     Tier,
-    TierKey,
     Upstream,
     UpstreamTimeouts,
 )
@@ -37,7 +38,10 @@ UPSTREAM = Upstream("web", (), UpstreamTimeouts(1, 1, 1), None)
 def route(name: str, match: str) -> Route:
     words, _, pattern = match.partition(" ")
     methods = None if words == "ANY" else frozenset(words.split("|"))
-    return Route(name, methods, pattern, None, None, BodyRule(1, frozenset()), None, Mode.ENFORCE, UPSTREAM, 1)
+    return Route(name, methods, pattern, (), None, BodyRule(1, frozenset()), None, Mode.ENFORCE, UPSTREAM, 1)
+
+
+STRICT = Tier("strict", (), (KeyPart(KeyKind.CLIENT_IP),), OnStoreError.DENY)
 
 
 def table(*matches: str) -> RouteTable:
@@ -54,9 +58,9 @@ def graded(*matches: str) -> RouteTable:
     made = []
     for words in matches:
         method, pattern, *tier = words.split()
-        grade = Tier(tier[0], (), TierKey.CLIENT_IP, OnStoreError.DENY) if tier else None
+        grade = tuple(replace(STRICT, name=name) for name in tier)
         match = f"{method} {pattern}"
-        made.append(replace(route(match, match), tier=grade))
+        made.append(replace(route(match, match), tiers=grade))
     return compile_routes(made)
 
 
@@ -260,7 +264,7 @@ def test_the_routes_that_were_met_are_named() -> None:
 
 def test_where_all_that_are_met_only_watch_the_first_goes_on() -> None:
     strict, rest = (replace(each, mode=Mode.WATCH) for each in (route("strict", "ANY /a"), route("rest", "ANY /**")))
-    strict = replace(strict, tier=Tier("strict", (), TierKey.CLIENT_IP, OnStoreError.DENY))
+    strict = replace(strict, tiers=(STRICT,))
     enforced = replace(strict, name="enforced", pattern="/b", mode=Mode.ENFORCE)
     routes = compile_routes([strict, enforced, rest])
     watched = routes.match("GET", "/a;x")
@@ -299,7 +303,7 @@ def test_a_lower_case_path_is_not_the_route_in_capitals_to_everybody() -> None:
 
 HOW_MET = {"name", "methods", "pattern", "line", "reads"}
 DIFFERENT: dict[str, Any] = {
-    "tier": Tier("strict", (), TierKey.CLIENT_IP, OnStoreError.DENY),
+    "tiers": (STRICT,),
     "auth": Auth("a", JwtRule(None, None, None, None, (), None, 0), {}),
     "body": BodyRule(2, frozenset()),
     "offload": Offload("o", frozenset(), "", None, "", "", (), Deliver("", SecretStr("")), None),
@@ -325,9 +329,7 @@ def test_routes_are_of_one_strictness_when_they_differ_in_how_they_are_met_alone
 
 
 def reading(match: str, *steps: PathStep) -> Route:
-    return replace(
-        route(match, match), tier=Tier(match, (), TierKey.CLIENT_IP, OnStoreError.DENY), reads=frozenset(steps)
-    )
+    return replace(route(match, match), tiers=(replace(STRICT, name=match),), reads=frozenset(steps))
 
 
 READING = compile_routes(
@@ -370,7 +372,7 @@ def test_two_routes_that_both_have_a_path_in_their_own_reading_must_be_alike() -
     one, other = reading("ANY /a/*"), reading("ANY /b/*", PathStep.SLASHES, PathStep.DOTS)
     path = "/a/..%2F..%2Fb%2Fc"
     assert isinstance(compile_routes([one, other]).match("GET", path), Ambiguous)
-    assert name(compile_routes([one, replace(other, tier=one.tier)]).match("GET", path)) in ("ANY /a/*", "ANY /b/*")
+    assert name(compile_routes([one, replace(other, tiers=one.tiers)]).match("GET", path)) in ("ANY /a/*", "ANY /b/*")
 
 
 def test_no_routes_match_nothing() -> None:

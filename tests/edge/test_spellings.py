@@ -14,14 +14,24 @@ from hypothesis import strategies as st
 from scopegate.edge.routes import Ambiguous, RouteTable, compile_routes
 from scopegate.edge.target import judge_target
 from scopegate.edge.verdict import Target
-from scopegate.policy.policy import BodyRule, Mode, OnStoreError, Route, Tier, TierKey, Upstream, UpstreamTimeouts
+from scopegate.policy.policy import (
+    BodyRule,
+    KeyKind,
+    KeyPart,
+    Mode,
+    OnStoreError,
+    Route,
+    Tier,
+    Upstream,
+    UpstreamTimeouts,
+)
 from tests.edge.spellings.servers import SERVERS
 from tests.edge.spellings.table import TABLE, Served, line_of, raw_of, rows, spelt
 
 HOST = b"leads.example.com"
 UPSTREAM = Upstream("web", (), UpstreamTimeouts(1, 1, 1), None)
 BODY = BodyRule(1, frozenset())
-STRICT = Tier("strict", (), TierKey.CLIENT_IP, OnStoreError.DENY)
+STRICT = Tier("strict", (), (KeyPart(KeyKind.CLIENT_IP),), OnStoreError.DENY)
 
 PROTECTED = ["/api/leads", "/pricing", "/contractor/**", "/account", "/api/old"]
 """One route line for each handler of the recorded app."""
@@ -38,8 +48,8 @@ def table_of(patterns: list[str]) -> RouteTable:
     """The routes of a policy in which everything else is free."""
     return compile_routes(
         [
-            Route(pattern, None, pattern, tier, None, BODY, None, Mode.ENFORCE, UPSTREAM, 1)
-            for pattern, tier in [*((each, STRICT) for each in [*PROTECTED, *patterns]), ("/**", None)]
+            Route(pattern, None, pattern, tiers, None, BODY, None, Mode.ENFORCE, UPSTREAM, 1)
+            for pattern, tiers in [*((each, (STRICT,)) for each in [*PROTECTED, *patterns]), ("/**", ())]
         ]
     )
 
@@ -109,7 +119,7 @@ STRICTLY = {"/api/leads", "/account/**"}
 POLICY = ["/api/leads", "/account/**", "/public/**", "/**"]
 OPEN_TO_ALL = compile_routes(
     [
-        Route(each, None, each, STRICT if each in STRICTLY else None, None, BODY, None, Mode.ENFORCE, UPSTREAM, 1)
+        Route(each, None, each, (STRICT,) if each in STRICTLY else (), None, BODY, None, Mode.ENFORCE, UPSTREAM, 1)
         for each in POLICY
     ]
 )

@@ -414,7 +414,7 @@ async def test_watch_mode_counts_and_never_refuses(gates: Rigs) -> None:
         assert reply.status == 200
     assert _limit_fields(reply) == {}
     (plan,) = rig.gateway.shared.rules.plans()
-    assert plan.tally.decisions in ({}, {"admitted": 1, "would_limit": 2})
+    assert plan.tally.limited in ({}, {("one", "would_limit"): 2})
     assert len(rig.app.requests) == 3
 
 

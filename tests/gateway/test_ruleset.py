@@ -38,9 +38,9 @@ async def test_every_route_is_ready_to_serve() -> None:
     leads, again, watched, wide, rest = plans.values()
     assert [upstream.name for upstream in asked] == ["web", "web", "web", "web", "other"]
     assert rest.pool.upstream.name == "other"
-    assert leads.windows is not None
-    assert leads.windows is again.windows
-    assert (wide.windows, wide.tier) == (None, None)
+    assert leads.count is not None
+    assert leads.count is again.count
+    assert wide.count is None
     assert [plan.enforced for plan in plans.values()] == [True, True, False, False, True]
     assert (leads.max_body_bytes, leads.types) == (1024, frozenset({"a/b"}))
     assert (watched.max_body_bytes, wide.max_body_bytes) == (1024 * 1024, 9 * 1024 * 1024)

@@ -50,12 +50,12 @@ def value(name: str, **labels: str) -> float:
 
 
 def test_a_routes_tally_becomes_metrics_once() -> None:
-    tally = RouteTally("tallied", None)
+    tally = RouteTally("tallied", ["one", "two"])
     tally.count(200, 0.002, 10, 20)
     tally.count(200, 0.002, 0, 0)
     tally.count(429, 7.0, 1, 2)
     tally.refuse("rate_limited")
-    tally.decide("limited")
+    tally.limit("two", "limited")
     tally.decide("admitted")
     tally.decide("admitted")
     for _ in range(2):
@@ -63,8 +63,10 @@ def test_a_routes_tally_becomes_metrics_once() -> None:
         assert value("scopegate_requests_total", route="tallied", status="200") == 2
         assert value("scopegate_requests_total", route="tallied", status="429") == 1
         assert value("scopegate_refusals_total", route="tallied", reason="rate_limited") == 1
-        assert value("scopegate_limit_decisions_total", route="tallied", tier="none", decision="admitted") == 2
-        assert value("scopegate_limit_decisions_total", route="tallied", tier="none", decision="limited") == 1
+        assert value("scopegate_limit_decisions_total", route="tallied", tier="one", decision="admitted") == 2
+        assert value("scopegate_limit_decisions_total", route="tallied", tier="two", decision="admitted") == 2
+        assert value("scopegate_limit_decisions_total", route="tallied", tier="one", decision="limited") == 0
+        assert value("scopegate_limit_decisions_total", route="tallied", tier="two", decision="limited") == 1
         assert value("scopegate_request_body_bytes_total", route="tallied") == 11
         assert value("scopegate_response_body_bytes_total", route="tallied") == 22
         assert value("scopegate_request_seconds_count", route="tallied") == 3

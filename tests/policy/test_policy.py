@@ -8,12 +8,13 @@ from scopegate.policy.policy import (
     AddressSource,
     AnswerFields,
     Health,
+    KeyKind,
+    KeyPart,
     Mode,
     Origin,
     Route,
     ServerLimits,
     ServerTimeouts,
-    TierKey,
     Upstream,
     UpstreamTimeouts,
 )
@@ -27,16 +28,16 @@ def test_the_example_means_what_it_says() -> None:
     assert found.server.listen == Address("0.0.0.0", 8080)
     assert found.server.hosts == frozenset({"leads.example.com"})
     assert found.server.limits.head_bytes == 32 * 1024
-    assert found.tiers["moderate"].key is TierKey.USER
+    assert found.tiers["moderate"].key == (KeyPart(KeyKind.USER),)
     assert lead.methods == frozenset({"POST"})
-    assert lead.tier is found.tiers["strict"]
-    assert lead.tier.quotas == (Quota(10, 10_000),)
+    assert lead.tiers == (found.tiers["strict"],)
+    assert lead.tiers[0].quotas == (Quota(10, 10_000),)
     assert lead.body.max_bytes == 256 * 1024
     assert lead.offload is found.offloads["lead-photos"]
     assert lead.offload.deliver.secret.get_secret_value() == SECRET
     assert area.auth is found.auths["contractor"]
     assert area.auth.jwt.algorithms == ("RS256",)
-    assert (assets.tier, rest.methods, rest.mode) == (None, None, Mode.WATCH)
+    assert (assets.tiers, rest.methods, rest.mode) == ((), None, Mode.WATCH)
     assert EXAMPLE.read_text().splitlines()[area.line - 1].lstrip().startswith("- {name: contractor-area")
     assert found.ai is not None
     assert found.ai.steps["photo_analysis"].timeout_s == 45
@@ -56,7 +57,7 @@ def test_what_is_left_out_is_strict() -> None:
     assert found.admin.listen == Address("127.0.0.1", 9900)
     assert found.routes[0].body.max_bytes == 1024**2
     assert found.routes[0].mode is Mode.ENFORCE
-    assert dict(found.tiers) == {"lenient": found.routes[0].tier}
+    assert dict(found.tiers) == {"lenient": found.routes[0].tiers[0]}
     assert found.ai is None
 
 

@@ -6,26 +6,33 @@ from scopegate.policy.policy import Promise
 from scopegate.policy.promises import Forecast, broken
 
 
-def promise(route: str | None = None, tier: str | None = None, answers: int | None = None) -> Promise:
+def promise(route: str | None = None, tier: tuple[str, ...] = (), answers: int | None = None) -> Promise:
     return Promise("GET", "/x", (), route, tier, answers, line=7, column=5)
 
 
 @pytest.mark.parametrize(
     ("promised", "forecast", "said"),
     [
-        (promise(route="a", tier="t"), Forecast("a", "t", None), []),
-        (promise(answers=401), Forecast("a", "t", 401), []),
-        (promise(route="a"), Forecast("b", "t", None), ["promises[0].route: GET /x meets route b, not a"]),
-        (promise(tier="none"), Forecast("b", "t", None), ["promises[0].tier: GET /x meets tier t, not none"]),
-        (promise(route="a"), Forecast(None, None, 404), ["promises[0].route: GET /x meets no route, not a"]),
+        (promise(route="a", tier=("t",)), Forecast("a", ("t",), None), []),
+        (promise(answers=401), Forecast("a", ("t",), 401), []),
+        (promise(route="a"), Forecast("b", ("t",), None), ["promises[0].route: GET /x meets route b, not a"]),
+        (promise(tier=("none",)), Forecast("b", ("t",), None), ["promises[0].tier: GET /x meets tier t, not none"]),
+        (promise(tier=("t", "u")), Forecast("b", ("v", "u", "t"), None), []),
+        (
+            promise(tier=("t", "u")),
+            Forecast("b", ("v", "t"), None),
+            ["promises[0].tier: GET /x meets tier v and t, not u"],
+        ),
+        (promise(tier=("t",)), Forecast(None, (), 404), ["promises[0].tier: GET /x meets no route, not t"]),
+        (promise(route="a"), Forecast(None, (), 404), ["promises[0].route: GET /x meets no route, not a"]),
         (
             promise(answers=401),
-            Forecast("a", "t", None),
+            Forecast("a", ("t",), None),
             ["promises[0].answers: GET /x meets what the app answers, not 401"],
         ),
         (
-            promise("a", "t", 401),
-            Forecast("b", "u", 403),
+            promise("a", ("t",), 401),
+            Forecast("b", ("u",), 403),
             [
                 "promises[0].route: GET /x meets route b, not a",
                 "promises[0].tier: GET /x meets tier u, not t",
@@ -43,7 +50,7 @@ def test_the_request_is_asked_as_it_is_written() -> None:
 
     def decide(method: str, target: str, without: tuple[str, ...]) -> Forecast:
         asked.append((method, target, without))
-        return Forecast(None, None, None)
+        return Forecast(None, (), None)
 
-    broken([Promise("POST", "/a?b", ("cookie",), None, None, 400, 1)], decide, "F")
+    broken([Promise("POST", "/a?b", ("cookie",), None, (), 400, 1)], decide, "F")
     assert asked == [("POST", "/a?b", ("cookie",))]

@@ -69,12 +69,12 @@ def client_address(peer: str, forwarded: Sequence[bytes], trusted: Sequence[Netw
 
 
 @lru_cache(8192)
-def limit_group(address: str) -> str:
-    """What limits count: an IPv4 address itself, an IPv6 address' /64 (one subscriber owns all of it)."""
+def limit_group(address: str, ipv6_prefix: int = 64) -> str:
+    """What limits count: an IPv4 address itself, an IPv6 address' /64 (one subscriber owns all of it) or wider."""
     hop = _hop(address)
     if hop is None:
         return address
-    return str(IPv6Network((hop.address, 64), strict=False)) if hop.address.version == 6 else hop.text
+    return str(IPv6Network((hop.address, ipv6_prefix), strict=False)) if hop.address.version == 6 else hop.text
 
 
 def is_https(values: Sequence[bytes]) -> bool:

@@ -24,15 +24,16 @@ def decider(policy: Policy) -> Decide:
     def decide(method: str, target: str, without: tuple[str, ...]) -> Forecast:
         judged = judge_target(method.encode(), target.encode(), [host], hosts)
         if isinstance(judged, Refusal):
-            return Forecast(None, None, judged.status)
+            return Forecast(None, (), judged.status)
         found = table.match(judged.method, judged.path)
         if isinstance(found, Ambiguous):
             if found.watched is None:
-                return Forecast(None, None, AMBIGUOUS.status)
+                return Forecast(None, (), AMBIGUOUS.status)
             found = found.watched
         if isinstance(found, NoRoute):
-            return Forecast(None, None, 405 if found.allowed else 404)
-        return Forecast(found.name, found.tier.name if found.tier else NO_TIER, _refusal(found, without))
+            return Forecast(None, (), 405 if found.allowed else 404)
+        tiers = tuple(tier.name for tier in found.tiers) or (NO_TIER,)
+        return Forecast(found.name, tiers, _refusal(found, without))
 
     return decide
 

@@ -20,6 +20,7 @@ import jwt
 
 from scopegate.clock import Clock
 from scopegate.edge.claims import BAD_CLAIMS, Identity, Proven, json_object, judge_claims, unauthenticated
+from scopegate.edge.cookies import values_of
 from scopegate.edge.verdict import Refusal
 from scopegate.gateway.jwks import RETRY_S, TIMEOUT_S, KeySet
 from scopegate.policy.policy import Auth, JwtRule
@@ -117,7 +118,7 @@ def find_token(rule: JwtRule, authorization: Sequence[bytes], cookies: Sequence[
         return _AMBIGUOUS
     found = {token for field in authorization if (token := _bearer(field)) is not None}
     if rule.cookie is not None and cookies:
-        found.update(_cookie_values(cookies, rule.cookie.encode()))
+        found.update(values_of(rule.cookie.encode(), cookies))
     if len(found) != 1:
         return _AMBIGUOUS if found else _NO_TOKEN
     token = found.pop()
@@ -127,11 +128,6 @@ def find_token(rule: JwtRule, authorization: Sequence[bytes], cookies: Sequence[
 def _bearer(field: bytes) -> bytes | None:
     match = _BEARER.fullmatch(field.strip(b" \t"))
     return None if match is None else match[1] or b""
-
-
-def _cookie_values(cookies: Sequence[bytes], name: bytes) -> set[bytes]:
-    pairs = (pair.partition(b"=") for line in cookies for pair in line.split(b";"))
-    return {value.strip(b" \t") for key, _, value in pairs if key.strip(b" \t") == name}
 
 
 # ── keys ────────────────────────────────────────────────────────────────────────────────────────────────────────────

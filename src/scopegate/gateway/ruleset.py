@@ -12,7 +12,7 @@ from scopegate.edge.answer_fields import NO_ROUTE, SecurityLines
 from scopegate.edge.bodies import compile_bodies
 from scopegate.edge.cors import CrossOrigin
 from scopegate.edge.routes import Ambiguous, NoRoute, RouteTable, compile_routes
-from scopegate.gateway.limiter import WindowsOf, windows_of
+from scopegate.gateway.counting import RouteCount, counts_of
 from scopegate.gateway.pool import UpstreamPool
 from scopegate.gateway.responses import LIMIT_FIELDS
 from scopegate.gateway.tallies import Latencies, RouteTally
@@ -31,7 +31,7 @@ class Stray:
     def __init__(self) -> None:
         self.name = metrics.NO_ROUTE
         self.security = NO_ROUTE
-        self.tally = RouteTally(metrics.NO_ROUTE, None)
+        self.tally = RouteTally(metrics.NO_ROUTE)
 
 
 class RoutePlan:
@@ -41,6 +41,7 @@ class RoutePlan:
         "auth",
         "bodies",
         "cors",
+        "count",
         "enforced",
         "events",
         "max_body_bytes",
@@ -50,26 +51,23 @@ class RoutePlan:
         "route",
         "security",
         "tally",
-        "tier",
         "types",
         "upstream_latencies",
         "websocket",
-        "windows",
     )
 
     def __init__(
         self,
         route: Route,
         pool: UpstreamPool,
-        windows: WindowsOf | None,
+        count: RouteCount | None,
         latencies: Latencies,
         server_body_bytes: int,
     ) -> None:
         self.route = route
         self.name = route.name
         self.pool = pool
-        self.tier = route.tier
-        self.windows = windows
+        self.count = count
         self.auth = route.auth
         self.offload = route.offload
         self.enforced = route.mode is Mode.ENFORCE
@@ -79,10 +77,10 @@ class RoutePlan:
         self.websocket = route.websocket
         self.events = route.events
         self.security = SecurityLines(route.answer_fields)
-        told = LIMIT_FIELDS if route.tier is not None else ()
+        told = LIMIT_FIELDS if route.tiers else ()
         self.cors = CrossOrigin(route.cors, told) if route.cors is not None else None
         self.upstream_latencies = latencies
-        self.tally = RouteTally(route.name, route.tier.name if route.tier else None)
+        self.tally = RouteTally(route.name, [tier.name for tier in route.tiers])
 
 
 class Ruleset:
@@ -102,13 +100,13 @@ class Ruleset:
         self.stray = Stray()
         self._table: RouteTable = compile_routes(policy.routes)
         self._remembered = lru_cache(_REMEMBERED)(self._match)
-        windows = {tier.name: windows_of(tier, secret) for tier in policy.tiers.values()}
+        counts = counts_of(policy, secret)
         self._latencies = {name: Latencies(metrics.UPSTREAM_SECONDS.labels(name)) for name in policy.upstreams}
         self._plans = {
             route.name: RoutePlan(
                 route,
                 pool_for(route.upstream),
-                windows[route.tier.name] if route.tier else None,
+                counts.get(route.name),
                 self._latencies[route.upstream.name],
                 policy.server.limits.body_bytes,
             )

@@ -12,9 +12,8 @@ from scopegate.edge.headers import Noted
 from scopegate.edge.public_host import PublicHost
 from scopegate.edge.traceparent import given_trace
 from scopegate.edge.verdict import Caller
-from scopegate.gateway.limiter import WindowsOf
+from scopegate.gateway.counting import RouteCount, Windows
 from scopegate.gateway.ruleset import Ruleset
-from scopegate.limits.window import Window
 
 MAX_KEPT_BYTES = 2048
 """Longer sections are judged every time: what thousands of idle connections may hold stays bounded."""
@@ -25,13 +24,14 @@ NOBODY = Caller("", "")
 class HeaderSection:
     """`request_id` and `trace` are empty where the client gave none that counts. `caller`, `chain` (the X-Forwarded-For
     to send) and `scheme` hold once `caller` is somebody; `public` is the host that a trusted proxy told; `lines` are
-    those of `headers.forwarded_lines`, empty until they were needed; `windows` are those that `windows_of` gave for
+    those of `headers.forwarded_lines`, empty until they were needed; `windows` are those that `count` gave for
     `caller`."""
 
     __slots__ = (
         "asks_for_page_data",
         "caller",
         "chain",
+        "count",
         "expects_continue",
         "keep_alive",
         "lines",
@@ -42,7 +42,6 @@ class HeaderSection:
         "scheme",
         "trace",
         "windows",
-        "windows_of",
     )
 
     def __init__(self, rules: Ruleset, notes: Noted, version: str) -> None:
@@ -58,5 +57,5 @@ class HeaderSection:
         self.scheme = b"http"
         self.lines = b""
         self.public: PublicHost | None = None
-        self.windows_of: WindowsOf | None = None
-        self.windows: tuple[Window, ...] = ()
+        self.count: RouteCount | None = None
+        self.windows: Windows = ()

@@ -1,12 +1,14 @@
-"""The pipeline's step that counts a request in every window of its route's tier, all or nothing."""
+"""The pipeline's step that counts a request in every window of its route's tiers, all or nothing."""
 
 from __future__ import annotations
 
 import asyncio
 
+from scopegate.edge.verdict import Refusal
 from scopegate.gateway import responses
+from scopegate.gateway.counting import RouteCount, Windows, tier_of
 from scopegate.gateway.exchange import Exchange, Outcome, Pending
-from scopegate.gateway.limiter import Limiter, key_of
+from scopegate.gateway.limiter import Limiter
 from scopegate.limits.decision import LimitDecision
 from scopegate.limits.window import Spent
 
@@ -19,33 +21,39 @@ class Spending:
 
     def spend(self, x: Exchange) -> Outcome:
         """A step."""
-        plan = x.plan
-        if plan.windows is None:
+        count = x.plan.count
+        if count is None:
             return None
-        assert plan.tier is not None
         section = x.section
-        if section.windows_of is plan.windows and x.caller is section.caller:
+        if section.count is count and x.caller is section.caller:
             windows = section.windows
         else:
-            windows = plan.windows(key_of(plan.tier, x.caller))
+            found = count.windows(x)
+            if isinstance(found, Refusal):
+                return _uncountable(x, found)
+            windows = found
             if x.caller is section.caller:
-                section.windows, section.windows_of = windows, plan.windows
+                section.windows, section.count = windows, count
+        if not windows:
+            x.plan.tally.decide("exempt")
+            return None
         spent = self._limiter.spend(windows)
         if isinstance(spent, Spent):
             return _spent(x, spent)
         if spent is None:
-            return self._without_store(x)
+            return self._without_store(x, count)
         return Pending(spent, self._answered)
 
     def _answered(self, x: Exchange, future: asyncio.Future[Spent]) -> Outcome:
         spent = self._limiter.settle(future)
-        return _spent(x, spent) if spent is not None else self._without_store(x)
+        if spent is not None:
+            return _spent(x, spent)
+        assert x.plan.count is not None
+        return self._without_store(x, x.plan.count)
 
-    def _without_store(self, x: Exchange) -> Outcome:
+    def _without_store(self, x: Exchange, count: RouteCount) -> Outcome:
         plan = x.plan
-        assert plan.tier is not None
-        assert plan.windows is not None
-        verdict = self._limiter.without_store(plan.tier, plan.windows(key_of(plan.tier, x.caller)))
+        verdict = self._limiter.without_store([(each.tier, _found(each.windows(x))) for each in count.tiers])
         if isinstance(verdict, Spent):
             return _spent(x, verdict, "local_admitted", "local_limited")
         if verdict is None or not plan.enforced:
@@ -53,6 +61,19 @@ class Spending:
             return None
         plan.tally.decide("denied")
         return verdict
+
+
+def _found(windows: Windows | Refusal) -> Windows:
+    assert not isinstance(windows, Refusal), "it was counted before"
+    return windows
+
+
+def _uncountable(x: Exchange, refusal: Refusal) -> Outcome:
+    """The request lacks what it is counted by. Whoever has to sign in first is told that."""
+    if not x.plan.enforced:
+        x.plan.tally.watch(refusal.code)
+        return None
+    return x.stranger or refusal
 
 
 def _spent(
@@ -66,9 +87,10 @@ def _spent(
         plan.tally.decide(admitted)
         x.spent = spent
         return None
+    blamed = dict.fromkeys([tier_of(standing.window) for standing in spent.standings if not standing.remaining])
+    for tier in blamed:
+        plan.tally.limit(tier, limited if plan.enforced else "would_limit")
     if not plan.enforced:
-        plan.tally.decide("would_limit")
         return None
-    plan.tally.decide(limited)
     x.spent = spent
     return responses.rate_limited(spent)

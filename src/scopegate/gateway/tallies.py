@@ -7,6 +7,7 @@ upstream), written by the pipeline, flushed by the gateway's ticker. Single-thre
 from __future__ import annotations
 
 from bisect import bisect_left
+from collections.abc import Sequence
 
 from prometheus_client import Histogram
 
@@ -45,15 +46,27 @@ class Latencies:
 class RouteTally:
     """One route's requests since the last flush."""
 
-    __slots__ = ("_name", "_tier", "bytes_in", "bytes_out", "decisions", "latencies", "refusals", "statuses", "watched")
+    __slots__ = (
+        "_name",
+        "_tiers",
+        "bytes_in",
+        "bytes_out",
+        "decisions",
+        "latencies",
+        "limited",
+        "refusals",
+        "statuses",
+        "watched",
+    )
 
-    def __init__(self, name: str, tier: str | None) -> None:
+    def __init__(self, name: str, tiers: Sequence[str] = ()) -> None:
         self._name = name
-        self._tier = tier or "none"
+        self._tiers = tuple(tiers)
         self.statuses: dict[int, int] = {}
         self.refusals: dict[str, int] = {}
         self.watched: dict[str, int] = {}
         self.decisions: dict[LimitDecision, int] = {}
+        self.limited: dict[tuple[str, LimitDecision], int] = {}
         self.bytes_in = 0
         self.bytes_out = 0
         self.latencies = Latencies(metrics.REQUEST_SECONDS.labels(name))
@@ -72,7 +85,13 @@ class RouteTally:
         self.watched[code] = self.watched.get(code, 0) + 1
 
     def decide(self, decision: LimitDecision) -> None:
+        """By all tiers of the route."""
         self.decisions[decision] = self.decisions.get(decision, 0) + 1
+
+    def limit(self, tier: str, decision: LimitDecision) -> None:
+        """By one of the route's tiers."""
+        key = (tier, decision)
+        self.limited[key] = self.limited.get(key, 0) + 1
 
     def flush(self) -> None:
         for status, count in self.statuses.items():
@@ -82,11 +101,15 @@ class RouteTally:
         for code, count in self.watched.items():
             metrics.WATCHED.labels(self._name, code).inc(count)
         for decision, count in self.decisions.items():
-            metrics.LIMIT_DECISIONS.labels(self._name, self._tier, decision).inc(count)
+            for tier in self._tiers:
+                metrics.LIMIT_DECISIONS.labels(self._name, tier, decision).inc(count)
+        for (tier, decision), count in self.limited.items():
+            metrics.LIMIT_DECISIONS.labels(self._name, tier, decision).inc(count)
         self.statuses.clear()
         self.refusals.clear()
         self.watched.clear()
         self.decisions.clear()
+        self.limited.clear()
         if self.bytes_in:
             metrics.REQUEST_BYTES.labels(self._name).inc(self.bytes_in)
         if self.bytes_out:

@@ -10,6 +10,7 @@ from typing import Literal, get_args
 LimitDecision = Literal[
     "admitted",
     "limited",
+    "exempt",  # no tier counts it
     "would_limit",  # watch mode: counted, not refused
     # while the store is down, as the tier's `on_store_error` has it:
     "local_admitted",

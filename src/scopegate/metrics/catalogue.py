@@ -84,7 +84,7 @@ WATCHED = Counter(
 LIMIT_DECISIONS = _of(
     Counter(
         "scopegate_limit_decisions",
-        "Rate-limit decisions: admitted, limited, would_limit (watch mode), and while the store is down: "
+        "Rate-limit decisions: admitted, limited, exempt, would_limit (watch mode), and while the store is down: "
         "local_admitted, local_limited, allowed, denied.",
         ["route", "tier", "decision"],
     ),
@@ -373,9 +373,10 @@ def _declare_route(route: Route) -> None:
         reasons.append("unauthenticated")
     if route.websocket is not None or route.events is not None:
         reasons += ["too_many_streams", "stream_idle"]
-    if route.tier is not None:
+    if route.tiers:
         reasons.append("rate_limited")
-        _make(LIMIT_DECISIONS, route.name, route.tier.name)
+    for tier in route.tiers:
+        _make(LIMIT_DECISIONS, route.name, tier.name)
     for reason in reasons:
         REFUSALS.labels(route.name, reason)
 

@@ -25,7 +25,7 @@ from scopegate.policy.sections.promises import Promise
 from scopegate.policy.sections.routes import Mode, Named, PathStep, Route
 from scopegate.policy.sections.server import AddressSource, HostUse, Server, ServerLimits, ServerTimeouts
 from scopegate.policy.sections.streams import StreamRule
-from scopegate.policy.sections.tiers import NO_TIER, OnStoreError, Tier, TierKey
+from scopegate.policy.sections.tiers import NO_TIER, KeyKind, KeyPart, OnStoreError, Tier, WhenMissing
 from scopegate.policy.sections.tls import CertificateFiles
 from scopegate.policy.sections.upstreams import Ejection, Health, Tls, Upstream, UpstreamTimeouts
 from scopegate.policy.sidefiles import SideFiles
@@ -49,6 +49,8 @@ __all__ = [
     "HostUse",
     "JsonRule",
     "JwtRule",
+    "KeyKind",
+    "KeyPart",
     "Mode",
     "MultipartRule",
     "Network",
@@ -64,10 +66,10 @@ __all__ = [
     "ServerTimeouts",
     "StreamRule",
     "Tier",
-    "TierKey",
     "Tls",
     "Upstream",
     "UpstreamTimeouts",
+    "WhenMissing",
     "WhenSpent",
     "policy_of",
 ]
@@ -115,7 +117,7 @@ def policy_of(found: Document, tree: Tree, beside: SideFiles) -> Policy:
 
 
 def _named(found: Document, beside: SideFiles) -> Named:
-    used = {route.tier for route in found.routes}
+    used = {name for route in found.routes for name in route.tier}
     return Named(
         upstreams=MappingProxyType({name: one.build(name, beside) for name, one in found.upstreams.items()}),
         tiers=MappingProxyType(tiers.build(found.tiers, used)),

@@ -15,11 +15,12 @@ from scopegate.policy.sections.promises import Promise
 
 @dataclass(frozen=True, slots=True)
 class Forecast:
-    """What a request meets. `route` is None when it gets to none; `tier` is a name, `none` on a route without limit,
-    None without a route. `answers` is the status of the gateway's own refusal, None when it would pass to the app."""
+    """What a request meets. `route` is None when it gets to none; `tiers` are names, `none` alone on a route without
+    limit, empty without a route. `answers` is the status of the gateway's own refusal, None when it would pass to the
+    app."""
 
     route: str | None
-    tier: str | None
+    tiers: tuple[str, ...]
     answers: int | None
 
 
@@ -35,14 +36,19 @@ def broken(promises: Sequence[Promise], decide: Decide, file: str) -> list[Probl
 def _broken(promise: Promise, index: int, decide: Decide, file: str) -> Iterator[Problem]:
     found = decide(promise.method, promise.path, promise.without)
     request = f"{promise.method} {promise.path}"
-    for part, promised, met in (
-        ("route", promise.route, found.route or "no route"),
-        ("tier", promise.tier, found.tier or "no route"),
-        ("answers", promise.answers, found.answers or "what the app answers"),
+    missing = [name for name in promise.tiers if name not in found.tiers]
+    for part, promised, met, holds in (
+        ("route", promise.route, found.route or "no route", promise.route == found.route),
+        ("tier", _listed(missing), _listed(found.tiers) or "no route", not missing),
+        ("answers", promise.answers, found.answers or "what the app answers", promise.answers == found.answers),
     ):
-        if promised is not None and promised != met:
+        if promised and not holds:
             what = f"{request} meets {_said(part, met)}, not {promised}"
             yield Problem(f"{file}:{promise.line}:{promise.column}", f"promises[{index}].{part}", what)
+
+
+def _listed(tiers: Sequence[str]) -> str:
+    return " and ".join(tiers)
 
 
 def _said(part: str, met: str | int) -> str:

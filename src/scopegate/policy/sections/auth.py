@@ -110,9 +110,14 @@ class JwtShape(Shape):
 class AuthShape(Shape):
     jwt: JwtShape = required("How a token is found and proven.")
     require: dict[Text, Text] = option({}, "Claims and the values they must have.")
+    claims: list[Text] = option([], "Claims that tokens carry besides, which tiers may count by.", max_length=32)
     sign_with: SigningKey | None = option(
         None, "The key, shared with the app, that signs the identity for it: at least 32 bytes. Left out: unsigned."
     )
+
+    def known_claims(self) -> frozenset[str]:
+        """What may be counted by."""
+        return frozenset(self.require) | frozenset(self.claims)
 
     def build(self, name: str) -> Auth:
         return Auth(name, self.jwt.build(), MappingProxyType(dict(self.require)), self.sign_with)

@@ -12,7 +12,7 @@ from typing import Annotated, TypeAlias
 from pydantic import BeforeValidator, Field
 
 from scopegate.policy.draft import Draft
-from scopegate.policy.kinds import FieldName, Name, Shape, Whole, as_list, option, parsed, required, written
+from scopegate.policy.kinds import FieldName, Name, Names, Shape, Whole, as_list, option, parsed, required, written
 from scopegate.policy.sections.names import unknown
 from scopegate.policy.sections.tiers import BUILT_IN, NO_TIER
 from scopegate.policy.spelling import parse_request
@@ -22,13 +22,14 @@ from scopegate.policy.tree import Fault, Place
 @dataclass(frozen=True, slots=True)
 class Promise:
     """What the file promises about a request; None means nothing is said of that part. `without` are lower-case field
-    names; `tier` is a tier's name or `none`; `line` and `column` are where the promise stands in the file."""
+    names; `tiers` are names of tiers, or `none`, empty where nothing is said; `line` and `column` are where the promise
+    stands in the file."""
 
     method: str
     path: str
     without: tuple[str, ...]
     route: str | None
-    tier: str | None
+    tiers: tuple[str, ...]
     answers: int | None
     line: int
     column: int = 1
@@ -44,7 +45,7 @@ class PromiseShape(Shape):
     request: Request = required("METHOD /path, as a client would send it, signed in and well-formed.")
     without: FieldNames = option([], "Header fields the request comes without.")
     route: Name | None = option(None, "The route it must meet.")
-    tier: Name | None = option(None, "The tier it must be counted in, or `none`.")
+    tier: Names = option([], "The tier it must be counted in, or `none`; of a list all.", max_length=4)
     answers: Annotated[Whole, Field(ge=400, le=599)] | None = option(
         None, "The status the gateway must refuse it with."
     )
@@ -56,7 +57,7 @@ class PromiseShape(Shape):
             path=path,
             without=tuple(name.lower() for name in self.without),
             route=self.route,
-            tier=self.tier,
+            tiers=tuple(self.tier),
             answers=self.answers,
             line=place.line,
             column=place.column,
@@ -65,8 +66,10 @@ class PromiseShape(Shape):
 
 def checks(draft: Draft) -> Iterator[Fault]:
     routes = {name for _, name in draft.texts(("routes", int, "name"))}
-    yield from unknown(("promises", int, "tier"), "tier", {*draft.names("tiers"), *BUILT_IN, NO_TIER}, draft)
+    tiers = {*draft.names("tiers"), *BUILT_IN, NO_TIER}
+    yield from unknown(("promises", int, "tier"), "tier", tiers, draft)
+    yield from unknown(("promises", int, "tier", int), "tier", tiers, draft)
     yield from unknown(("promises", int, "route"), "route", routes, draft)
     for index, promise in draft.listed("promises", PromiseShape).items():
-        if promise.route is None and promise.tier is None and promise.answers is None:
+        if promise.route is None and not promise.tier and promise.answers is None:
             yield draft.problem(("promises", index), "promises nothing: add `route`, `tier` or `answers`")

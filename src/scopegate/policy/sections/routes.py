@@ -10,11 +10,12 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Annotated, TypeAlias, TypeVar
 
-from scopegate.policy.draft import Draft
-from scopegate.policy.kinds import Choice, Name, Shape, option, parsed, required, section, written
+from scopegate.policy.draft import Draft, Way
+from scopegate.policy.faults import closest
+from scopegate.policy.kinds import Choice, Name, Names, Shape, option, parsed, required, section, written
 from scopegate.policy.reach import Covers
 from scopegate.policy.sections import bodies
-from scopegate.policy.sections.auth import Auth
+from scopegate.policy.sections.auth import Auth, AuthShape
 from scopegate.policy.sections.bodies import BodyRule, BodyShape
 from scopegate.policy.sections.cors import NO_CORS, Cors
 from scopegate.policy.sections.headers import NO_HEADERS, STANDARD_HEADERS, AnswerFields
@@ -22,7 +23,7 @@ from scopegate.policy.sections.names import twice, unknown
 from scopegate.policy.sections.offloads import Offload
 from scopegate.policy.sections.server import ServerShape
 from scopegate.policy.sections.streams import StreamRule, StreamShape
-from scopegate.policy.sections.tiers import BUILT_IN, NO_TIER, Tier
+from scopegate.policy.sections.tiers import BUILT_IN, NO_TIER, Tier, TierShape
 from scopegate.policy.sections.upstreams import Upstream
 from scopegate.policy.sidefiles import SideFiles
 from scopegate.policy.spelling import RequestLine, is_json_type, parse_match
@@ -55,14 +56,15 @@ class PathStep(StrEnum):
 @dataclass(frozen=True, slots=True)
 class Route:
     """`methods` is None for ANY. `pattern` is as written: literal segments, `*` for one, a last `**` for any number.
-    `body` is always set: the route's own rule or the server's default. `line` is where the route stands in the file.
-    Without `websocket` no upgrade passes; without `events` event streams are answers like any other. `reads` are the
-    steps by which the app here reads a path; None where nobody knows, and every known reading counts."""
+    All of `tiers` count, in one step. `body` is always set: the route's own rule or the server's default. `line` is
+    where the route stands in the file. Without `websocket` no upgrade passes; without `events` event streams are
+    answers like any other. `reads` are the steps by which the app here reads a path; None where nobody knows, and every
+    known reading counts."""
 
     name: str
     methods: frozenset[str] | None
     pattern: str
-    tier: Tier | None
+    tiers: tuple[Tier, ...]
     auth: Auth | None
     body: BodyRule
     offload: Offload | None
@@ -100,7 +102,11 @@ Match: TypeAlias = Annotated[RequestLine, parsed(parse_match), written("POST /ap
 class RouteShape(Shape):
     name: Name = required("The route's name in metrics, logs and promises.")
     match: Match = required("METHOD /path; `*` is one segment, a last `**` any number, ANY every method.")
-    tier: Name = required("A name out of `tiers`, one of strict, moderate, lenient, or `none`.")
+    tier: Names = required(
+        "A name out of `tiers`, one of strict, moderate, lenient, or `none`; of a list all count.",
+        min_length=1,
+        max_length=4,
+    )
     auth: Name | None = option(None, "A name out of `auth`: who may pass.")
     body: BodyShape = section(BodyShape, "What a body may be.")
     headers: Name = option("standard", "A name out of `headers`, or `none`: security fields of its answers.")
@@ -125,7 +131,7 @@ class RouteShape(Shape):
             name=self.name,
             methods=self.match.methods,
             pattern=self.match.path,
-            tier=named.tiers.get(self.tier),
+            tiers=tuple(named.tiers[name] for name in self.tier if name != NO_TIER),
             auth=_chosen(named.auths, self.auth),
             body=self.body.build(body_bytes, beside),
             offload=_chosen(named.offloads, self.offload),
@@ -155,6 +161,7 @@ def checks(draft: Draft) -> Iterator[Fault]:
     most_bytes = 0 if server is None else server.limits.body
     for index, route in routes.items():
         loc = ("routes", index)
+        yield from _tiers(route, (*loc, "tier"), draft)
         yield from _offload(route, loc, draft)
         yield from bodies.checks(route.body, most_bytes, (*loc, "body"), draft)
         yield from _streams(route, loc, draft)
@@ -170,10 +177,17 @@ class _Reference:
     section: str
     kind: str
     words: frozenset[str] = frozenset()
+    lists: bool = False
+    """Whether a list of names may stand there."""
+
+    @property
+    def ways(self) -> tuple[Way, ...]:
+        one: Way = ("routes", int, self.key)
+        return (one, (*one, int)) if self.lists else (one,)
 
 
 _REFERENCES = (
-    _Reference("tier", "tiers", "tier", frozenset({*BUILT_IN, NO_TIER})),
+    _Reference("tier", "tiers", "tier", frozenset({*BUILT_IN, NO_TIER}), lists=True),
     _Reference("auth", "auth", "auth"),
     _Reference("headers", "headers", "set of headers", frozenset({STANDARD_HEADERS, NO_HEADERS})),
     _Reference("cors", "cors", "cors rule", frozenset({NO_CORS})),
@@ -185,7 +199,8 @@ _REFERENCES = (
 def _references(draft: Draft) -> Iterator[Fault]:
     """Names that nothing defines."""
     for one in _REFERENCES:
-        yield from unknown(("routes", int, one.key), one.kind, {*draft.names(one.section), *one.words}, draft)
+        for way in one.ways:
+            yield from unknown(way, one.kind, {*draft.names(one.section), *one.words}, draft)
 
 
 def _unused(draft: Draft) -> Iterator[Fault]:
@@ -202,7 +217,7 @@ def _unused(draft: Draft) -> Iterator[Fault]:
 def _used(reference: _Reference, draft: Draft) -> set[str]:
     """The names that routes use. With a single upstream every route uses it, and one that names no headers uses the
     standard ones."""
-    used = {name for _, name in draft.texts(("routes", int, reference.key))}
+    used = {name for way in reference.ways for _, name in draft.texts(way)}
     if reference.key == "upstream" and not used:
         return set(draft.names("upstreams"))
     if reference.key == "headers" and any("headers" not in entry for _, entry in _entries(draft)):
@@ -220,6 +235,26 @@ def _upstream_chosen(draft: Draft) -> Iterator[Fault]:
     for loc, entry in _entries(draft):
         if len(names) > 1 and "upstream" not in entry:
             yield draft.problem(loc, f"`upstream` is missing: there are {len(names)}, say which one")
+
+
+def _tiers(route: RouteShape, loc: Loc, draft: Draft) -> Iterator[Fault]:
+    """A tier once, none alone, and no claim that nobody shows."""
+    if len(set(route.tier)) < len(route.tier):
+        yield draft.problem(loc, "names a tier twice")
+    if NO_TIER in route.tier and len(route.tier) > 1:
+        yield draft.problem(loc, "means no limit and a limit: `none` stands alone")
+    auth = draft.named("auth", AuthShape).get(route.auth) if route.auth is not None else None
+    for name in route.tier:
+        tier = draft.named("tiers", TierShape).get(name)
+        for claim in () if tier is None else tier.claims():
+            if route.auth is None:
+                yield draft.problem(
+                    loc, f"tier {name} counts by claim:{claim}, and the route has no `auth` to prove it"
+                )
+            elif auth is not None and claim not in auth.known_claims():
+                hint = closest(claim, auth.known_claims())
+                what = f"tier {name} counts by claim:{claim}, which auth {route.auth} does not know: add it to `claims`"
+                yield draft.problem(loc, what, hint)
 
 
 def _offload(route: RouteShape, loc: Loc, draft: Draft) -> Iterator[Fault]:

@@ -1,0 +1,96 @@
+"""What a request counts as on its route: the windows of all its tiers, judged in one step.
+
+Made once per policy, asked by `spending`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping
+from functools import lru_cache
+
+from scopegate.edge.verdict import Refusal
+from scopegate.gateway.keys import Countable, key_of
+from scopegate.limits.window import Window, window_key
+from scopegate.policy.policy import KeyKind, Policy, Route, Tier
+
+Windows = tuple[Window, ...]
+WindowsOf = Callable[[str, str], Windows]
+
+
+def windows_of(tier: Tier, secret: bytes) -> WindowsOf:
+    """From a key and its origin to the tier's windows. Routes that name the same tier share them; the newest 8,192 keys
+    are kept. Keys are hashed with `secret`, at most 64 bytes: of an address that was hashed without one, trying all
+    soon finds it."""
+    # No tier has a slash in its name: one called `api-2` is not the second window of `api`.
+    names = [tier.name] + [f"{tier.name}/{n}" for n in range(2, len(tier.quotas) + 1)]
+    kinds = [(name, window_key(tier.name, quota, ""), quota) for name, quota in zip(names, tier.quotas, strict=True)]
+
+    @lru_cache(maxsize=8192)
+    def windows(key: str, origin: str) -> Windows:
+        digest = hashlib.blake2b(key.encode(), digest_size=12, key=secret).hexdigest()
+        return tuple([Window(name, prefix + digest, quota, origin) for name, prefix, quota in kinds])
+
+    return windows
+
+
+def tier_of(window: Window) -> str:
+    """The tier that a window is one of."""
+    return window.name.partition("/")[0]
+
+
+class TierCount:
+    """A tier as one route counts it."""
+
+    __slots__ = ("_key_of", "_windows_of", "tier")
+
+    def __init__(self, tier: Tier, route: str, windows_of: WindowsOf, secret: bytes) -> None:
+        self.tier = tier
+        self._key_of = key_of(tier, route, secret)
+        self._windows_of = windows_of
+
+    def windows(self, asked: Countable) -> Windows | Refusal:
+        """None of them where the tier does not count this request."""
+        counted = self._key_of(asked)
+        if counted is None or isinstance(counted, Refusal):
+            return counted or ()
+        return self._windows_of(*counted)
+
+
+class RouteCount:
+    """The tiers of a route. At least one."""
+
+    __slots__ = ("tiers",)
+
+    def __init__(self, tiers: tuple[TierCount, ...]) -> None:
+        self.tiers = tiers
+
+    def windows(self, asked: Countable) -> Windows | Refusal:
+        """Those of all tiers, in their order; none of them where no tier counts this request."""
+        if len(self.tiers) == 1:
+            return self.tiers[0].windows(asked)
+        found: list[Window] = []
+        for each in self.tiers:
+            windows = each.windows(asked)
+            if isinstance(windows, Refusal):
+                return windows
+            found += windows
+        return tuple(found)
+
+
+def counts_of(policy: Policy, secret: bytes) -> Mapping[str, RouteCount]:
+    """By the names of routes that have a tier."""
+    known = {tier.name: windows_of(tier, secret) for tier in policy.tiers.values()}
+    made: dict[tuple[str, ...], RouteCount] = {}
+
+    def count_of(route: Route) -> RouteCount:
+        """One for all routes of the same tiers, unless these tell routes apart: a connection keeps what it found."""
+        which = tuple([tier.name for tier in route.tiers])
+        if any(part.kind is KeyKind.ROUTE for tier in route.tiers for part in tier.key):
+            which = (*which, f"/{route.name}")
+        if which not in made:
+            counts = [TierCount(tier, route.name, known[tier.name], secret) for tier in route.tiers]
+            made[which] = RouteCount(tuple(counts))
+        return made[which]
+
+    return {route.name: count_of(route) for route in policy.routes if route.tiers}
