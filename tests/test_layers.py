@@ -250,7 +250,6 @@ TESTED_ELSEWHERE: dict[str, str] = {
     # parts of an exchange: through a whole gateway
     "gateway/exchange.py": "gateway/test_pipeline.py",
     "gateway/forwarding.py": "gateway/test_upstream_faults.py",
-    "gateway/incoming.py": "gateway/test_bodies.py",
     "gateway/jwks.py": "gateway/test_identity.py",
     "gateway/stream.py": "gateway/test_events.py",
     "gateway/streams.py": "gateway/test_websocket.py",

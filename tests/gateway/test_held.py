@@ -38,7 +38,7 @@ POLICY: dict[str, Any] = {
             "offload": "photos",
             "body": {"types": ["application/json"]},
         },
-        {"name": "rest", "match": "ANY /**", "tier": "none"},
+        {"name": "rest", "match": "ANY /**", "tier": "none", "body": {"buffer": "on"}},
     ],
     "offloads": {
         "photos": {

@@ -12,7 +12,6 @@ import asyncio
 from functools import partial
 
 from scopegate.edge.bodies import BodyJudges, JsonJudge
-from scopegate.edge.headers import CHUNKED
 from scopegate.edge.multipart import MultipartReader
 from scopegate.edge.verdict import Refusal
 from scopegate.gateway.exchange import Exchange, Outcome, Pending
@@ -71,20 +70,20 @@ def judge_body(x: Exchange, plan: RoutePlan, judges: BodyJudges) -> Outcome:
     if isinstance(judge, JsonJudge):
         return _gather(x, incoming, plan, judge)
     if isinstance(judge, MultipartReader):
-        if plan.enforced:
-            incoming.judge = FormJudge(judge)
-            return Pending(incoming.hold(), go_on)
-        incoming.judge = WatchedForm(judge, plan)
-    elif judge is not None:
+        incoming.judge = FormJudge(judge) if plan.enforced else WatchedForm(judge, plan)
+        return hold(incoming, plan, unless_said=plan.enforced)
+    if judge is not None:
         if plan.enforced:
             return judge
         plan.tally.watch(judge.code)
-    return hold_unknown(incoming)
+    return hold(incoming, plan)
 
 
-def hold_unknown(incoming: Incoming) -> Outcome:
-    """A body of unknown length is judged by its size before the app hears of it, as far as it may be held."""
-    return Pending(incoming.hold(), go_on) if incoming.length == CHUNKED else None
+def hold(incoming: Incoming, plan: RoutePlan, *, unless_said: bool = False) -> Outcome:
+    """Where the route says so a body is here before the app hears of it, as far as it may be held. `unless_said`: what
+    holds where the route says nothing."""
+    wanted = unless_said if plan.buffer is None else plan.buffer
+    return Pending(incoming.hold(), go_on) if wanted else None
 
 
 def go_on(_x: Exchange, future: asyncio.Future[None]) -> Outcome:
@@ -94,7 +93,7 @@ def go_on(_x: Exchange, future: asyncio.Future[None]) -> Outcome:
 
 def _gather(x: Exchange, incoming: Incoming, plan: RoutePlan, judge: JsonJudge) -> Outcome:
     if not x.shared.held.may_add(x.caller.group, max(incoming.length, 0)):
-        return _FULL if plan.enforced else hold_unknown(incoming)
+        return _FULL if plan.enforced else None
     return Pending(incoming.hold(whole=True), partial(_judge, incoming, plan, judge))
 
 

@@ -16,7 +16,7 @@ from scopegate.gateway.ruleset import RoutePlan, Ruleset
 from scopegate.gateway.shared import Shared
 
 HOLD_BYTES = 1024 * 1024
-"""A chunked body is held back up to this size, so that one over its limit never reaches the app."""
+"""Where bodies are held back, one is up to this size; a larger one goes on as it comes."""
 
 MIN_BODY_BYTES_PER_S = 240
 """Slower than this in the long run is an attack or a dead line (Kestrel's figure)."""

@@ -29,7 +29,7 @@ from scopegate.edge.routes import AMBIGUOUS, Ambiguous
 from scopegate.edge.target import NOT_SERVED, judge_target
 from scopegate.edge.traceparent import new_trace
 from scopegate.edge.verdict import Caller, Refusal, Reply
-from scopegate.gateway.bodies import hold_unknown, judge_body
+from scopegate.gateway.bodies import hold, judge_body
 from scopegate.gateway.client import Client
 from scopegate.gateway.events import EventsExpected
 from scopegate.gateway.exchange import Exchange, Outcome, Step
@@ -232,7 +232,7 @@ def gather_body(x: Exchange) -> Outcome:
     where it belongs is judged as an empty one."""
     bodies, incoming = x.plan.bodies, x.incoming
     if bodies is None:
-        return None if incoming is None else hold_unknown(incoming)
+        return None if incoming is None else hold(incoming, x.plan)
     if incoming is None and x.method in _BODILESS:
         return None
     return judge_body(x, x.plan, bodies)

@@ -40,6 +40,7 @@ class RoutePlan:
     __slots__ = (
         "auth",
         "bodies",
+        "buffer",
         "cors",
         "count",
         "enforced",
@@ -73,6 +74,7 @@ class RoutePlan:
         self.enforced = route.mode is Mode.ENFORCE
         self.max_body_bytes = route.body.max_bytes if self.enforced else max(route.body.max_bytes, server_body_bytes)
         self.bodies = compile_bodies(route.body)
+        self.buffer = route.body.buffer
         self.types = route.body.types if self.bodies is None else frozenset[str]()  # else they see to it
         self.websocket = route.websocket
         self.events = route.events

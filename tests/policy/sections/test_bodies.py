@@ -6,7 +6,7 @@ import pytest
 
 from scopegate.policy.policy import JsonRule, MultipartRule, Policy
 from scopegate.policy.schema import compile_schema
-from tests.policies import HERE, compiled_with, route
+from tests.policies import HERE, MINIMAL, compiled, compiled_with, route
 
 
 def test_bodies(edge: Policy) -> None:
@@ -33,3 +33,8 @@ def test_bodies(edge: Policy) -> None:
 )
 def test_rules_for_bodies_bring_their_types(body: dict[str, Any], types: set[str]) -> None:
     assert compiled_with(routes=[route(body=body)]).routes[0].body.types == types
+
+
+@pytest.mark.parametrize(("said", "buffer"), [("{buffer: on}", True), ("{buffer: off}", False), ("{}", None)])
+def test_buffer_is_on_or_off_or_left_out(said: str, buffer: bool | None) -> None:
+    assert compiled(MINIMAL.replace("tier: lenient", f"tier: lenient, body: {said}")).routes[0].body.buffer is buffer

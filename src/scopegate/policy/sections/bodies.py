@@ -8,12 +8,13 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Annotated, TypeAlias
 
 from pydantic import Field
 
 from scopegate.policy.draft import Draft
-from scopegate.policy.kinds import Count, FileName, Shape, Size, Whole, option, parsed, written
+from scopegate.policy.kinds import Choice, Count, FileName, Shape, Size, Whole, option, parsed, written
 from scopegate.policy.schema import compile_schema
 from scopegate.policy.sidefiles import FilePlace, SideFiles
 from scopegate.policy.spelling import FORM_DATA, JSON, is_json_type, parse_media_type
@@ -48,12 +49,14 @@ class MultipartRule:
 @dataclass(frozen=True, slots=True)
 class BodyRule:
     """`types` are the content types accepted, and none besides; empty means any, and is never so with `json` or
-    `multipart`, which rule bodies of their types: then a POST, PUT or PATCH without content is judged, too."""
+    `multipart`, which rule bodies of their types: then a POST, PUT or PATCH without content is judged, too.
+    `buffer`: whether a body is held back before the app hears of the request; None for one that is judged alone."""
 
     max_bytes: int
     types: frozenset[str]
     json: JsonRule | None = None
     multipart: MultipartRule | None = None
+    buffer: bool | None = None
 
 
 # Shapes
@@ -113,6 +116,11 @@ class MultipartShape(Shape):
         return MultipartRule(self.parts, self.files, self.file)
 
 
+class Buffer(StrEnum):
+    ON = "on"
+    OFF = "off"
+
+
 class BodyShape(Shape):
     max: Size | None = option(None, "The largest body. Left out: server.limits.body.")
     types: list[MediaType] = option(
@@ -120,6 +128,11 @@ class BodyShape(Shape):
     )
     json_: JsonShape | None = option(None, "What a JSON body may be; at most 16MiB is read.", alias="json")
     multipart: MultipartShape | None = option(None, "What a multipart/form-data body may hold.")
+    buffer: Choice[Buffer] | None = option(
+        None,
+        "Whether a body is held back, up to 1MiB, before the app hears of it; `off` passes it on as it comes. Left "
+        "out: a body that `json` or `multipart` rule is held, any other is not.",
+    )
 
     @property
     def accepted(self) -> frozenset[str]:
@@ -134,6 +147,7 @@ class BodyShape(Shape):
             types=self.accepted,
             json=None if self.json_ is None else self.json_.build(beside),
             multipart=None if self.multipart is None else self.multipart.build(),
+            buffer=None if self.buffer is None else self.buffer is Buffer.ON,
         )
 
 
@@ -142,6 +156,9 @@ class BodyShape(Shape):
 
 def checks(body: BodyShape, most_bytes: int, loc: Loc, draft: Draft) -> Iterator[Fault]:
     """Of the body that stands at `loc`. `most_bytes`: the largest where it says nothing, 0 when that is not known."""
+    if body.json_ is not None and body.buffer is Buffer.OFF:
+        what = "a JSON body is judged whole, before the app hears of it: it cannot be passed on as it comes"
+        yield draft.problem((*loc, "buffer"), what)
     if body.json_ is not None:
         yield from _json(body, body.max or most_bytes, loc, draft)
     if body.multipart is not None:

@@ -16,7 +16,7 @@ from scopegate.policy.kinds import Choice, Name, Names, Shape, option, parsed, r
 from scopegate.policy.reach import Covers
 from scopegate.policy.sections import bodies
 from scopegate.policy.sections.auth import Auth, AuthShape
-from scopegate.policy.sections.bodies import BodyRule, BodyShape
+from scopegate.policy.sections.bodies import BodyRule, BodyShape, Buffer
 from scopegate.policy.sections.cors import NO_CORS, Cors
 from scopegate.policy.sections.headers import NO_HEADERS, STANDARD_HEADERS, AnswerFields
 from scopegate.policy.sections.names import twice, unknown
@@ -267,6 +267,9 @@ def _offload(route: RouteShape, loc: Loc, draft: Draft) -> Iterator[Fault]:
     if not accepted or not all(is_json_type(media) for media in accepted):
         found = draft.tree.locate((*loc, "body", "types"))
         yield draft.problem(found.loc, "an offload reads JSON: write body: {types: [application/json]}")
+    if route.body.buffer is Buffer.OFF:
+        what = "an offload writes the body down before the app hears of it: it cannot be passed on as it comes"
+        yield draft.problem((*loc, "body", "buffer"), what)
 
 
 def _streams(route: RouteShape, loc: Loc, draft: Draft) -> Iterator[Fault]:
