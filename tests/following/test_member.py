@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from scopegate.following import member, source, standing
+from scopegate.following import follower, member, source, standing
 from scopegate.following.loaded import Loaded
 from scopegate.following.member import Following
 from scopegate.following.standing import Standing
@@ -104,6 +104,20 @@ async def test_what_needs_a_new_start_is_told(tmp_path: Path) -> None:
         of.config.write_text(TEXT + "server: {listen: 127.0.0.1:8081}\n")
         await until(lambda: said(of).outcome == "applied")
         assert said(of).needs_restart == ("server.listen",)
+
+
+async def test_under_a_supervisor_it_looks_at_nothing_by_itself(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(follower, "LOOK_EVERY_S", 0.01)
+    copy = tmp_path / "copy.json"
+    of, serving = loaded(tmp_path, copy), Serving()
+    of.source.save(copy)
+    async with following(of, serving):
+        of.config.write_text(TEXT + "# changed\n")
+        source.on_disk(of.config).save(copy)
+        await asyncio.sleep(0.5)  # fifty looks, if there were any
+        assert (said(of).outcome, serving.adopted) == ("", [])
 
 
 async def test_under_a_supervisor_it_follows_the_copy_when_it_is_told(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ readers disagree. Trailer fields are read as strictly as fields, and dropped: th
 from __future__ import annotations
 
 import re
-from typing import Protocol
+from typing import Literal, Protocol, TypeAlias, assert_never
 
 _HEX = frozenset(b"0123456789abcdefABCDEF")
 _MAX_SIZE_DIGITS = 15
@@ -21,6 +21,10 @@ TRAILER_BYTES = 4096
 
 class FramingError(ValueError):
     """The body is not framed as HTTP/1.1 demands: the connection cannot be used any more."""
+
+
+_Next: TypeAlias = Literal["size", "data", "data_end", "trailer"]
+"""What comes next in a chunked body."""
 
 
 class BodyReader(Protocol):
@@ -85,12 +89,12 @@ class ChunkedBody:
     """A chunked body. Sizes are plain hex of at most 15 digits; no extensions; trailer fields are lawful lines of at
     most TRAILER_BYTES together, and nothing of them is kept."""
 
-    __slots__ = ("_buffer", "_missing", "_state", "_trailer_bytes", "done", "left_over")
+    __slots__ = ("_buffer", "_missing", "_next", "_trailer_bytes", "done", "left_over")
 
     def __init__(self) -> None:
         self._buffer = b""
         self._missing = 0
-        self._state = "size"
+        self._next: _Next = "size"
         self._trailer_bytes = 0
         self.done = False
         self.left_over = b""
@@ -102,18 +106,21 @@ class ChunkedBody:
         self._buffer = b""
         at = 0
         while at < len(data) and not self.done:
-            if self._state == "size":
+            if self._next == "size":
                 at = self._take_whole_chunks(data, at, payload)
                 if at == len(data):
                     break
-            if self._state == "data":
-                at = self._take_data(data, at, payload)
-            elif self._state == "size":
-                at = self._take_size(data, at)
-            elif self._state == "data_end":
-                at = self._take_data_end(data, at)
-            else:
-                at = self._take_trailer(data, at)
+            match self._next:
+                case "data":
+                    at = self._take_data(data, at, payload)
+                case "size":
+                    at = self._take_size(data, at)
+                case "data_end":
+                    at = self._take_data_end(data, at)
+                case "trailer":
+                    at = self._take_trailer(data, at)
+                case never:
+                    assert_never(never)
         if self.done:
             self.left_over = data[at:]
         return payload[0] if len(payload) == 1 else b"".join(payload)
@@ -135,7 +142,7 @@ class ChunkedBody:
         payload.append(part)
         self._missing -= len(part)
         if self._missing == 0:
-            self._state = "data_end"
+            self._next = "data_end"
         return at + len(part)
 
     def _take_size(self, data: bytes, at: int) -> int:
@@ -147,7 +154,7 @@ class ChunkedBody:
             self._buffer = data[at:]
             return len(data)
         self._missing = int(digits, 16)
-        self._state = "data" if self._missing else "trailer"
+        self._next = "data" if self._missing else "trailer"
         return end + 2
 
     def _take_data_end(self, data: bytes, at: int) -> int:
@@ -156,7 +163,7 @@ class ChunkedBody:
         if len(data) == at + 1:
             self._buffer = data[at:]
             return len(data)
-        self._state = "size"
+        self._next = "size"
         return at + 2
 
     def _take_trailer(self, data: bytes, at: int) -> int:

@@ -22,7 +22,6 @@ from scopegate import logs
 from scopegate.clock import Clock
 from scopegate.gateway.certificates import Certificate, Certificates, load
 from scopegate.gateway.connections import Connections
-from scopegate.gateway.handshake import Handshake
 from scopegate.gateway.intake import Intake
 from scopegate.gateway.late import LateSignIn
 from scopegate.gateway.limiter import Limiter
@@ -32,6 +31,7 @@ from scopegate.gateway.protocol import ClientConnection
 from scopegate.gateway.ruleset import Ruleset
 from scopegate.gateway.shared import Shared
 from scopegate.gateway.signin import SignIn
+from scopegate.gateway.tls import TlsHandshake
 from scopegate.limits.health import ServerState
 from scopegate.metrics import catalogue as metrics
 from scopegate.metrics.labels import ConnectionState, words
@@ -196,7 +196,7 @@ def _content(file: str | None) -> bytes:
 
 
 def state_of(gateway: Gateway) -> dict[str, Any]:
-    """What `protocol.ClientConnection` and `handshake.Handshake` are made of."""
+    """What `protocol.ClientConnection` and `tls.TlsHandshake` are made of."""
     return {
         "shared": gateway.shared,
         "connections": gateway.connections,
@@ -226,7 +226,7 @@ async def serve(gateway: Gateway, sock: socket.socket, stop: asyncio.Event, read
             ready,
             drain_s=lambda: gateway.shared.rules.timeouts.drain_s,
             break_off=gateway.connections.break_off,
-            http=ClientConnection if gateway.certificates is None else Handshake,
+            http=ClientConnection if gateway.certificates is None else TlsHandshake,
         )
     finally:
         ticking.cancel()

@@ -6,7 +6,7 @@ What a request meets is decided here, by pure rules of `edge` and one atomic ste
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, assert_never
 
 from scopegate import logs
 from scopegate.edge import headers
@@ -121,16 +121,18 @@ def _is_proxy(client: Client, rules: Ruleset) -> bool:
 
 def _who_asks(peer: str, told: Told | None, notes: Noted, rules: Ruleset) -> tuple[str, bool]:
     """The client's address, and whether they came by https. `told` is how the connection was introduced."""
-    trusted = rules.trusted
-    if rules.address_from is AddressSource.PROXY_PROTOCOL:  # `peer` is whom it named
+    trusted, source = rules.trusted, rules.address_from
+    if source is AddressSource.PROXY_PROTOCOL:  # `peer` is whom it named
         return client_address(peer, (), ()), is_introduced_by_https(told, notes.get(b"x-forwarded-proto"))
     if not trusted:
         return client_address(peer, (), ()), False
-    if rules.address_from is AddressSource.FORWARDED:
+    if source is AddressSource.FORWARDED:
         return forwarded_client(peer, notes.get(b"forwarded"), trusted)
-    said = notes.get(b"x-forwarded-proto")
-    https = bool(said) and is_trusted(peer, trusted) and is_https(said)
-    return client_address(peer, notes.get(b"x-forwarded-for"), trusted), https
+    if source is AddressSource.X_FORWARDED_FOR:
+        said = notes.get(b"x-forwarded-proto")
+        https = bool(said) and is_trusted(peer, trusted) and is_https(said)
+        return client_address(peer, notes.get(b"x-forwarded-for"), trusted), https
+    assert_never(source)
 
 
 def find_target(x: Exchange) -> Outcome:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from uvicorn.server import ServerState
 
 
-class Handshake(asyncio.Protocol):
+class TlsHandshake(asyncio.Protocol):
     """One client that has connected and not yet shown that it speaks TLS."""
 
     def __init__(
@@ -124,7 +124,7 @@ class Handshake(asyncio.Protocol):
 class _Done(asyncio.Protocol):
     """What the loop calls once a handshake has succeeded."""
 
-    def __init__(self, handshake: Handshake) -> None:
+    def __init__(self, handshake: TlsHandshake) -> None:
         self._handshake = handshake
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
