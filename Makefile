@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 ARGS ?=
 
-.PHONY: demo test lint bench clean
+.PHONY: demo test test-compiled lint bench compiled clean
 
 $(BIN)/.installed: pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit("scopegate needs Python 3.11 or newer" if sys.version_info < (3, 11) else 0)'
@@ -32,8 +32,22 @@ test: lint
 	@# What fails beside others is asked once more, alone, and named.
 	@$(BIN)/python -m tests.again $(ARGS)
 
+# The compiled build, to be put on PYTHONPATH; made anew when a source has changed.
+COMPILED := .compiled
+COMPILED_TESTS := tests/test_build.py tests/contracts tests/edge tests/gateway tests/limits tests/stores/test_memory.py
+$(COMPILED)/.made: $(BIN)/.installed-dev hatch_build.py $(shell find src -name '*.py')
+	@echo 'compiling into $(COMPILED) (minutes)' >&2
+	@$(BIN)/python hatch_build.py $(COMPILED)
+	@touch $@
+
+compiled: $(COMPILED)/.made
+
+test-compiled: compiled
+	@PYTHONPATH=$(CURDIR)/$(COMPILED) $(BIN)/python -m scopegate --version | grep compiled
+	@PYTHONPATH=$(CURDIR)/$(COMPILED) $(BIN)/python -m tests.again --no-cov $(COMPILED_TESTS) $(ARGS)
+
 bench: $(BIN)/.installed-dev
 	@$(BIN)/python -m bench $(ARGS)
 
 clean:
-	rm -rf $(VENV) .scopegate .mypy_cache .pytest_cache .ruff_cache .coverage*
+	rm -rf $(VENV) $(COMPILED) .scopegate .mypy_cache .pytest_cache .ruff_cache .coverage*

@@ -17,7 +17,7 @@ import scopegate
 
 SOURCE = Path(scopegate.__file__).parent
 
-BASE = {"errors", "types", "clock", "jsontext", "__init__"}
+BASE = {"errors", "types", "clock", "jsontext", "build", "__init__"}
 WAITING = BASE | {"tasks", "lazy"}
 WATCHING = {"logs", "metrics"}
 PURE = {"jsontext", "limits", "policy", "edge", "leads"}
@@ -29,6 +29,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "clock": set(),
     "tasks": set(),
     "lazy": {"tasks"},
+    "build": set(),
     "__init__": set(),
     "limits": BASE,
     "policy": BASE | {"limits"},

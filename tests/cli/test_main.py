@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from scopegate import __version__
+from scopegate import __version__, build
 from scopegate.cli.main import COMMANDS, main
 
 
@@ -32,7 +32,7 @@ def test_each_command_explains_itself(command: str, capsys: pytest.CaptureFixtur
 
 def test_version(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--version"]) == 0
-    assert capsys.readouterr().out == f"scopegate {__version__}\n"
+    assert capsys.readouterr().out == f"scopegate {__version__} ({build.kind()})\n"
 
 
 @pytest.mark.parametrize("words", [[], ["upp"], ["up", "--nothing"], ["--nothing"]])

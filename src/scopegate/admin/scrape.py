@@ -15,7 +15,7 @@ from prometheus_client import REGISTRY
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.metrics_core import GaugeMetricFamily, Metric
 
-from scopegate import __version__, logs
+from scopegate import __version__, build, logs
 from scopegate.clock import Clock
 from scopegate.leads.job import OrderState
 from scopegate.limits import budget
@@ -115,7 +115,7 @@ class Scrape:
 
     def _build_info(self) -> Metric:
         info = GaugeMetricFamily(metrics.BUILD_INFO.name, metrics.BUILD_INFO.help, labels=metrics.BUILD_INFO.labels)
-        info.add_metric((__version__, self._policy().digest), 1)
+        info.add_metric((__version__, build.kind(), self._policy().digest), 1)
         return info
 
 

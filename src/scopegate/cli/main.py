@@ -12,7 +12,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from scopegate import __version__
+from scopegate import __version__, build
 from scopegate.errors import EXIT_CONFIG, ConfigError, ScopegateError
 
 COMMANDS = ("up", "gateway", "worker", "admin", "reload", "check", "jobs", "usage", "demo")
@@ -76,7 +76,7 @@ def parser(words: Sequence[str]) -> argparse.ArgumentParser:
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    top.add_argument("--version", action="version", version=f"scopegate {__version__}")
+    top.add_argument("--version", action="version", version=f"scopegate {__version__} ({build.kind()})")
     commands = top.add_subparsers(title="commands", metavar="COMMAND", dest="command", required=True)
     named = words[:1] if words and words[0] in COMMANDS else COMMANDS
     for name in named:

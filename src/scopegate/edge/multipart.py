@@ -67,6 +67,7 @@ class MultipartReader:
         "_parts",
         "_rest",
         "_rule",
+        "_seen",
         "_state",
         "_told",
         "closing",
@@ -78,6 +79,7 @@ class MultipartReader:
         self._rule = rule
         self._state = _State.OPENING
         self._rest = b""
+        self._seen = 0
         self._parts = 0
         self._files = 0
         self._is_bounded = False
@@ -88,7 +90,7 @@ class MultipartReader:
 
     def feed(self, data: bytes) -> Refusal | None:
         """The next bytes of the body; why it is refused, or None so far."""
-        seen = len(self._rest)
+        self._seen = seen = len(self._rest)
         data = self._rest + data if seen else data
         at = 0
         try:
@@ -153,7 +155,8 @@ class MultipartReader:
         self._state = _State.HEAD
 
     def _head(self, data: bytes, at: int) -> int | None:
-        end = data.find(_HEAD_END, at, at + MAX_PART_HEAD_BYTES)
+        fresh = max(at, self._seen - len(_HEAD_END) + 1)  # before it there is no end: a head may come byte by byte
+        end = data.find(_HEAD_END, fresh, at + MAX_PART_HEAD_BYTES)
         if end < 0:
             if len(data) - at >= MAX_PART_HEAD_BYTES:
                 raise _Refused(_bad("a part's head is too long"))

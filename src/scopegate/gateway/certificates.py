@@ -65,9 +65,10 @@ def load(files: CertificateFiles) -> Certificate:
 
 
 def _problem(files: CertificateFiles, error: ssl.SSLError) -> Problem:
-    if error.reason == "KEY_VALUES_MISMATCH":
+    reason: str | None = getattr(error, "reason", None)  # OpenSSL has not one for each, whatever the type says
+    if reason == "KEY_VALUES_MISMATCH":
         return Problem(files.key, _WHERE, f"is not the key of {files.cert}")
-    return Problem(f"{files.cert}, {files.key}", _WHERE, f"no certificate and key in PEM ({error.reason})")
+    return Problem(f"{files.cert}, {files.key}", _WHERE, f"no certificate and key in PEM ({reason})")
 
 
 class _LockedKey(Exception):

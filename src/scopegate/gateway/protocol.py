@@ -184,9 +184,9 @@ class ClientConnection(asyncio.Protocol):
         self._connections.open.discard(self)
         if self._exchange is not None:
             self._exchange.on_client_gone()
-            if self._exchange is not None:  # it goes on alone: its deadlines hold, and a stop waits for it
-                self._served.add(self)
-                self._connections.open.add(self)
+        if self._exchange is not None:  # it goes on alone: its deadlines hold, and a stop waits for it
+            self._served.add(self)
+            self._connections.open.add(self)
 
     def pause_writing(self) -> None:
         self._writing_paused = True

@@ -63,7 +63,7 @@ def _of(metric: M, **sets: tuple[str, ...]) -> M:
     return metric
 
 
-LATENCY_BUCKETS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
+LATENCY_BUCKETS_S: tuple[float, ...] = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 WORK_BUCKETS_S = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300)
 
 # ── the edge ────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -290,7 +290,9 @@ PROCESSES = _of(
     role=words(Role),
 )
 BUILD_INFO = Computed(
-    "scopegate_build_info", "Always 1; the labels name the version and the policy.", ("version", "policy")
+    "scopegate_build_info",
+    "Always 1; the labels name the version, its build (compiled or pure) and the policy.",
+    ("version", "build", "policy"),
 )
 
 COMPUTED = (
