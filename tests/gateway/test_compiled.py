@@ -92,7 +92,7 @@ def test_a_second_look_is_found() -> None:
 async def test_what_may_be_none_is_none_when_it_is_made(gates: Rigs) -> None:
     rig = await gates.start(servers=["http://127.0.0.1:9"])
     section = HeaderSection(rig.gateway.shared.rules, Noted([], REQUEST_RULES), "1.1")
-    assert (section.public, section.windows_of, HeadReader().section, Stray().cors) == (None,) * 4
+    assert (section.public, HeadReader().section, Stray().cors) == (None,) * 3
 
 
 def undefined(tree: ast.AST) -> Iterator[ast.AnnAssign]:
