@@ -39,6 +39,7 @@ class Forwarding:
         "_idle_s",
         "_permit",
         "_plan",
+        "_repeatable",
         "_retried",
         "_started_s",
         "_tried",
@@ -52,6 +53,7 @@ class Forwarding:
         self._permit: breaker.Permit | None = None
         """Of the upstream's breaker, until it is told what came of the request."""
         self._tried = _NOWHERE
+        self._repeatable = False
         self._retried = False
         self._started_s = 0.0
         self._idle_s: float | None = None
@@ -68,7 +70,8 @@ class Forwarding:
             if isinstance(verdict, Denied):
                 return self._unreached(UpstreamError("open", sent=False, retry_after_s=verdict.retry_after_s))
             self._permit = verdict
-        connection = pool.acquire(self._tried, fresh=self._retried, once=not self._is_repeatable())
+        self._repeatable = self._is_repeatable()
+        connection = pool.acquire(self._tried, fresh=self._retried, once=not self._repeatable)
         if isinstance(connection, Connecting):
             self._x.client.wait_until(None)
             return Pending(connection.future, partial(self._connected, connection))
@@ -127,12 +130,11 @@ class Forwarding:
             identity=x.identity,
             trace=x.trace,
         )
-        may_repeat = connection.reused or len(self._plan.pool.servers) > 1
-        retryable = may_repeat and self._is_repeatable()
         if incoming is not None and length:
             head += _framed(length, incoming.let_go(), x.body_done)
         self._connection = connection
-        self._retried = self._retried or not retryable
+        if not (self._repeatable and (connection.reused or len(self._plan.pool.servers) > 1)):
+            self._retried = True
         self._started_s = monotonic_s()
         connection.start(self, x.method, head, x.body_done, x.watcher.switches)
         self._wait_for_what_is_next()
@@ -142,8 +144,9 @@ class Forwarding:
     def _is_repeatable(self) -> bool:
         """Whether it does no harm if the app sees the request twice, and all of it could be sent again."""
         x = self._x
-        holds = x.incoming is not None and x.incoming.holds_any()
-        return x.method in _SAFE and x.watcher.may_repeat and not holds and x.body_done
+        if x.method not in _SAFE or not x.body_done or not x.watcher.may_repeat:
+            return False
+        return x.incoming is None or not x.incoming.holds_any()
 
     def _lines(self) -> bytes:
         """The request's field lines, kept with the section they were made of."""

@@ -46,16 +46,8 @@ class HeadReader:
         self._fields.append((name, value))
 
     def read(self, head: bytes, rules: Ruleset) -> RequestHead | Refusal:
-        """A whole head, its empty line included."""
-        return self._repeated(head, rules) or self._parsed(head, rules.limits)
-
-    def restart(self) -> None:
-        """A body was read past the parser, which still waits for it."""
-        self._parser = httptools.HttpRequestParser(self)
-
-    def _repeated(self, head: bytes, rules: Ruleset) -> RequestHead | None:
-        """A request with the same fields as the last one, byte for byte, and a plain request line: the parser could
-        find nothing new in it."""
+        """A whole head, its empty line included. In one with the same fields as the last, byte for byte, and a plain
+        request line, the parser could find nothing new."""
         line_end = head.find(b"\r\n")
         fields = head[line_end:]
         section = self.section
@@ -65,9 +57,13 @@ class HeadReader:
                 return RequestHead(line[1], line[2], "1.1", self._fields)
         self.section = None
         self._section_bytes = fields if len(fields) <= MAX_KEPT_BYTES else b""
-        return None
+        return self._parsed(head, line_end, rules.limits)
 
-    def _parsed(self, head: bytes, limits: ServerLimits) -> RequestHead | Refusal:
+    def restart(self) -> None:
+        """A body was read past the parser, which still waits for it."""
+        self._parser = httptools.HttpRequestParser(self)
+
+    def _parsed(self, head: bytes, line_end: int, limits: ServerLimits) -> RequestHead | Refusal:
         self._url = b""
         self._fields = []
         if len(head.translate(None, _CONTROLS)) != len(head):
@@ -78,7 +74,6 @@ class HeadReader:
             parser = self._feed(head)
             if parser is None:
                 return bad_syntax()
-        line_end = head.find(b"\r\n")
         version = _VERSIONS.get(head[max(0, line_end - 8) : line_end])
         if version is None:  # llhttp also reads RTSP and ICE
             return bad_syntax() if parser.get_http_version() in _VERSIONS.values() else _bad_version()

@@ -61,7 +61,6 @@ class Incoming:
         "_app_paused_at_s",
         "_app_paused_for_s",
         "_held",
-        "_held_bytes",
         "_holds_whole",
         "_onward",
         "_waiting",
@@ -77,8 +76,8 @@ class Incoming:
         self.judge: BodyJudge | None = None
         self.app_paused = False
         self._onward: Onward | None = None
-        self._held: bytearray | None = None
-        self._held_bytes = 0
+        self._held: bytes | bytearray = b""
+        """As it came while it is one piece, which most bodies are."""
         self._holds_whole = False
         """The body is gathered here to its end, as far as this process may hold it."""
         self._waiting: asyncio.Future[None] | None = None
@@ -161,11 +160,15 @@ class Incoming:
     def _hold(self, payload: bytes) -> None:
         x = self._x
         if payload:
-            if self._held is None:
-                self._held = bytearray()
-            self._held += payload
-            self._held_bytes += len(payload)
-            x.shared.held.add(x.caller.group, len(payload))
+            held = self._held
+            if not held:
+                self._held = payload
+            elif isinstance(held, bytearray):
+                held += payload
+            else:
+                self._held = bytearray(held + payload)
+            if self._waiting is not None:  # else it is taken on within the same step
+                x.shared.held.add(x.caller.group, len(payload))
         waiting = self._waiting
         if waiting is not None and not x.body_done:
             self.wait()
@@ -177,37 +180,34 @@ class Incoming:
             x.client.pause_body(True)
 
     def _may_hold_more(self) -> bool:
-        within = self._holds_whole or self._held_bytes < HOLD_BYTES
-        return within and self._x.shared.held.may_add(self._x.caller.group, 1, self._held_bytes)
+        within = self._holds_whole or len(self._held) < HOLD_BYTES
+        return within and self._x.shared.held.may_add(self._x.caller.group, 1, len(self._held))
 
     def holds_any(self) -> bool:
         return bool(self._held)
 
     def held(self) -> bytes:
-        return b"" if self._held is None else bytes(self._held)
+        return bytes(self._held)
 
     def let_go(self) -> bytes:
         """What was held, which is no longer."""
-        held = self.held()
-        if self._held_bytes:
-            self._x.shared.held.add(self._x.caller.group, -self._held_bytes)
-        self._held = None
-        self._held_bytes = 0
-        self._waiting = None
-        return held
+        held, self._held = self._held, b""
+        if held and self._waiting is not None:
+            self._x.shared.held.add(self._x.caller.group, -len(held))
+        return bytes(held)
 
     # ── on to the app ───────────────────────────────────────────────────────────────────────────────────────────────
 
     def read_now(self) -> None:
         """What has come with the head goes out with it."""
-        if not self._x.body_done and not self.holds_any():
+        if not self._held and not self._x.body_done:
             self._x.client.read_body()
 
     def go_on_to(self, onward: Onward) -> None:
         """Every further piece goes there. A chunked body that is all here goes on with its length."""
         self._onward = onward
         if self.length == CHUNKED and self._x.body_done:
-            self.length = self._held_bytes
+            self.length = len(self._held)
 
 
 def too_large(plan: RoutePlan) -> Refusal:
