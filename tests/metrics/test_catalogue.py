@@ -46,7 +46,7 @@ def test_names_follow_prometheus(families: dict[str, metrics.Family]) -> None:
 def test_no_label_takes_a_visitors_words(families: dict[str, metrics.Family]) -> None:
     closed = {
         "route", "status", "reason", "tier", "decision", "kind", "upstream", "state", "offload", "outcome", "step",
-        "model", "breaker", "budget", "source", "role", "version", "policy", "le",
+        "model", "breaker", "budget", "source", "role", "version", "build", "policy", "le",
     }  # fmt: skip
     assert {label for family in families.values() for label in family.labels} <= closed
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, TypeAlias, TypeVar
 
 from prometheus_client import Counter, Gauge, Histogram, disable_created_metrics
 
+from scopegate import build
 from scopegate.errors import AICallCode, AICode, DeliveryCode, StoreUnavailable, UpstreamFailure
 from scopegate.leads.job import FINAL_STATES, JobState, OrderState
 from scopegate.leads.photos import PhotoCode
@@ -289,10 +290,13 @@ PROCESSES = _of(
     Computed("scopegate_processes", "Living processes by role, as far as they share this directory.", ("role",)),
     role=words(Role),
 )
-BUILD_INFO = Computed(
-    "scopegate_build_info",
-    "Always 1; the labels name the version, its build (compiled or pure) and the policy.",
-    ("version", "build", "policy"),
+BUILD_INFO = _of(
+    Computed(
+        "scopegate_build_info",
+        "Always 1; the labels name the version, its build (compiled or pure) and the policy.",
+        ("version", "build", "policy"),
+    ),
+    build=words(build.Kind),
 )
 
 COMPUTED = (
