@@ -85,8 +85,9 @@ async def serve_gateway(
     stop: asyncio.Event,
     ready: Callable[[], None],
     follow: Follow | None = None,
+    redirecting: socket.socket | None = None,
 ) -> None:
-    """The edge, on a socket that listens already."""
+    """The edge, on sockets that listen already."""
     from scopegate.gateway.app import Gateway, serve
     from scopegate.gateway.limiter import Limiter
     from scopegate.process import heap
@@ -103,7 +104,7 @@ async def serve_gateway(
         heap.give_back()
         gc.freeze()  # what a start makes stays: no collection needs to look through it (measured: half the pause)
         async with _following(follow, gateway.adopt):
-            await serve(gateway, sock, stop, ready)
+            await serve(gateway, sock, stop, ready, redirecting)
 
 
 @asynccontextmanager

@@ -40,7 +40,8 @@ def test_auto_is_one_process_for_each_core_that_we_may_use(policy: Policy) -> No
 @pytest.mark.parametrize(("workers", "names"), [(1, ["gateway"]), (3, ["gateway-1", "gateway-2", "gateway-3"])])
 def test_every_process_serves_on_the_one_socket_by_the_one_copy(workers: int, names: list[str]) -> None:
     with socket.create_server(("127.0.0.1", 0)) as sock:
-        found = gateway.children(Path("g.yaml"), sock, workers, {"A": "b"}, Path("copy.json"), after=("valkey",))
+        ports = gateway.Ports(sock)
+        found = gateway.children(Path("g.yaml"), ports, workers, {"A": "b"}, Path("copy.json"), after=("valkey",))
         fd = sock.fileno()
     assert [child.name for child in found] == names
     options = ("-c", "g.yaml", "--copy", "copy.json", "--fd", str(fd))
@@ -48,8 +49,15 @@ def test_every_process_serves_on_the_one_socket_by_the_one_copy(workers: int, na
     assert {(child.pass_fds, child.after, child.env["A"]) for child in found} == {((fd,), ("valkey",), "b")}
 
 
+def test_the_port_that_redirects_is_handed_on_beside_it() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as one, socket.create_server(("127.0.0.1", 0)) as two:
+        [child] = gateway.children(Path("g.yaml"), gateway.Ports(one, two), 1, {}, Path("copy.json"))
+        assert child.pass_fds == (one.fileno(), two.fileno())
+        assert child.argv[-4:] == ("--fd", str(one.fileno()), "--redirect-fd", str(two.fileno()))
+
+
 def test_one_that_was_killed_is_back_within_a_second() -> None:
     with socket.create_server(("127.0.0.1", 0)) as sock:
-        [child] = gateway.children(Path("g.yaml"), sock, 1, {}, Path("copy.json"))
+        [child] = gateway.children(Path("g.yaml"), gateway.Ports(sock), 1, {}, Path("copy.json"))
     assert child.rule is not None
     assert child.rule.served_max_delay_s == 1.0

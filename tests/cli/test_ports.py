@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
+import re
 import socket
 
 import pytest
@@ -33,29 +35,33 @@ def test_a_socket_is_taken_over_by_its_number() -> None:
         assert taken.getblocking() is False
 
 
-def test_a_socket_is_taken_over_from_a_service_manager(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_sockets_are_taken_over_from_a_service_manager(monkeypatch: pytest.MonkeyPatch) -> None:
     """sd_listen_fds(3): the variables are for the process they name, and not for its children."""
-    with ports.listen(Address("127.0.0.1", 0)) as sock:
-        monkeypatch.setattr(ports, "_FIRST_HANDED_FD", os.dup(sock.fileno()))
-        assert ports.activated() is None
-        monkeypatch.setenv("LISTEN_FDS", "1")
+    with ports.listen(Address("127.0.0.1", 0)) as one, ports.listen(Address("127.0.0.1", 0)) as two:
+        first = fcntl.fcntl(one.fileno(), fcntl.F_DUPFD, 200)
+        assert fcntl.fcntl(two.fileno(), fcntl.F_DUPFD, 200) == first + 1
+        monkeypatch.setattr(ports, "_FIRST_HANDED_FD", first)
+        assert ports.activated(["a", "b"]) == []
+        monkeypatch.setenv("LISTEN_FDS", "2")
         monkeypatch.setenv("LISTEN_PID", str(os.getppid()))
-        assert ports.activated() is None, "they were meant for somebody else"
+        assert ports.activated(["a", "b"]) == [], "they were meant for somebody else"
         monkeypatch.setenv("LISTEN_PID", str(os.getpid()))
-        taken = ports.activated()
-        assert taken is not None
-        with taken:
-            assert taken.getsockname() == sock.getsockname()
-            assert not os.get_inheritable(taken.fileno())
+        taken = ports.activated(["a", "b"])
+        assert [sock.getsockname() for sock in taken] == [one.getsockname(), two.getsockname()]
+        assert not any(os.get_inheritable(sock.fileno()) for sock in taken)
+        for sock in taken:
+            sock.close()
         assert "LISTEN_FDS" not in os.environ
-        assert ports.activated() is None
+        assert ports.activated(["a", "b"]) == []
 
 
-def test_one_socket_is_served_and_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("served", [["server.listen"], ["server.listen", "server.redirect.listen", "c"]])
+def test_as_many_sockets_are_taken_over_as_are_served(monkeypatch: pytest.MonkeyPatch, served: list[str]) -> None:
     monkeypatch.setenv("LISTEN_FDS", "2")
     monkeypatch.setenv("LISTEN_PID", str(os.getpid()))
-    with pytest.raises(ports.PortUnusable, match="handed over 2 sockets, and one is served"):
-        ports.activated()
+    told = f"handed over 2 sockets, and there are {len(served)} served ({', '.join(served)})"
+    with pytest.raises(ports.PortUnusable, match=re.escape(told)):
+        ports.activated(served)
 
 
 def test_what_is_no_listening_socket_is_said_clearly() -> None:

@@ -14,6 +14,7 @@ import pytest
 
 from scopegate import settings as environment
 from scopegate.cli import ports, role, up
+from scopegate.cli.gateway import Ports
 from scopegate.demo.stage import clean
 from scopegate.policy.policy import Policy
 from scopegate.stores.embedded import EmbeddedValkey
@@ -38,7 +39,7 @@ def policy(tmp_path: Path) -> Policy:
 @pytest.fixture
 def sockets() -> Iterator[up.Sockets]:
     with socket.create_server(("127.0.0.1", 0)) as public, socket.create_server(("127.0.0.1", 0)) as private:
-        yield up.Sockets(public, private)
+        yield up.Sockets(Ports(public), private)
 
 
 def test_one_state_directory_serves_one_up(tmp_path: Path) -> None:
@@ -87,9 +88,16 @@ def test_with_an_engine_of_ours_all_start_after_it_and_are_told_where_it_is(
     assert {child.after for name, child in found.items() if name != "valkey"} == {("valkey",)}
     assert {child.env["REDIS_URL"] for child in found.values()} == {engine.url}
     assert {child.env["SCOPEGATE_STATE_DIR"] for child in found.values()} == {str(tmp_path)}
-    assert found["gateway-2"].pass_fds == (sockets.public.fileno(),)
+    assert found["gateway-2"].pass_fds == (sockets.gateway.public.fileno(),)
     copy = str(tmp_path / "gateway" / "policy-copy.json")
-    assert found["gateway-2"].argv[-6:] == ("-c", "g.yaml", "--copy", copy, "--fd", str(sockets.public.fileno()))
+    assert found["gateway-2"].argv[-6:] == (
+        "-c",
+        "g.yaml",
+        "--copy",
+        copy,
+        "--fd",
+        str(sockets.gateway.public.fileno()),
+    )
     assert {child.rule.served_max_delay_s for name, child in found.items() if child.rule is not None} == {1.0}
     assert [name for name, child in found.items() if child.rule is not None] == ["gateway-1", "gateway-2", "gateway-3"]
     assert found["admin"].argv[-2:] == ("--fd", str(sockets.private.fileno()))

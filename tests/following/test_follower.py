@@ -16,7 +16,7 @@ from scopegate.following.follower import MOST_LOOKS, Follower, Result, needs_res
 from scopegate.following.stamps import stamp
 from scopegate.metrics.labels import ReloadOutcome
 from scopegate.policy import Policy, Review
-from scopegate.policy.policy import Address
+from scopegate.policy.policy import Address, Redirect
 from tests.policies import compiled, review
 
 TEXT = """\
@@ -190,13 +190,18 @@ async def test_one_that_does_not_speak_for_all_counts_nothing(tmp_path: Path) ->
 
 def test_what_only_a_start_applies_is_named() -> None:
     booted = compiled(TEXT)
-    server = replace(booted.server, listen=Address("127.0.0.1", 1), workers=9)
+    redirect = Redirect(Address("127.0.0.1", 3))
+    server = replace(booted.server, listen=Address("127.0.0.1", 1), workers=9, redirect=redirect)
     changed = replace(booted, server=server, admin=replace(booted.admin, listen=Address("127.0.0.1", 2)))
-    assert needs_restart(booted, changed) == ("server.listen", "server.workers", "admin.listen")
+    assert needs_restart(booted, changed) == (
+        "server.listen", "server.redirect.listen", "server.workers", "admin.listen",
+    )  # fmt: skip
     assert needs_restart(booted, compiled(TEXT + "# other\n")) == ()
-    assert needs_restart(booted, changed, ["gateway"]) == ("server.listen", "server.workers")
+    assert needs_restart(booted, changed, ["gateway"]) == ("server.listen", "server.redirect.listen", "server.workers")
     assert needs_restart(booted, changed, ["admin"]) == ("admin.listen",)
     assert needs_restart(booted, changed, ["worker"]) == ()
+    other = replace(changed, server=replace(server, redirect=replace(redirect, port=8443, webroot="/acme")))
+    assert needs_restart(changed, other) == ()
 
 
 async def test_they_are_named_until_the_start(tmp_path: Path) -> None:

@@ -99,7 +99,7 @@ class Rig:
         self.stop = asyncio.Event()
         self.clients: list[Client] = []
         self._serving: asyncio.Task[None] | None = None
-        self.port = 0
+        self.port = self.redirect_port = 0
 
     async def serve(self, kernel_bytes: int | None) -> None:
         sock = socket.socket()
@@ -107,8 +107,12 @@ class Rig:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, kernel_bytes)
         sock.bind(("127.0.0.1", 0))
         self.port = sock.getsockname()[1]
-        ready = asyncio.Event()
-        self._serving = asyncio.create_task(gateway_app.serve(self.gateway, sock, self.stop, ready.set))
+        ready, redirecting = asyncio.Event(), None
+        if self.gateway.shared.rules.policy.server.redirect is not None:
+            redirecting = socket.create_server(("127.0.0.1", 0))
+            self.redirect_port = redirecting.getsockname()[1]
+        serving = gateway_app.serve(self.gateway, sock, self.stop, ready.set, redirecting)
+        self._serving = asyncio.create_task(serving)
         await asyncio.wait({self._serving, asyncio.ensure_future(ready.wait())}, return_when=asyncio.FIRST_COMPLETED)
         assert ready.is_set(), self._serving
 

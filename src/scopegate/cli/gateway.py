@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -34,11 +34,17 @@ stop closes our own port at once; such a socket stays open in its owner, and who
 
 
 @dataclass(frozen=True, slots=True)
-class Port:
-    """A listening socket; `ours` when no parent keeps it to serve on it again."""
+class Ports:
+    """Listening sockets: the public one, and the one that sends visitors to https, where there is one. `ours` when no
+    parent keeps them to serve on them again."""
 
-    sock: socket.socket
-    ours: bool
+    public: socket.socket
+    redirecting: socket.socket | None = None
+    ours: bool = True
+
+    @property
+    def all(self) -> list[socket.socket]:
+        return [self.public] if self.redirecting is None else [self.public, self.redirecting]
 
 
 def register(commands: _SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -51,6 +57,9 @@ def register(commands: _SubParsersAction[argparse.ArgumentParser]) -> None:
     )
     role.add_options(parser)
     role.add_socket_option(parser)
+    parser.add_argument(
+        "--redirect-fd", metavar="N", type=int, default=None, help="redirect on this one (see server.redirect)"
+    )
     parser.set_defaults(run=run)
 
 
@@ -63,14 +72,28 @@ def run(args: argparse.Namespace) -> int:
     from scopegate.cli import ports
 
     if args.fd is not None:
-        return _serve(args, loaded, Port(ports.inherited(args.fd), ours=False), reload_early)
+        redirecting = None if args.redirect_fd is None else ports.inherited(args.redirect_fd)
+        return _serve(args, loaded, Ports(ports.inherited(args.fd), redirecting, ours=False), reload_early)
     policy = loaded.policy
-    handed = ports.activated()
-    port = Port(handed or ports.listen(policy.server.listen), ours=handed is None)
+    redirect = policy.server.redirect
+    handed = ports.activated(["server.listen"] if redirect is None else ["server.listen", "server.redirect.listen"])
+    found = Ports(handed[0], handed[1] if redirect is not None else None, ours=False) if handed else listen(policy)
     workers = worker_count(policy, shared_limits=loaded.settings.redis_url is not None)
     if workers == 1:
-        return _serve(args, loaded, port, reload_early)
-    return _supervise(args, loaded, port, workers, reload_early)
+        return _serve(args, loaded, found, reload_early)
+    return _supervise(args, loaded, found, workers, reload_early)
+
+
+def listen(policy: Policy) -> Ports:
+    """Raises PortUnusable, and holds none then."""
+    from scopegate.cli import ports
+
+    with ExitStack() as held:
+        public = held.enter_context(ports.listen(policy.server.listen))
+        redirect = policy.server.redirect
+        found = Ports(public, None if redirect is None else ports.listen(redirect.listen))
+        held.pop_all()
+    return found
 
 
 def worker_count(policy: Policy, *, shared_limits: bool) -> int:
@@ -101,7 +124,7 @@ def names(workers: int) -> list[str]:
 
 def children(
     config: Path,
-    sock: socket.socket,
+    ports: Ports,
     workers: int,
     env: Mapping[str, str],
     copy: Path,
@@ -112,14 +135,15 @@ def children(
     from scopegate.supervise.supervisor import Child
 
     rule = RestartRule(served_max_delay_s=SERVED_MAX_DELAY_S)
-    fd = sock.fileno()
-    options = ("-c", str(config), "--copy", str(copy), "--fd", str(fd))
+    fds = tuple(sock.fileno() for sock in ports.all)
+    handed = [word for option, fd in zip(("--fd", "--redirect-fd"), fds, strict=False) for word in (option, str(fd))]
+    options = ("-c", str(config), "--copy", str(copy), *handed)
     argv = (sys.executable, "-P", "-m", "scopegate", "gateway", *options)
-    return [Child(name, argv, env, after=after, pass_fds=(fd,), rule=rule) for name in names(workers)]
+    return [Child(name, argv, env, after=after, pass_fds=fds, rule=rule) for name in names(workers)]
 
 
 def _supervise(
-    args: argparse.Namespace, loaded: Loaded, port: Port, workers: int, reload_early: Callable[[], None]
+    args: argparse.Namespace, loaded: Loaded, ports: Ports, workers: int, reload_early: Callable[[], None]
 ) -> int:
     role.join(loaded.settings, role.SUPERVISOR)
     from scopegate.clock import SystemClock
@@ -128,10 +152,10 @@ def _supervise(
 
     directory = role.state_dir(loaded.settings)
     supervisor = Supervisor(
-        children(args.config, port.sock, workers, os.environ, copy_of(directory)),
+        children(args.config, ports, workers, os.environ, copy_of(directory)),
         SystemClock(),
         loaded.policy.server.timeouts.drain_s,
-        listens=[port.sock] if port.ours else [],
+        listens=ports.all if ports.ours else [],
         on_exit=role.sweeper(role.metrics_dir(loaded.settings)),
     )
     with role.using(directory):
@@ -139,7 +163,7 @@ def _supervise(
     return role.supervise(supervisor, args.leash, reload_early, leader.run)
 
 
-def _serve(args: argparse.Namespace, loaded: Loaded, port: Port, reload_early: Callable[[], None]) -> int:
+def _serve(args: argparse.Namespace, loaded: Loaded, ports: Ports, reload_early: Callable[[], None]) -> int:
     role.join(loaded.settings, role.GATEWAY)
     from scopegate import wiring
     from scopegate.following.member import Following
@@ -150,24 +174,27 @@ def _serve(args: argparse.Namespace, loaded: Loaded, port: Port, reload_early: C
     with Following(loaded, reload_early) as following:
 
         async def serve(stop: asyncio.Event, ready: Callable[[], None]) -> None:
-            with _closing_at_the_end(port, stop):
-                await wiring.serve_gateway(settings, policy, port.sock, stop, ready, following.run)
+            with _closing_at_the_end(ports, stop):
+                await wiring.serve_gateway(
+                    settings, policy, ports.public, stop, ready, following.run, ports.redirecting
+                )
 
         return role.run(serve, args.leash, policy.server.timeouts.drain_s, uvloop=True)
 
 
 @contextmanager
-def _closing_at_the_end(port: Port, stop: asyncio.Event) -> Iterator[None]:
-    """Once `stop` is set, a port of ours takes no further connection."""
+def _closing_at_the_end(ports: Ports, stop: asyncio.Event) -> Iterator[None]:
+    """Once `stop` is set, ports of ours take no further connection."""
     import asyncio
 
     from scopegate.process import backlog
 
     async def close() -> None:
         await stop.wait()
-        backlog.take_no_more(port.sock)
+        for sock in ports.all:
+            backlog.take_no_more(sock)
 
-    closing = asyncio.create_task(close()) if port.ours else None
+    closing = asyncio.create_task(close()) if ports.ours else None
     try:
         yield
     finally:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+from collections.abc import Sequence
 
 from scopegate.errors import ScopegateError
 from scopegate.policy.policy import Address
@@ -36,18 +37,22 @@ def listen(address: Address) -> socket.socket:
     return sock
 
 
-def activated() -> socket.socket | None:
-    """The socket a service manager listens on for us (LISTEN_PID and LISTEN_FDS, sd_listen_fds(3)), None when it does
-    not. With it, a restart of the whole service refuses no connection. Raises PortUnusable for more than one."""
+def activated(served: Sequence[str]) -> list[socket.socket]:
+    """The sockets a service manager listens on for us (LISTEN_PID and LISTEN_FDS, sd_listen_fds(3)); none when it does
+    not. With them, a restart of the whole service refuses no connection. `served` names the settings they stand for, in
+    order. Raises PortUnusable for another number of them."""
     handed = os.environ.get("LISTEN_FDS", "")
     if os.environ.get("LISTEN_PID") != str(os.getpid()) or not handed.isdigit() or handed == "0":
-        return None
+        return []
     for name in ("LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES"):
         os.environ.pop(name, None)  # they are for this process, not for its children
-    if handed != "1":
-        raise PortUnusable(f"the service manager handed over {handed} sockets, and one is served")
-    os.set_inheritable(_FIRST_HANDED_FD, False)
-    return inherited(_FIRST_HANDED_FD)
+    if int(handed) != len(served):
+        wanted = f"{len(served)} served ({', '.join(served)})"
+        raise PortUnusable(f"the service manager handed over {handed} sockets, and there are {wanted}")
+    fds = range(_FIRST_HANDED_FD, _FIRST_HANDED_FD + len(served))
+    for fd in fds:
+        os.set_inheritable(fd, False)
+    return [inherited(fd) for fd in fds]
 
 
 def inherited(fd: int) -> socket.socket:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     import socket
     from argparse import _SubParsersAction
 
+    from scopegate.cli.gateway import Ports
     from scopegate.following.leader import Uses
     from scopegate.following.loaded import Loaded
     from scopegate.policy.policy import Origin, Policy
@@ -45,9 +46,9 @@ examples:
 
 @dataclass(frozen=True, slots=True)
 class Sockets:
-    """Bound before anything starts: the public port and the admin port."""
+    """Bound before anything starts: those of the gateway, and the admin port."""
 
-    public: socket.socket
+    gateway: Ports
     private: socket.socket
 
 
@@ -75,12 +76,14 @@ def run(args: argparse.Namespace) -> int:
     pinned.check()
     loaded = role.load_all(args.config, _ROLES, join_as=role.SUPERVISOR)
     settings, policy = loaded.settings, loaded.policy
-    from scopegate.cli import ports
+    from scopegate.cli import gateway, ports
 
     directory = role.state_dir(settings)
     with ExitStack() as held:
         held.enter_context(lock(directory))
-        public = held.enter_context(ports.listen(policy.server.listen))
+        public = gateway.listen(policy)
+        for sock in public.all:
+            held.enter_context(sock)
         private = held.enter_context(ports.listen(policy.admin.listen))
         return _supervise(args, loaded, directory, Sockets(public, private), reload_early)
 
@@ -125,7 +128,7 @@ def _supervise(
         found,
         SystemClock(),
         policy.server.timeouts.drain_s,
-        listens=[sockets.public, sockets.private],
+        listens=[*sockets.gateway.all, sockets.private],
         on_exit=role.sweeper(role.metrics_dir(settings)),
     )
     gateways = [child.name for child in found if child.name.startswith(role.GATEWAY)]
@@ -183,7 +186,7 @@ def children(
     after = () if engine is None else (ENGINE,)
     workers = gateway.worker_count(policy, shared_limits=redis_url is not None)
     copy = copy_of(directory)
-    found = gateway.children(config, sockets.public, workers, env, copy, after=after)
+    found = gateway.children(config, sockets.gateway, workers, env, copy, after=after)
     python, fd = (sys.executable, "-P", "-m", "scopegate"), sockets.private.fileno()
     options = ("-c", str(config), "--copy", str(copy))
     found.append(Child(role.WORKER, (*python, role.WORKER, *options), env, after=after))
@@ -206,10 +209,13 @@ def announcement(settings: Settings, policy: Policy, directory: Path, engine: Em
         redis = "none: limits count in memory, jobs are found by the worker's sweep (install scopegate[embedded])"
     database = "as DATABASE_URL says" if settings.database_url is not None else str(directory / "scopegate.db")
     upstreams = ", ".join(f"{origin.scheme}://{origin.authority}" for origin in _origins(policy))
+    public, redirect = ports.url(policy.server.listen, tls=bool(policy.server.tls)), policy.server.redirect
+    to_https = () if redirect is None else (f"  redirect  {ports.url(redirect.listen)}  ->  port {redirect.port}",)
     return "\n".join(
         [
             f"scopegate is up, policy {policy.digest}",
-            f"  gateway   {ports.url(policy.server.listen, tls=bool(policy.server.tls))}  ->  {upstreams}",
+            f"  gateway   {public}  ->  {upstreams}",
+            *to_https,
             f"  admin     {ports.url(policy.admin.listen)}",
             f"  redis     {redis}",
             f"  database  {database}",

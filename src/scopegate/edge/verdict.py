@@ -25,10 +25,12 @@ class Refusal:
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """An answer without a body that the gateway gives by itself, and that refuses nothing. `lines` are ready-made."""
+    """An answer that the gateway gives by itself, and that refuses nothing. `lines` are ready-made; they tell the
+    length of a `body`."""
 
     status: int
     lines: bytes
+    body: bytes = b""
 
 
 # Named tuples, not frozen dataclasses: these are made for every request, at a third of the cost.

@@ -19,6 +19,7 @@ from scopegate.following.stamps import Stamp, stamp
 from scopegate.metrics import catalogue as metrics
 from scopegate.metrics.labels import ReloadOutcome
 from scopegate.policy import Policy, Review
+from scopegate.policy.policy import Address
 
 LOOK_EVERY_S = 0.5
 """A change is loaded once two looks in a row find the same file: a write in place may not be over at the first."""
@@ -53,10 +54,16 @@ def needs_restart(booted: Policy, policy: Policy, roles: Collection[str] = ROLES
     pairs = (
         ("gateway", "server.listen", booted.server.listen, policy.server.listen),
         ("gateway", "server.tls", bool(booted.server.tls), bool(policy.server.tls)),
+        ("gateway", "server.redirect.listen", _redirecting(booted), _redirecting(policy)),
         ("gateway", "server.workers", booted.server.workers, policy.server.workers),
         ("admin", "admin.listen", booted.admin.listen, policy.admin.listen),
     )
     return tuple(name for role, name, before, after in pairs if role in roles and before != after)
+
+
+def _redirecting(policy: Policy) -> Address | None:
+    redirect = policy.server.redirect
+    return None if redirect is None else redirect.listen
 
 
 class Follower:

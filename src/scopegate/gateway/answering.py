@@ -94,6 +94,7 @@ def refused(asked: Asked, met: RoutePlan | Stray, refusal: Refusal, now_s: float
 def replied(asked: Asked, reply: Reply, date: bytes) -> bytes:
     """The whole answer to what asks nothing of the app."""
     close = b"" if asked.keep_alive else b"connection: close\r\n"
-    return b"%bdate: %b\r\n%bx-request-id: %b\r\n%b\r\n" % (
-        STATUS_LINES[reply.status], date, reply.lines, asked.request_id, close,
+    body = b"" if asked.head.method == b"HEAD" else reply.body
+    return b"%bdate: %b\r\n%bx-request-id: %b\r\n%b\r\n%b" % (
+        STATUS_LINES[reply.status], date, reply.lines, asked.request_id, close, body,
     )  # fmt: skip

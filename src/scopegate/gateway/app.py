@@ -20,6 +20,7 @@ from starlette.applications import Starlette
 
 from scopegate import logs
 from scopegate.clock import Clock
+from scopegate.gateway import redirect
 from scopegate.gateway.certificates import Certificate, Certificates, load
 from scopegate.gateway.connections import Connections
 from scopegate.gateway.intake import Intake
@@ -215,8 +216,15 @@ def create_app(gateway: Gateway) -> Starlette:
     return Starlette(lifespan=lifespan)
 
 
-async def serve(gateway: Gateway, sock: socket.socket, stop: asyncio.Event, ready: Callable[[], None]) -> None:
-    """Serve on `sock` until `stop`, then drain and close the gateway. `ready` is called once connections are taken."""
+async def serve(
+    gateway: Gateway,
+    sock: socket.socket,
+    stop: asyncio.Event,
+    ready: Callable[[], None],
+    redirecting: socket.socket | None = None,
+) -> None:
+    """Serve on `sock` until `stop`, then drain and close the gateway. `ready` is called once connections are taken.
+    `redirecting`: whoever comes there is sent to https."""
     ticking = asyncio.create_task(gateway.tick_for_ever())
     try:
         await serving.serve(
@@ -227,6 +235,7 @@ async def serve(gateway: Gateway, sock: socket.socket, stop: asyncio.Event, read
             drain_s=lambda: gateway.shared.rules.timeouts.drain_s,
             break_off=gateway.connections.break_off,
             http=ClientConnection if gateway.certificates is None else TlsHandshake,
+            beside={} if redirecting is None else {redirecting: redirect.connection},
         )
     finally:
         ticking.cancel()

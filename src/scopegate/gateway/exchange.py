@@ -227,6 +227,7 @@ class Exchange:
         if not self.body_done or self.shared.draining:
             self.keep_alive = False
         self.status = reply.status
+        self.bytes_out = len(reply.body)
         self.client.write(answering.replied(self, reply, self.shared.http_date()))
         self.finish()
 

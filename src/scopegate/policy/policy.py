@@ -22,6 +22,7 @@ from scopegate.policy.sections.cors import Cors
 from scopegate.policy.sections.headers import AnswerFields
 from scopegate.policy.sections.offloads import Deliver, Offload
 from scopegate.policy.sections.promises import Promise
+from scopegate.policy.sections.redirect import Redirect
 from scopegate.policy.sections.routes import Mode, Named, PathStep, Route
 from scopegate.policy.sections.server import AddressSource, HostUse, Server, ServerLimits, ServerTimeouts
 from scopegate.policy.sections.streams import StreamRule
@@ -60,6 +61,7 @@ __all__ = [
     "PathStep",
     "Policy",
     "Promise",
+    "Redirect",
     "Route",
     "Server",
     "ServerLimits",

@@ -8,9 +8,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from scopegate.policy.addresses import EVERY_INTERFACE, Address
+from scopegate.policy.addresses import Address
 from scopegate.policy.draft import Draft
 from scopegate.policy.kinds import Listen, Shape, option
+from scopegate.policy.sections.redirect import overlap
 from scopegate.policy.sections.server import ServerShape
 from scopegate.policy.tree import Fault
 
@@ -33,7 +34,9 @@ def checks(draft: Draft) -> Iterator[Fault]:
     if server is None or admin is None:
         return
     public, private = server.listen, admin.listen
-    overlap = public.host == private.host or {public.host, private.host} & EVERY_INTERFACE
-    if public.port == private.port != 0 and overlap:
+    if overlap(public, private):
         loc = ("admin", "listen") if draft.has("admin") else ("server", "listen")
         yield draft.problem(loc, f"public and admin port are both {private.port}: they must differ")
+    if server.redirect is not None and overlap(server.redirect.listen, private):
+        what = f"the admin port is {private.port} too: they must differ"
+        yield draft.problem(("server", "redirect", "listen"), what)

@@ -30,6 +30,8 @@ from scopegate.policy.kinds import (
     written,
 )
 from scopegate.policy.quantities import SIZE_PATTERN
+from scopegate.policy.sections import redirect
+from scopegate.policy.sections.redirect import Redirect, RedirectShape
 from scopegate.policy.sections.tls import CertificateFiles, CertificateShape
 from scopegate.policy.sidefiles import SideFiles
 from scopegate.policy.tree import Fault
@@ -94,6 +96,7 @@ class Server:
     address_from: AddressSource = AddressSource.X_FORWARDED_FOR
     forwarded_host: frozenset[HostUse] = frozenset()
     tls: tuple[CertificateFiles, ...] = ()
+    redirect: Redirect | None = None
 
 
 # Shapes
@@ -186,6 +189,9 @@ class ServerShape(Shape):
         "for, or the first. Renewed files are taken up as they appear.",
         max_length=1000,
     )
+    redirect: RedirectShape | None = option(
+        None, "A port that speaks plain HTTP and sends visitors to https, here. Left out: none; its address: port 80."
+    )
     workers: Workers = option(1, "Gateway processes that share the port; `auto` is one per core.")
     limits: ServerLimitsShape = section(ServerLimitsShape, "The most of anything that is taken in.")
     timeouts: ServerTimeoutsShape = section(ServerTimeoutsShape, "The longest that anything may take.")
@@ -201,6 +207,7 @@ class ServerShape(Shape):
             address_from=self.client_address,
             forwarded_host=frozenset(self.forwarded_host),
             tls=tuple(one.build(beside) for one in self.tls),
+            redirect=None if self.redirect is None else self.redirect.build(),
         )
 
 
@@ -216,6 +223,10 @@ def checks(draft: Draft) -> Iterator[Fault]:
     if server.tls and server.client_address is AddressSource.PROXY_PROTOCOL:
         what = "a PROXY protocol header stands before the TLS handshake and is not read there: end TLS in the proxy"
         yield draft.problem(("server", "tls"), what)
+    if server.redirect is not None:
+        yield from redirect.checks(
+            server.redirect, server.listen, draft, has_tls=bool(server.tls), has_hosts=server.hosts is not None
+        )
     yield from _shares(server.limits, draft)
     yield from _body_timeouts(server.timeouts, draft)
 
