@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from scopegate.clock import ManualClock
-from scopegate.limits.window import Quota, Spent, Window, window_key
+from scopegate.limits.window import Quota, Spent, Window, amended, window_key
 from scopegate.stores.memory import MemoryLimits
 from scopegate.stores.ports import LimitStore
 from scopegate.stores.redis_limits import RedisLimits
@@ -188,7 +188,7 @@ async def test_hostile_keys_stay_keys(shop: Shop) -> None:
 
 
 async def test_no_windows_admit(shop: Shop) -> None:
-    assert await shop.spend() == Spent(True, ())
+    assert (await shop.spend())[:3] == (True, (), 0)
 
 
 async def test_a_window_named_twice_is_a_bug(shop: Shop) -> None:
@@ -225,3 +225,33 @@ async def test_every_verdict_is_the_rules_verdict(shop: Shop, trace: list[tuple[
         got = await shop.at(now_us / 1000, *picked)
         told_us = round(shop.clock.monotonic_s() * 1e6)
         assert got == reference.spend(picked, told_us)
+
+
+async def test_a_cost_counts_as_so_many_and_is_given_back_or_booked(shop: Shop) -> None:
+    """A token's worth of answers: 10 per 10 s, at a cost."""
+    key = uuid.uuid4().hex
+
+    def costing(cost: int) -> Window:
+        return Window("strict", key, Quota(10, 10_000), cost=cost)
+
+    first = await shop.at(0, costing(4))
+    assert first.standings[0].remaining == 6
+    assert not (await shop.at(0, costing(7))).admitted
+    shop.store.amend([amended(first.standings[0], 5, first.at_us)])
+    assert (await shop.at(0, costing(1))).standings[0].remaining == 0
+    shop.store.amend([amended(first.standings[0], -3, first.at_us)])
+    second = await shop.at(5_000, costing(3))
+    assert (second.admitted, second.standings[0].remaining) == (True, 0)
+    shop.store.amend([amended(first.standings[0], 1_000_000_000_000, first.at_us)])
+    assert (await shop.at(10_000, costing(7))).admitted
+    shop.store.amend([])
+    assert (await shop.at(10_000, costing(1))).retry_after_ms == 5_000
+
+
+async def test_a_large_cost_is_one_step(shop: Shop) -> None:
+    window = Window("strict", uuid.uuid4().hex, Quota(10_000, 10_000), cost=9_999)
+    spent = await shop.at(0, window)
+    assert spent.standings[0].remaining == 1
+    assert (await shop.at(1, window)).retry_after_ms == 9_999
+    shop.store.amend([amended(spent.standings[0], -9_999, spent.at_us)])
+    assert (await shop.at(1, window)).standings[0].remaining == 1

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from scopegate.clock import ManualClock
-from scopegate.limits.window import Quota, Spent, Window
+from scopegate.limits.window import Amendment, Quota, Spent, Window, amended
 from scopegate.stores.memory import MemoryLimits
 from scopegate.stores.redis_limits import RedisLimits
 from tests.limits.reference import Reference
@@ -40,6 +40,14 @@ class Stores:
     def judge(self, steps: list[tuple[int, list[Window]]]) -> list[tuple[int, list[Window], Spent, Spent]]:
         """What memory and Redis say to each step, at which microsecond."""
         return self._runner.run(self._judge(steps))
+
+    def amend(self, changes: list[Amendment]) -> None:
+        """What both are told afterwards; Redis has heard of it when the next step is judged."""
+        self.memory.amend(changes)
+        self._runner.run(self._amend(changes))
+
+    async def _amend(self, changes: list[Amendment]) -> None:
+        self.redis.amend(changes)
 
     async def _judge(self, steps: list[tuple[int, list[Window]]]) -> list[tuple[int, list[Window], Spent, Spent]]:
         asked = []
@@ -78,5 +86,60 @@ def test_never_more_than_the_limit_in_any_span(stores: Stores, full: bool, quota
         for window in choice:
             limit, span_us, times = window.quota.limit, window.quota.span_ms * 1000, admitted[window.name]
             assert all(later - first >= span_us for first, later in zip(times, times[limit:], strict=False))
+
+    run()
+
+
+# A cost for each window, then an earlier admission (counted from the newest) and how it is changed.
+costly = st.tuples(gaps, st.integers(1, 3), st.tuples(st.integers(1, 9), st.integers(1, 9)))
+changes = st.none() | st.tuples(st.integers(0, 9), st.sampled_from([-9, -2, -1, 1, 9]))
+
+
+@pytest.mark.timeout(1_800)
+@pytest.mark.parametrize("quotas", [exact, paced], ids=["exact", "paced"])
+def test_costs_and_what_becomes_of_them(stores: Stores, full: bool, quotas: st.SearchStrategy[Quota]) -> None:
+    """Requests of any cost, given back or booked on later: memory and Redis say the same, exact windows what the plain
+    rule says, and what was not given back is never more than the limit in any span."""
+
+    @settings(max_examples=10_000 if full else 200, deadline=None, database=None)
+    @given(st.lists(st.tuples(costly, changes), min_size=1, max_size=40), quotas, exact)
+    def run(
+        trace: list[tuple[tuple[int, int, tuple[int, int]], tuple[int, int] | None]], quota: Quota, other: Quota
+    ) -> None:
+        both = (quota, other)
+        keys = [uuid.uuid4().hex for _ in both]
+        reference, kept = Reference(), list[tuple[int, Spent, list[int]]]()
+        for (gap_us, picked, costs), change in trace:
+            windows = [
+                Window("ab"[n], keys[n], quota, cost=min(costs[n], quota.most))
+                for n, quota in enumerate(both)
+                if picked >> n & 1
+            ]
+            [(now_us, _, in_memory, in_redis)] = stores.judge([(gap_us, windows)])
+            assert in_memory == in_redis
+            if all(not quota.burst for quota in both):
+                assert in_memory == reference.spend(windows, now_us)
+            if in_memory.admitted:
+                kept.append((now_us, in_memory, [window.cost for window in windows]))
+            if change is not None and change[0] < len(kept):
+                _, spent, left = kept[-1 - change[0]]
+                more = [max(change[1], -cost) for cost in left]
+                asked = [
+                    amended(each, one, spent.at_us) for each, one in zip(spent.standings, more, strict=True) if one
+                ]
+                stores.amend(asked)
+                if all(not quota.burst for quota in both):
+                    reference.amend(asked, now_us)
+                left[:] = [cost + min(one, 0) for cost, one in zip(left, more, strict=True)]
+        for key, quota in zip(keys, both, strict=True):
+            times = [
+                now_us
+                for now_us, spent, left in kept
+                for standing, cost in zip(spent.standings, left, strict=True)
+                if standing.window.key == key
+                for _ in range(cost)
+            ]
+            span_us = quota.span_ms * 1000
+            assert all(later - first >= span_us for first, later in zip(times, times[quota.limit :], strict=False))
 
     run()

@@ -9,7 +9,7 @@ from scopegate.clock import ManualClock
 from scopegate.edge.verdict import Refusal
 from scopegate.errors import StoreUnavailable
 from scopegate.gateway.limiter import Limiter
-from scopegate.limits.window import Quota, Spent, Window
+from scopegate.limits.window import Amendment, Quota, Spent, Window
 from scopegate.metrics import catalogue as metrics
 from scopegate.policy.policy import OnStoreError, Tier
 from scopegate.stores.memory import MemoryLimits
@@ -33,6 +33,9 @@ class Store:
         else:
             future.set_result(Spent(True, ()))
         return future
+
+    def amend(self, changes: Sequence[Amendment]) -> None:
+        raise AssertionError("nobody asks for it")
 
     async def close(self) -> None:
         self.closed = True

@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 
 from scopegate.clock import ManualClock, SystemClock
 from scopegate.errors import StoreUnavailable
-from scopegate.limits.window import Spent, Window
+from scopegate.limits.window import Amendment, Spent, Window
 from scopegate.stores.memory import MemoryLimits
 from tests.gateway.app import OK, Answer, App, End, IgnoredFaults, body_of
 from tests.gateway.client import Client, Reply
@@ -452,6 +452,9 @@ class LateStore:
         if self.down:
             raise StoreUnavailable("timeout", "for the test")
         return self._limits.spend(windows)
+
+    def amend(self, changes: Sequence[Amendment]) -> None:
+        self._limits.amend(changes)
 
     async def close(self) -> None:
         self.closed = True

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Sequence
 
-from scopegate.limits.window import Spent, Window, WindowState, ms_up
+from scopegate.limits.window import Amendment, Spent, Window, WindowState, ms_up
 
 
 class Reference:
@@ -14,13 +14,24 @@ class Reference:
 
     def __init__(self) -> None:
         self._admissions: dict[str, list[int]] = defaultdict(list)
+        """One entry for each of a cost."""
 
     def spend(self, windows: Sequence[Window], now_us: int) -> Spent:
         wait_us = max([self._wait_us(window, now_us) for window in windows], default=0)
         if not wait_us:
             for window in windows:
-                self._of(window).append(now_us)
-        return Spent(not wait_us, tuple([self._standing(window, now_us) for window in windows]), ms_up(wait_us))
+                self._of(window).extend([now_us] * window.cost)
+        standings = tuple([self._standing(window, now_us) for window in windows])
+        return Spent(not wait_us, standings, ms_up(wait_us), now_us)
+
+    def amend(self, changes: Sequence[Amendment], now_us: int) -> None:
+        """Of exact windows."""
+        for window, more, at_us, _ in changes:
+            times = self._of(window)
+            for _ in range(-more):
+                if at_us in times:
+                    times.remove(at_us)
+            times.extend([now_us] * min(more, window.quota.limit - len(self._ends_us(window, now_us))))
 
     def _of(self, window: Window) -> list[int]:
         return self._admissions[window.key]
@@ -41,9 +52,10 @@ class Reference:
     def _wait_us(self, window: Window, now_us: int) -> int:
         quota = window.quota
         if quota.burst:
-            return max(0, self._level_us(window, now_us) + quota.interval_us - quota.burst * quota.interval_us)
+            return max(0, self._level_us(window, now_us) + (window.cost - quota.burst) * quota.interval_us)
         ends = self._ends_us(window, now_us)
-        return ends[-quota.limit] - now_us if len(ends) >= quota.limit else 0
+        room = quota.limit - window.cost
+        return sorted(ends)[len(ends) - room - 1] - now_us if len(ends) > room else 0
 
     def _standing(self, window: Window, now_us: int) -> WindowState:
         quota = window.quota

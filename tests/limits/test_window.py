@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scopegate.limits.window import Log, Quota, Spent, Window, WindowState, spend, spend_one
+from scopegate.limits.window import Log, Quota, Spent, Window, WindowState, amended, spend, spend_one
 from tests.limits.reference import Reference
 
 MS = 1000
@@ -49,7 +49,9 @@ def test_three_per_ten_seconds() -> None:
     counted = Counted(window(3, 10_000))
     for now_ms, admitted, remaining, more_ms, reset_ms, retry_after_ms in TRACE:
         got = counted.at(now_ms * MS)
-        expected = Spent(admitted, (WindowState(counted.windows[0], remaining, more_ms, reset_ms),), retry_after_ms)
+        expected = Spent(
+            admitted, (WindowState(counted.windows[0], remaining, more_ms, reset_ms),), retry_after_ms, now_ms * MS
+        )
         assert got == expected, now_ms
 
 
@@ -57,7 +59,7 @@ def test_the_single_window_path_says_the_same() -> None:
     one = window(3, 10_000)
     log = Log(one.quota.span_ms)
     for now_ms, admitted, remaining, more_ms, reset_ms, retry_after_ms in TRACE:
-        expected = Spent(admitted, (WindowState(one, remaining, more_ms, reset_ms),), retry_after_ms)
+        expected = Spent(admitted, (WindowState(one, remaining, more_ms, reset_ms),), retry_after_ms, now_ms * MS)
         assert spend_one(one, log, now_ms * MS) == expected, now_ms
 
 
@@ -96,7 +98,7 @@ def test_the_longest_wait_decides() -> None:
 
 
 def test_no_windows_admit() -> None:
-    assert spend([], [], 0) == Spent(True, ())
+    assert spend([], [], 0) == Spent(True, (), 0, 0)
 
 
 def test_a_long_log_forgets_what_left() -> None:
@@ -169,3 +171,71 @@ def test_a_changed_limit_judges_by_what_was_admitted(steps: Sequence[tuple[int, 
 def test_verdicts_cannot_be_edited(value: object) -> None:
     with pytest.raises(AttributeError):
         value.remaining = 5  # type: ignore[attr-defined]
+
+
+def test_a_request_may_cost_more_than_one() -> None:
+    log = Log(10_000)
+    table = [
+        # now ms, cost, admitted, remaining, retry after ms
+        (0, 3, True, 7, 0),
+        (1_000, 8, False, 7, 9_000),
+        (1_000, 7, True, 0, 0),
+        (1_000, 1, False, 0, 9_000),
+        (1_000, 3, False, 0, 9_000),  # the three at 0 leave together
+        (1_000, 4, False, 0, 10_000),  # more only with those at 1 s
+        (10_000, 3, True, 0, 0),
+        (11_000, 7, True, 0, 0),
+    ]
+    for now_ms, cost, *expected in table:
+        spent = spend_one(Window("w", "k", Quota(10, 10_000), cost=cost), log, now_ms * MS)
+        assert [spent.admitted, spent.standings[0].remaining, spent.retry_after_ms] == expected, (now_ms, cost)
+
+
+def test_what_is_given_back_is_that_admission_and_no_other() -> None:
+    one, log = window(2, 10_000), Log(10_000)
+    first = spend_one(one, log, 0)
+    second = spend_one(one, log, 4_000 * MS)
+    log.amend(amended(second.standings[0], -1, second.at_us), 9, 5_000 * MS)
+    assert spend_one(one, log, 5_000 * MS).admitted
+    assert spend_one(one, log, 9_999 * MS).retry_after_ms == 1, "the first still counts"
+    log.amend(amended(second.standings[0], -1, second.at_us), 9, 9_999 * MS)
+    assert not spend_one(one, log, 9_999 * MS).admitted, "it was given back before"
+    log.amend(amended(first.standings[0], -1, first.at_us), 9, 9_999 * MS)
+    assert spend_one(one, log, 9_999 * MS).admitted
+
+
+def test_a_log_that_is_given_back_whole_is_as_new() -> None:
+    one, log = window(2, 1), Log(1)
+    times = [spend_one(one, log, now_us) for now_us in (0, 900, 1_000)]
+    for spent in times:
+        log.amend(amended(spent.standings[0], -1, spent.at_us), 9, 1_000)
+    assert [spend_one(one, log, 1_000).admitted for _ in range(3)] == [True, True, False]
+
+
+def test_what_is_booked_fills_a_window_at_most() -> None:
+    one, log = window(5, 10_000), Log(10_000)
+    spent = spend_one(one, log, 0)
+    log.amend(amended(spent.standings[0], 2, spent.at_us), 9, 1_000 * MS)
+    assert log.standing(one, 1_000 * MS).remaining == 2
+    log.amend(amended(spent.standings[0], 1_000_000, spent.at_us), 9_999_999, 1_000 * MS)
+    assert (len(log.times), log.standing(one, 1_000 * MS).remaining) == (5, 0)
+
+
+@pytest.mark.parametrize(
+    ("now_ms", "more", "left_ms"),
+    [
+        (0, -1, 1_000),  # of two with a second each one is given back
+        (0, -2, 0.999),  # less the millisecond by which figures are rounded
+        (500, -2, 0.999),
+        (1_500, -2, 0.999),
+        (1_500, -1, 0.999),
+        (2_500, -2, 0),
+        (0, 1, 3_000),
+        (0, 1_000, 5_000),  # the whole burst is used
+    ],
+)
+def test_of_a_pace_is_given_back_what_has_not_drained(now_ms: int, more: int, left_ms: float) -> None:
+    one, log = Window("p", "k", Quota(14, 10_000, 5), cost=2), Log(10_000)
+    spent = spend((one,), (log,), 0)
+    log.amend(amended(spent.standings[0], more, spent.at_us), 9, now_ms * MS)
+    assert log.left_us(now_ms * MS) == left_ms * MS

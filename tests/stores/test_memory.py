@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 
 from scopegate.clock import ManualClock
 from scopegate.limits.shares import COUNTERS_BYTES
-from scopegate.limits.window import Quota, Spent, Window, window_key
+from scopegate.limits.window import Quota, Spent, Window, amended, window_key
 from scopegate.stores.memory import KEY_BYTES, MAX_BYTES, MemoryLimits
 from tests.limits.reference import Reference
 
@@ -284,3 +285,17 @@ def test_however_many_networks_flood_it_takes_at_most_64_mib() -> None:
     done = subprocess.run([sys.executable, "-c", SPREAD], capture_output=True, text=True, timeout=100)
     assert done.returncode == 0, done.stderr
     assert int(done.stdout) <= MAX_BYTES
+
+
+def test_a_cost_pays_for_its_room_and_what_finds_none_is_refused_or_not_booked() -> None:
+    store = Store(keys=10)
+    small, big = (window("t", key, Quota(900, 60_000), OTHER) for key in ("small", "big"))
+    assert store.limits.spend([replace(small, cost=50)]).admitted
+    assert not store.limits.spend([replace(big, cost=200)]).admitted
+    spent = store.limits.spend([big])
+    assert spent.admitted
+    store.limits.amend([amended(spent.standings[0], 200, spent.at_us)])
+    assert store.limits.spend([big]).standings[0].remaining >= 900 - 10
+    assert store.limits._shares.used_bytes <= 10 * KEY_BYTES
+    held = [(len(log.times), log.room) for log in store.limits._logs.values()]
+    assert all(times <= room for times, room in held), held

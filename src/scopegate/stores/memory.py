@@ -8,13 +8,14 @@ Made by `wiring`.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from heapq import heappop, heappush
 
 from scopegate.clock import Clock
 from scopegate.limits import breaker
 from scopegate.limits.breaker import BreakerRule, BreakerState, BreakerTerms, CallOutcome, Denied, Permit
 from scopegate.limits.shares import COUNTERS_BYTES, Shares, networks
-from scopegate.limits.window import Log, Spent, Window, ms_up, spend, spend_one
+from scopegate.limits.window import Amendment, Log, Spent, Window, ms_up, spend, spend_one
 
 MAX_BYTES = 64 << 20
 
@@ -37,13 +38,13 @@ class _KeyLog(Log):
         self.small, self.large = networks(window.origin)
         self.room = 0
 
-    def is_ready(self, limit: int, now_us: int) -> bool:
-        """Whether one request more can be judged in the room there is: the window is full, or an admission fits in once
-        those that count no longer are dropped."""
-        if self.live(now_us) >= limit:
+    def is_ready(self, window: Window, now_us: int) -> bool:
+        """Whether one request more can be judged in the room there is: the window is full, or it fits in once those
+        that count no longer are dropped."""
+        if self.live(now_us) + window.cost > window.quota.limit:
             return True
         self.compact()
-        return len(self.times) < self.room
+        return len(self.times) + window.cost <= self.room or bool(self.room and window.quota.burst)
 
 
 class MemoryLimits:
@@ -75,13 +76,29 @@ class MemoryLimits:
             log = self._logs.get(window.key)
             if log is None:
                 log = _KeyLog(window)
-                if self._pays(log, now_us):
+                if self._pays(log, window, now_us):
                     self._sweep(_SWEPT, now_us)
                     return spend_one(window, log, now_us)
-            elif len(log.times) < log.room or log.is_ready(window.quota.limit, now_us):
+            elif len(log.times) + window.cost <= log.room or log.is_ready(window, now_us):
                 return spend_one(window, log, now_us)
             return self._spend_with_room(windows, [log], now_us)
         return self._spend(windows, now_us)
+
+    def amend(self, changes: Sequence[Amendment]) -> None:
+        """See `LimitStore.amend`. What finds no room is not booked."""
+        now_us = int(self._monotonic_s() * 1e6 + 0.5)
+        for change in changes:
+            log = self._logs.get(change.window.key)
+            if log is not None:
+                log.amend(change, self._room_for(change, log, now_us), now_us)
+
+    def _room_for(self, change: Amendment, log: _KeyLog, now_us: int) -> int:
+        """For how many admissions more there is room in a log, after paying for as many as the network may."""
+        if change.more > 0:
+            booked = replace(change.window, cost=min(change.more, change.window.quota.limit))
+            if not log.is_ready(booked, now_us):
+                self._pays(log, booked, now_us)
+        return log.room - len(log.times)
 
     async def close(self) -> None:
         """Nothing to close."""
@@ -89,8 +106,8 @@ class MemoryLimits:
     def _spend(self, windows: Sequence[Window], now_us: int) -> Spent:
         kept = self._logs
         logs = [kept.get(window.key) or _KeyLog(window) for window in windows]
-        for log in logs:
-            if len(log.times) >= log.room:
+        for window, log in zip(windows, logs, strict=True):
+            if len(log.times) + window.cost > log.room:
                 return self._spend_with_room(windows, logs, now_us)
         assert len(set(logs)) == len(logs), "a request names each window once"
         return spend(windows, logs, now_us)
@@ -99,7 +116,7 @@ class MemoryLimits:
         """`spend` where some logs are new or full."""
         assert len({log.key for log in logs}) == len(logs), "a request names each window once"
         new = sum([not log.room for log in logs])
-        waits_us = [log.wait_us(window.quota, now_us) for window, log in zip(windows, logs, strict=True)]
+        waits_us = [log.wait_us(window, now_us) for window, log in zip(windows, logs, strict=True)]
         if not any(waits_us) and (wait_us := self._make_room(windows, logs, now_us)):
             return _crowded(windows, logs, now_us, wait_us)
         spent = spend(windows, logs, now_us)
@@ -116,15 +133,17 @@ class MemoryLimits:
 
     def _has_room(self, windows: Sequence[Window], logs: Sequence[_KeyLog], now_us: int) -> bool:
         for window, log in zip(windows, logs, strict=True):
-            if not (log.is_ready(window.quota.limit, now_us) or self._pays(log, now_us)):
+            if not (log.is_ready(window, now_us) or self._pays(log, window, now_us)):
                 return False
         return True
 
-    def _pays(self, log: _KeyLog, now_us: int) -> bool:
+    def _pays(self, log: _KeyLog, window: Window, now_us: int) -> bool:
         """Pay for twice as many admissions, or for the first ones of a log that is kept from now on, if the network
-        may."""
+        may. A paced window has one, whatever it costs."""
         room = log.room
         more = room * 2 or _FIRST_ADMISSIONS
+        while not window.quota.burst and more < len(log.times) + window.cost:
+            more *= 2
         paid = _price(room)
         wanted = _price(more) - paid
         if not self._shares.has_room(log.small, log.large, paid, wanted):
@@ -176,7 +195,7 @@ def _price(room: int) -> int:
 def _crowded(windows: Sequence[Window], logs: Sequence[Log], now_us: int, wait_us: int) -> Spent:
     standings = [log.standing(window, now_us) for window, log in zip(windows, logs, strict=True)]
     standings[0] = standings[0]._replace(remaining=0)
-    return Spent(False, tuple(standings), ms_up(wait_us))
+    return Spent(False, tuple(standings), ms_up(wait_us), now_us)
 
 
 class MemoryBreakers:

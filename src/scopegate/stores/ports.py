@@ -25,7 +25,7 @@ from scopegate.leads.job import (
 from scopegate.limits.breaker import BreakerRule, CallOutcome, Denied, Permit
 from scopegate.limits.budget import Account, NoRoom, Reservation
 from scopegate.limits.steps import StepName
-from scopegate.limits.window import Spent, Window
+from scopegate.limits.window import Amendment, Spent, Window
 from scopegate.types import Json
 
 
@@ -35,6 +35,11 @@ class LimitStore(Protocol):
     def spend(self, windows: Sequence[Window]) -> Spent | asyncio.Future[Spent]:
         """Admit in all windows or count in none, atomically, on the store's own clock. Answers at once when it can;
         a future otherwise, which may raise StoreUnavailable. Must be called on the running loop."""
+        ...
+
+    def amend(self, changes: Sequence[Amendment]) -> None:
+        """Change what earlier admissions count, as far as they still do. Returns at once and tells nothing: a change
+        that a failing store does not hear of is lost."""
         ...
 
     async def close(self) -> None: ...

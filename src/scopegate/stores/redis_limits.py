@@ -17,13 +17,34 @@ from typing import cast
 from hiredis import ReplyError
 
 from scopegate.clock import Clock
-from scopegate.limits.window import Quota, Spent, Window, WindowState
+from scopegate.limits.window import Amendment, Quota, Spent, Window, WindowState
 from scopegate.stores.redis_link import Link, Outage, bulk, outage, pack
 
-_SCRIPT = files("scopegate.stores").joinpath("limits.lua").read_bytes()
-_SHA = hashlib.sha1(_SCRIPT, usedforsecurity=False).hexdigest().encode()
-_LOAD = pack(b"SCRIPT", b"LOAD", _SCRIPT)
 _CACHED_QUOTAS = 1024
+_ONE = bulk(b"1")
+
+
+class _Script:
+    """A script as the server knows it, once it is loaded."""
+
+    __slots__ = ("is_loading", "load", "sha")
+
+    def __init__(self, name: str) -> None:
+        folder = files("scopegate.stores")
+        text = folder.joinpath("window.lua").read_bytes() + folder.joinpath(name).read_bytes()
+        self.sha = hashlib.sha1(text, usedforsecurity=False).hexdigest().encode()
+        self.load = pack(b"SCRIPT", b"LOAD", text)
+        self.is_loading = False
+
+    def head(self, arguments: int, keys: int) -> bytes:
+        """How a call begins that goes on with so many keys and other arguments."""
+        count = b"%d" % keys
+        return b"*%d\r\n$7\r\nEVALSHA\r\n$40\r\n%b\r\n$%d\r\n%b\r\n" % (
+            3 + keys + arguments,
+            self.sha,
+            len(count),
+            count,
+        )
 
 
 class RedisLimits:
@@ -35,9 +56,10 @@ class RedisLimits:
     """
 
     def __init__(self, url: str, *, timeout_s: float = 0.25, clock: Clock | None = None) -> None:
-        self._link = Link(url, timeout_s=timeout_s, setup=(_LOAD,))
+        self._spending, self._amending = _Script("limits.lua"), _Script("amend.lua")
+        self._one = self._spending.head(arguments=5, keys=1)
+        self._link = Link(url, timeout_s=timeout_s, setup=(self._spending.load, self._amending.load))
         self._clock = clock
-        self._loading = False
         self._quotas: dict[int, tuple[Quota, bytes]] = {}
 
     def spend(self, windows: Sequence[Window]) -> asyncio.Future[Spent]:
@@ -50,28 +72,40 @@ class RedisLimits:
             future.set_result(Spent(True, ()))
         return future
 
+    def amend(self, changes: Sequence[Amendment]) -> None:
+        """See `LimitStore.amend`."""
+        if not changes:
+            return
+        keys = [_key(change.window) for change in changes]
+        head = self._amending.head(arguments=1 + 6 * len(keys), keys=len(keys))
+        counts = [self._arguments(change.window.quota) + bulk(b"%d" % change.more) for change in changes]
+        times = [bulk(b"%d" % change.at_us) + bulk(b"%d" % change.full_us) for change in changes]
+        command = b"".join((head, *keys, self._now(), *counts, *times))
+        self._link.send(command, _Amended(self, command))
+
     async def close(self) -> None:
         await self._link.close()
 
-    def _command(self, windows: Sequence[Window]) -> bytes:
-        now = b"$0\r\n\r\n" if self._clock is None else bulk(b"%d" % round(self._clock.monotonic_s() * 1e6))
-        if len(windows) == 1:
-            key, quota = self._words(windows[0])
-            return b"*8\r\n$7\r\nEVALSHA\r\n$40\r\n%b\r\n$1\r\n1\r\n%b%b%b" % (_SHA, key, now, quota)
-        words = [self._words(window) for window in windows]
-        keys, quotas = [key for key, _ in words], [quota for _, quota in words]
-        assert len(set(keys)) == len(keys), "a request names each window once"
-        head = b"*%d\r\n$7\r\nEVALSHA\r\n$40\r\n%b\r\n%b" % (4 + 4 * len(words), _SHA, bulk(b"%d" % len(words)))
-        return b"".join((head, *keys, now, *quotas))
+    def _now(self) -> bytes:
+        return b"$0\r\n\r\n" if self._clock is None else bulk(b"%d" % round(self._clock.monotonic_s() * 1e6))
 
-    def _words(self, window: Window) -> tuple[bytes, bytes]:
-        """The window's key and its three arguments, as they go over the wire."""
-        quota = window.quota
+    def _command(self, windows: Sequence[Window]) -> bytes:
+        if len(windows) == 1:
+            window = windows[0]
+            cost = _ONE if window.cost == 1 else bulk(b"%d" % window.cost)
+            return b"%b%b%b%b%b" % (self._one, _key(window), self._now(), self._arguments(window.quota), cost)
+        keys = [_key(window) for window in windows]
+        assert len(set(keys)) == len(keys), "a request names each window once"
+        head = self._spending.head(arguments=1 + 4 * len(keys), keys=len(keys))
+        counts = [self._arguments(window.quota) + bulk(b"%d" % window.cost) for window in windows]
+        return b"".join((head, *keys, self._now(), *counts))
+
+    def _arguments(self, quota: Quota) -> bytes:
+        """The quota's three, as they go over the wire."""
         known = self._quotas.get(id(quota))
         if known is None:
             known = self._learn(quota)
-        key = b"scopegate:{w}:%b" % window.key.encode()
-        return b"$%d\r\n%b\r\n" % (len(key), key), known[1]
+        return known[1]
 
     def _learn(self, quota: Quota) -> tuple[Quota, bytes]:
         if len(self._quotas) >= _CACHED_QUOTAS:
@@ -80,15 +114,13 @@ class RedisLimits:
         known = self._quotas[id(quota)] = (quota, arguments)
         return known
 
-    def again(self, check: _Check) -> None:
-        """Called by a check that met NOSCRIPT: the server restarted or was flushed. One load serves all of them."""
-        if not self._loading:
-            self._loading = True
-            self._link.send(_LOAD, _Load(self))
-        self._link.send(check.command, check)
-
-    def loaded(self) -> None:
-        self._loading = False
+    def again(self, waiter: _Check | _Amended) -> None:
+        """Called by who met NOSCRIPT: the server restarted or was flushed. One load serves all of them."""
+        script = self._spending if isinstance(waiter, _Check) else self._amending
+        if not script.is_loading:
+            script.is_loading = True
+            self._link.send(script.load, _Load(script))
+        self._link.send(waiter.command, waiter)
 
     def refused(self, outage: Outage) -> None:
         """Called by a check that met an error answer."""
@@ -130,20 +162,51 @@ class _Check:
             self._future.set_exception(outage.error())
 
 
-class _Load:
-    """The script's way back into the server. Its own failure shows in the checks behind it."""
+class _Amended:
+    """A change that nobody waits for: it is tried again where the script was lost, and else told to nobody."""
 
-    def __init__(self, limits: RedisLimits) -> None:
+    __slots__ = ("_limits", "_tried", "command")
+
+    def __init__(self, limits: RedisLimits, command: bytes) -> None:
         self._limits = limits
+        self._tried = False
+        self.command = command
 
     def answered(self, reply: object) -> None:
-        self._limits.loaded()
+        if not isinstance(reply, ReplyError):
+            return
+        if str(reply).startswith("NOSCRIPT") and not self._tried:
+            self._tried = True
+            self._limits.again(self)
+        else:
+            self._limits.refused(outage(reply))
 
     def failed(self, outage: Outage) -> None:
-        self._limits.loaded()
+        """The next check meets the same."""
+
+
+class _Load:
+    """A script's way back into the server. Its own failure shows in the calls behind it."""
+
+    __slots__ = ("_script",)
+
+    def __init__(self, script: _Script) -> None:
+        self._script = script
+
+    def answered(self, reply: object) -> None:
+        self._script.is_loading = False
+
+    def failed(self, outage: Outage) -> None:
+        self._script.is_loading = False
+
+
+def _key(window: Window) -> bytes:
+    """As it goes over the wire."""
+    key = b"scopegate:{w}:%b" % window.key.encode()
+    return b"$%d\r\n%b\r\n" % (len(key), key)
 
 
 def _spent(windows: Sequence[Window], reply: list[int]) -> Spent:
     retry_after_ms = reply[0]
-    standings = tuple(map(WindowState, windows, reply[1::3], reply[2::3], reply[3::3]))
-    return Spent(not retry_after_ms, standings, retry_after_ms)
+    standings = tuple(map(WindowState, windows, reply[2::3], reply[3::3], reply[4::3]))
+    return Spent(not retry_after_ms, standings, retry_after_ms, reply[1])

@@ -1,0 +1,66 @@
+-- What every script about windows begins with. Numbers of a window stand four by four: see limits.lua.
+local now
+if ARGV[1] == '' then
+  local time = redis.call('TIME')
+  now = time[1] * 1000000 + time[2]
+else
+  now = tonumber(ARGV[1])
+end
+
+local function numbers(i)
+  return tonumber(ARGV[4 * i - 2]), tonumber(ARGV[4 * i - 1]), tonumber(ARGV[4 * i]), tonumber(ARGV[4 * i + 1])
+end
+
+local function at(key, index)
+  return tonumber(redis.call('LINDEX', key, index))
+end
+
+-- The server's clock was set back: the newest admission counts as made at `latest`, the others as long before it as they
+-- were. Nobody is admitted early, and nobody waits longer than a span.
+local function shift(key, last, latest)
+  for index, time in ipairs(redis.call('LRANGE', key, 0, -1)) do
+    redis.call('LSET', key, index - 1, string.format('%.0f', time - last + latest))
+  end
+end
+
+-- Drop what left the window and say how many stay, and the oldest of them. The newest of `count` is known to stay. Galloping, then halving:
+-- one look when nothing left, two when one did, a logarithm after a pause.
+local function trim(key, count, edge)
+  local oldest = at(key, 0)
+  if oldest > edge then
+    return count, oldest
+  end
+  local gone, stays, step = 0, count - 1, 1
+  while gone + step < stays and at(key, gone + step) <= edge do
+    gone = gone + step
+    step = step * 2
+  end
+  stays = math.min(stays, gone + step)
+  while stays - gone > 1 do
+    local middle = math.floor((gone + stays) / 2)
+    if at(key, middle) <= edge then gone = middle else stays = middle end
+  end
+  redis.call('LTRIM', key, stays, -1)
+  return count - stays, at(key, 0)
+end
+
+-- A second more than the span: the key must outlive its last admission, and expiry only knows milliseconds.
+local function expire(key, after)
+  redis.call('PEXPIRE', key, math.ceil(after / 1000) + 1000)
+end
+
+-- So many admissions of one moment.
+local function push(key, time, count)
+  local word = string.format('%.0f', time)
+  if count == 1 then
+    redis.call('RPUSH', key, word)
+    return
+  end
+  local words = {}
+  for n = 1, math.min(count, 1000) do words[n] = word end
+  while count > 0 do
+    redis.call('RPUSH', key, unpack(words, 1, math.min(count, 1000)))
+    count = count - 1000
+  end
+end
+
