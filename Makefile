@@ -47,6 +47,7 @@ test-compiled: compiled
 	@PYTHONPATH=$(CURDIR)/$(COMPILED) $(BIN)/python -m tests.again --no-cov $(COMPILED_TESTS) $(ARGS)
 
 bench: $(BIN)/.installed-dev
+	@$(MAKE) --no-print-directory compiled || echo 'without the compiled build' >&2
 	@$(BIN)/python -m bench $(ARGS)
 
 clean:

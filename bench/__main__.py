@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import os
 import platform
+import secrets
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -16,7 +17,7 @@ from pathlib import Path
 
 from bench import node, peers, quota, report
 from bench.goals import goals
-from bench.load import GET, LOADS, Load
+from bench.load import LOADS, REAL, Load
 from bench.report import Sample
 from bench.sections import SECTIONS, Section
 from bench.stage import BenchError, Stage, measure, running, stage, warm_up
@@ -41,7 +42,7 @@ def main(argv: list[str] | None = None) -> int:
         _run(sections, args, samples)
     except BenchError as error:
         broken = error
-    print(_text(sections, samples, with_goals=args.goals))
+    print(_text(sections, samples, args.seed, with_goals=args.goals))
     if broken:
         print(broken, file=sys.stderr)
         return 2
@@ -65,6 +66,7 @@ def _narrowed(section: Section, args: argparse.Namespace) -> Section:
     absent = [peer.name for peer in wanted if not peer.is_here()]
     if absent:
         hint = "; `--install-peers` brings those on Node" if {"fastify", "express"} & set(absent) else ""
+        hint += "; `make compiled` makes the compiled build" if any(map(_is_compiled, absent)) else ""
         print(f"{section.name}: not installed here: {', '.join(absent)}{hint}", file=sys.stderr)
     loads = section.loads
     if section.name == "loads":
@@ -72,6 +74,10 @@ def _narrowed(section: Section, args: argparse.Namespace) -> Section:
     elif args.quick:
         loads = loads[:1]
     return replace(section, peers=tuple(peer for peer in wanted if peer.name not in absent), loads=loads)
+
+
+def _is_compiled(peer: str) -> bool:
+    return peer.startswith("scopegate") and "pure" not in peer
 
 
 def _run(sections: Sequence[Section], args: argparse.Namespace, samples: list[Sample]) -> None:
@@ -87,16 +93,16 @@ def _run(sections: Sequence[Section], args: argparse.Namespace, samples: list[Sa
 def _turns(ground: Stage, section: Section, load: Load, args: argparse.Namespace, samples: list[Sample]) -> None:
     """One load: all peers fresh, then round after round each of them once."""
     with running(section.peers, ground.site, pinned=section.pinned, cores_each=section.cores_each) as started:
-        rest_bytes = [warm_up(one, load, args.warm_up) for one in started]
+        memories = [warm_up(one, load, args.warm_up, args.seed) for one in started]
         for turn in range(args.rounds):
-            for one, rest in zip(started, rest_bytes, strict=True):
-                sample = measure(ground, section.name, one, load, args.seconds, turn, rest)
+            for one, memory in zip(started, memories, strict=True):
+                sample = measure(ground, section.name, one, load, args.seconds, turn, args.seed, memory)
                 samples.append(sample)
                 print(sample, file=sys.stderr, flush=True)
 
 
-def _text(sections: Sequence[Section], samples: Sequence[Sample], *, with_goals: bool) -> str:
-    parts = [_machine(), "\n".join(_notes(sections))]
+def _text(sections: Sequence[Section], samples: Sequence[Sample], seed: int, *, with_goals: bool) -> str:
+    parts = [f"{_machine()}, seed {seed}", "\n".join(_notes(sections))]
     parts += [f"## {section.title}\n\n{report.table(samples, section.name)}" for section in sections]
     if with_goals:
         parts.append("## Goals\n\n" + "\n".join(f"- {goal}" for goal in goals(samples)))
@@ -131,18 +137,21 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--seconds", type=int, default=3, help="of load per turn (%(default)s)")
     parser.add_argument("--warm-up", type=int, default=3, help="seconds before a peer's first turn (%(default)s)")
     parser.add_argument("--sections", nargs="+", choices=sections, default=[sections[0]], help="(%(default)s)")
-    parser.add_argument("--loads", nargs="+", choices=loads, default=[GET.name], help="of the first section")
+    parser.add_argument("--loads", nargs="+", choices=loads, default=[REAL.name], help="of the first section")
     parser.add_argument("--peers", nargs="+", choices=known, default=known, help="of the first section")
+    parser.add_argument("--seed", type=int, default=None, help="of requests that draw lots (drawn anew, and printed)")
     parser.add_argument("--all", action="store_true", help="every section, every load")
     parser.add_argument("--quick", action="store_true", help="a smoke run: a second per turn, one turn, one load each")
     parser.add_argument("--goals", action="store_true", help="hold the run against what was promised")
     parser.add_argument("--install-peers", action="store_true", help="bring the peers on Node first (npm)")
     args = parser.parse_args(argv)
+    if args.seed is None:
+        args.seed = secrets.randbelow(1_000_000)
     if args.all:
         args.sections, args.loads = sections, loads
     if args.quick:
         args.rounds, args.seconds, args.warm_up = 1, 1, 1
-        args.sections, args.loads = list(QUICK), [GET.name]
+        args.sections, args.loads = list(QUICK), [REAL.name]
     return args
 
 

@@ -1,7 +1,8 @@
 """The text of each peer's configuration. Every one is told to do the same job; what it cannot is said in `peers`.
 
 The job: proxy over kept-alive connections, set the forwarded fields and a request id, count each client against a limit
-that this load never meets, write an access log as JSON, keep the customary metrics.
+that this load never meets, write an access log as JSON, keep the customary metrics, and take the
+client's address from X-Forwarded-For, since wrk plays a balancer.
 """
 
 from __future__ import annotations
@@ -50,6 +51,7 @@ def scopegate(
 server:
   listen: "127.0.0.1:{port}"
   workers: {workers}
+  trusted_proxies: [127.0.0.1/32]
   limits: {{body: 16MiB, connections_per_client: 4096, in_flight_per_client: 512}}
 upstreams: {{web: {{servers: ["http://{app}"]}}}}
 tiers: {{wide: {{limit: {quota}, key: client_ip}}}}
@@ -81,6 +83,7 @@ http {{
     '"bytes_out":$body_bytes_sent,"seconds":$request_time}}';
   access_log {folder}/access.log lines buffer=64k flush=1s;
   keepalive_requests 100000000; client_max_body_size 16m;
+  set_real_ip_from 127.0.0.1; real_ip_header X-Forwarded-For;
   {zone}
   upstream app {{ server {app}; keepalive 512; keepalive_requests 100000000; }}
   server {{
@@ -142,6 +145,7 @@ defaults
 frontend edge
   bind 127.0.0.1:{port}
   log-format "{line}"
+  http-request set-src req.hdr(x-forwarded-for,-1) if {{ req.hdr(x-forwarded-for) -m found }}
   stick-table type ip size 100k expire 10s store http_req_rate(1s)
   http-request track-sc0 src
   http-request deny deny_status 429 if {{ sc_http_req_rate(0) gt {LIMIT} }}
@@ -173,6 +177,7 @@ http://127.0.0.1:{port} {{
   header X-Request-Id {{http.request.uuid}}
   reverse_proxy {app} {{
     header_up X-Request-Id {{http.request.uuid}}
+    trusted_proxies 127.0.0.1/32
     transport http {{
       keepalive_idle_conns_per_host 512
     }}

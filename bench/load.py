@@ -28,17 +28,18 @@ class Load:
 GET = Load("get-200B-32", "/200", 32)
 GET_1 = Load("get-200B-1", "/200", 1)
 GET_256 = Load("get-200B-256", "/200", 256)
-VARIED = Load("varied-get-32", "/varied", 32, script="varied.lua")
+REAL = Load("real-32", "/real", 32, script="real.lua")
+"""The headline: requests as they come from visitors behind a balancer."""
+POST = Load("post-10KB-32", "/post", 32, script="post.lua")
 LOADS = (
+    REAL,
     GET,
     GET_1,
     GET_256,
-    VARIED,
-    Load("post-10KB-32", "/post", 32, script="post.lua"),
+    POST,
     Load("stream-1MB-8", "/1m", 8, answer_bytes=1_000_000, stream=True),
     Load("stream-100MB-2", "/100m", 2, answer_bytes=100_000_000, stream=True),
 )
-SMALL = (GET.name, GET_1.name, GET_256.name, VARIED.name)
 GET_64 = Load("get-200B-64", "/200", 64)
 LITERAL = Load("last-literal", "/last/items", 32)
 PATTERN = Load("last-pattern", "/last/42/detail", 32)

@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 import sys
+import sysconfig
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
@@ -14,6 +15,8 @@ from pathlib import Path
 
 from bench import configs, node
 
+_PURE = Path(__file__).parents[1] / "src"
+_COMPILED = Path(__file__).parents[1] / ".compiled"
 NGINX_MODULES = ("ndk_http_module.so", "ngx_http_lua_module.so")
 _LUA_REDIS = ("/usr/share/lua/5.1/nginx/redis.lua", "/usr/share/lua/5.1/resty/redis.lua")
 
@@ -63,9 +66,11 @@ def _scopegate(
     patterns: tuple[str, ...] = ("/**",),
     workers: int = 1,
     redis: bool = False,
+    pure: bool = False,
 ) -> Command:
     config = _write(folder / "gateway.yaml", configs.scopegate(site.app, port, patterns, workers))
     env = {"REDIS_URL": f"redis://127.0.0.1:{site.redis_port}/0"} if redis else {}
+    env["PYTHONPATH"] = str(_PURE if pure else _COMPILED)
     return Command([sys.executable, "-m", "scopegate", "gateway", "-c", config], env)
 
 
@@ -126,9 +131,14 @@ def number(text: str) -> str:
     return found[0] if found else "unknown"
 
 
-def _scopegate_version() -> str:
+def has_compiled() -> bool:
+    """`make compiled`, with this interpreter."""
+    return (_COMPILED / f"scopegate__mypyc{sysconfig.get_config_var('EXT_SUFFIX')}").exists()
+
+
+def _scopegate_version(build: str) -> str:
     parts = ", ".join(f"{name} {version(name)}" for name in ("uvloop", "httptools"))
-    return f"{version('scopegate')} (CPython {sys.version.split()[0]}, {parts})"
+    return f"{version('scopegate')} {build} (CPython {sys.version.split()[0]}, {parts})"
 
 
 def _nginx_version() -> str:
@@ -150,10 +160,16 @@ def scopegate(
     patterns: tuple[str, ...] = ("/**",),
     workers: int = 1,
     redis: bool = False,
+    pure: bool = False,
 ) -> Peer:
-    configure = partial(_scopegate, patterns=patterns, workers=workers, redis=redis)
+    """The compiled build, or the sources as they are (`pure`)."""
+    configure = partial(_scopegate, patterns=patterns, workers=workers, redis=redis, pure=pure)
+
+    def is_here() -> bool:
+        return (pure or has_compiled()) and (not redis or has("redis-server"))
+
     return Peer(
-        name, configure, partial(has, *(["redis-server"] if redis else [])), _scopegate_version, rival, redis=redis
+        name, configure, is_here, partial(_scopegate_version, "pure" if pure else "compiled"), rival, redis=redis
     )
 
 
@@ -170,6 +186,7 @@ def nginx(name: str, rival: str = "nginx", *, patterns: tuple[str, ...] = ("/**"
 
 
 SCOPEGATE = scopegate("scopegate")
+SCOPEGATE_PURE = scopegate("scopegate-pure", pure=True)
 NGINX = nginx("nginx")
 HAPROXY = Peer(
     "haproxy",
@@ -200,6 +217,7 @@ EXPRESS = Peer(
     lacks="exact windows, limits on connections, heads, bodies and waiting requests",
 )
 SCOPEGATE_REDIS = scopegate("scopegate+redis", "nginx+lua+redis", redis=True)
+SCOPEGATE_PURE_REDIS = scopegate("scopegate-pure+redis", "nginx+lua+redis", redis=True, pure=True)
 NGINX_REDIS = Peer(
     "nginx+lua+redis",
     partial(_nginx, redis=True),

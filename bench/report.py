@@ -12,8 +12,9 @@ from bench.load import Outcome
 @dataclass(frozen=True, slots=True)
 class Sample:
     """One turn of one peer. `cpu_us` is CPU time per answer, user and system, children included; `busiest` the share
-    of it that one process used; `redis_us` what Redis used meanwhile, per answer. `peak_bytes` is the
-    most resident memory since the warm-up, `rest_bytes` that before a stream, 0 for other loads."""
+    of it that one process used; `redis_us` what Redis used meanwhile, per answer. `idle_bytes` is the resident memory
+    before the first request, `rest_bytes` that after the warm-up (before it for a stream), `peak_bytes` the most since
+    then."""
 
     section: str
     peer: str
@@ -26,6 +27,7 @@ class Sample:
     outcome: Outcome
     peak_bytes: int
     rest_bytes: int
+    idle_bytes: int
 
     def __str__(self) -> str:
         failed = f", {self.outcome.failed} FAILED" if self.outcome.failed else ""
@@ -80,6 +82,7 @@ _HEAD = (
     "MB/s",
     "p50 ms",
     "p99 ms",
+    "idle RSS MB",
     "peak RSS MB",
     "growth MB",
     "Redis µs",
@@ -115,8 +118,9 @@ def _cells(samples: Sequence[Sample], rival: Sequence[Sample]) -> tuple[str, ...
         f"{median(map(throughput, samples)) / 1e6:,.0f}",
         f"{median(sample.outcome.p50_s for sample in samples) * 1000:.2f}",
         f"{median(sample.outcome.p99_s for sample in samples) * 1000:.2f}",
+        f"{max(sample.idle_bytes for sample in samples) / 1e6:.0f}",
         f"{max(sample.peak_bytes for sample in samples) / 1e6:.0f}",
-        f"{growth_bytes(samples) / 1e6:.1f}" if samples[0].rest_bytes else "",
+        f"{growth_bytes(samples) / 1e6:.1f}",
         f"{redis_us:.1f}" if redis_us else "",
         str(failed(samples)),
     )

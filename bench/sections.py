@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from bench import peers
 from bench.configs import LAST_LITERAL, LAST_PATTERN, routes
-from bench.load import GET, GET_1, GET_64, GET_256, LITERAL, LOADS, PATTERN, VARIED, Load
+from bench.load import GET, GET_1, GET_64, GET_256, LITERAL, LOADS, PATTERN, REAL, Load
 from bench.peers import Peer
 
 ROUTES = (1, 50, 1000)
@@ -47,14 +47,17 @@ SECTIONS = (
     Section(
         "loads",
         "Proxied requests, against nginx",
-        (peers.SCOPEGATE, peers.NGINX, peers.HAPROXY, peers.CADDY, peers.FASTIFY, peers.EXPRESS),
+        (
+            *(peers.SCOPEGATE, peers.SCOPEGATE_PURE, peers.NGINX, peers.HAPROXY),
+            *(peers.CADDY, peers.FASTIFY, peers.EXPRESS),
+        ),
         LOADS,
     ),
     Section(
         "redis",
         "Limits in Redis, against nginx+lua+redis",
-        (peers.SCOPEGATE_REDIS, peers.NGINX_REDIS),
-        (GET, GET_1, GET_256, VARIED),
+        (peers.SCOPEGATE_REDIS, peers.SCOPEGATE_PURE_REDIS, peers.NGINX_REDIS),
+        (REAL, GET, GET_1, GET_256),
     ),
     Section(
         "routes-literal",

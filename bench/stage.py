@@ -49,6 +49,14 @@ class Started:
     cpus: str | None
 
 
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """Of a peer: before its first request, and at rest after its warm-up."""
+
+    idle_bytes: int
+    rest_bytes: int
+
+
 def free_port() -> int:
     with socket.socket() as sock:
         sock.bind(("127.0.0.1", 0))
@@ -158,13 +166,13 @@ def _wait_for(port: int, process: subprocess.Popen[bytes], folder: Path) -> None
 
 
 def measure(
-    stage: Stage, section: str, started: Started, load: Load, seconds: int, turn: int, rest_bytes: int
+    stage: Stage, section: str, started: Started, load: Load, seconds: int, turn: int, seed: int, memory: Memory
 ) -> Sample:
     """One turn: the load, with the peer's CPU time before and after."""
     pid = started.process.pid
     redis_pid = stage.redis_pid if started.peer.redis else 0
     before, redis_before = accounting.cpu_s(pid), _redis_s(redis_pid)
-    outcome = send(load, started.port, seconds, started.cpus, turn + 1, started.folder)
+    outcome = send(load, started.port, seconds, started.cpus, seed + turn + 1, started.folder)
     used = accounting.used_s(before, accounting.cpu_s(pid))
     answers = outcome.bytes_in / load.answer_bytes if load.stream else outcome.requests
     return Sample(
@@ -178,21 +186,26 @@ def measure(
         redis_us=(_redis_s(redis_pid) - redis_before) / max(answers, 1) * 1e6,
         outcome=outcome,
         peak_bytes=accounting.peak_bytes(pid),
-        rest_bytes=rest_bytes,
+        rest_bytes=memory.rest_bytes,
+        idle_bytes=memory.idle_bytes,
     )
 
 
-def warm_up(started: Started, load: Load, seconds: int) -> int:
-    """Let the peer meet the load, before that a second of small requests if it is a stream. Gives its memory in
-    between, 0 for other loads; `peak_bytes` counts from there."""
+def warm_up(started: Started, load: Load, seconds: int, seed: int) -> Memory:
+    """Let the peer meet the load, or a second of small requests where it is a stream, whose own growth is then told.
+    `peak_bytes` counts from there."""
     pid = started.process.pid
+    idle_bytes = accounting.rss_bytes(pid)
     if load.stream:
-        send(GET, started.port, 1, started.cpus, 0, started.folder)
-    accounting.forget_peak(pid)
-    rest_bytes = accounting.rss_bytes(pid) if load.stream else 0
+        send(GET, started.port, 1, started.cpus, seed, started.folder)
+        memory = Memory(idle_bytes, accounting.rss_bytes(pid))
+        accounting.forget_peak(pid)
     if seconds:
-        send(load, started.port, seconds, started.cpus, 0, started.folder)
-    return rest_bytes
+        send(load, started.port, seconds, started.cpus, seed, started.folder)
+    if not load.stream:
+        memory = Memory(idle_bytes, accounting.rss_bytes(pid))
+        accounting.forget_peak(pid)
+    return memory
 
 
 def _redis_s(pid: int) -> float:

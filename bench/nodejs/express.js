@@ -10,6 +10,7 @@ const [port, target, file] = process.argv.slice(2);
 const log = accessLog(file);
 const app = express();
 app.disable("x-powered-by");
+app.set("trust proxy", "127.0.0.1");
 
 app.use((request, response, next) => {
   const id = randomUUID();

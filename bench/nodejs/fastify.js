@@ -9,6 +9,7 @@ const [port, target, file] = process.argv.slice(2);
 const log = accessLog(file);
 const app = Fastify({
   logger: false,
+  trustProxy: "127.0.0.1",
   genReqId: () => randomUUID(),
   bodyLimit: 16 * 1024 * 1024,
   keepAliveTimeout: 60_000,

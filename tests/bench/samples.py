@@ -25,6 +25,7 @@ def sample(
     redis_us: float = 0.0,
     peak_bytes: int = 50_000_000,
     rest_bytes: int = 40_000_000,
+    idle_bytes: int = 40_000_000,
 ) -> Sample:
     seen = outcome(requests, bytes_in=bytes_in, failed=failed)
-    return Sample(section, peer, rival, load, turn, cpu_us, busiest, redis_us, seen, peak_bytes, rest_bytes)
+    return Sample(section, peer, rival, load, turn, cpu_us, busiest, redis_us, seen, peak_bytes, rest_bytes, idle_bytes)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import shutil
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from bench.load import LOADS, SCRIPTS, SMALL, parse, send
-from tests.bench.recording import recording
+from bench.load import LOADS, REAL, SCRIPTS, parse, send
+from tests.bench.recording import Head, recording
 from tests.engines import missing
 
 FIGURES: dict[str, Any] = {
@@ -64,19 +65,34 @@ def test_words_without_figures_are_an_error() -> None:
 def test_loads_have_names_of_their_own_and_scripts_that_exist() -> None:
     names = [load.name for load in LOADS]
     assert len(set(names)) == len(names)
-    assert set(SMALL) <= set(names)
     assert all((SCRIPTS / load.script).is_file() for load in LOADS if load.script)
 
 
-def test_varied_heads_are_a_browsers_and_no_two_alike(tmp_path: Path) -> None:
+def heads_of(seed: int, folder: Path) -> list[Head]:
+    with recording() as app:
+        outcome = send(REAL, app.port, 1, None, seed, folder)
+    assert outcome.failed == 0
+    return app.heads
+
+
+def test_real_heads_are_those_of_visitors_behind_a_balancer_and_no_two_are_alike(tmp_path: Path) -> None:
     if shutil.which("wrk") is None:
         missing("wrk")
-    [varied] = [load for load in LOADS if load.script == "varied.lua"]
-    with recording() as app:
-        outcome = send(varied, app.port, 1, None, 1, tmp_path)
-    assert outcome.failed == 0
-    assert len(app.heads) > 100
-    assert len({head.fields["user-agent"] for head in app.heads}) > len(app.heads) * 0.9
-    assert len({head.target for head in app.heads}) == len(app.heads)
-    assert len({head.fields["cookie"] for head in app.heads}) == len(app.heads)
-    assert {len(head.fields) for head in app.heads} == {12, 13, 14, 15}
+    heads = heads_of(1, tmp_path)[:4096]
+    assert len(heads) > 100
+    most = len(heads) * 0.99  # the first of them may have come round again, since connections overtake each other
+    for one_of_each in ("cookie", "traceparent"):
+        assert len({head.fields[one_of_each] for head in heads}) > most
+    assert len({head.target for head in heads}) > most
+    assert len({head.fields["x-forwarded-for"] for head in heads}) > len(heads) * 0.8
+    assert all(ip_address(head.fields["x-forwarded-for"]).is_global for head in heads)
+    assert {len(head.fields) for head in heads} == {11}
+
+
+def test_another_seed_draws_other_values_and_the_same_the_same(tmp_path: Path) -> None:
+    if shutil.which("wrk") is None:
+        missing("wrk")
+    ones, others, again = (heads_of(seed, tmp_path)[:100] for seed in (1, 2, 1))
+    assert len({head.target for head in ones} & {head.target for head in again}) > 50  # connections overtake each other
+    for what in ("cookie", "x-forwarded-for", "traceparent"):
+        assert not {head.fields[what] for head in ones} & {head.fields[what] for head in others}
