@@ -7,7 +7,7 @@ import os
 import socket
 import subprocess
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -29,11 +29,11 @@ def build(folder: Path, version: str, files: Mapping[str, str]) -> str:
 
 
 @contextmanager
-def serving(folder: Path, environ: Mapping[str, str] = QUIET) -> Iterator[int]:
+def serving(folder: Path, environ: Mapping[str, str] = QUIET, options: Sequence[str] = ()) -> Iterator[int]:
     """The port of the running app."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
-    command = ["node", "node_modules/next/dist/bin/next", "start", "-H", "127.0.0.1", "-p", str(port)]
+    command = ["node", "node_modules/next/dist/bin/next", "start", "-H", "127.0.0.1", "-p", str(port), *options]
     process = subprocess.Popen(command, cwd=folder, env={**os.environ, **QUIET, **environ})
     try:
         deadline = time.monotonic() + 30
