@@ -255,3 +255,10 @@ async def test_a_large_cost_is_one_step(shop: Shop) -> None:
     assert (await shop.at(1, window)).retry_after_ms == 9_999
     shop.store.amend([amended(spent.standings[0], -9_999, spent.at_us)])
     assert (await shop.at(1, window)).standings[0].remaining == 1
+
+
+async def test_what_is_booked_in_an_exact_window_is_all_that_fits(shop: Shop) -> None:
+    window = shop.window(5, 10_000)
+    spent = await shop.spend(window)
+    shop.store.amend([amended(spent.standings[0], 9, spent.at_us)])
+    assert not (await shop.spend(window)).admitted

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import re
 
+import pytest
+
+from scopegate.edge.headers import CHUNKED
 from scopegate.edge.verdict import Caller, Refusal
 from scopegate.gateway.counting import RouteCount, counts_of, tier_of, windows_of
 from scopegate.limits.window import Quota, Window
@@ -95,3 +98,61 @@ def test_routes_of_the_same_tiers_count_alike_unless_a_tier_tells_them_apart() -
         return window.key
 
     assert key(first) != key(second)
+
+
+COSTS = {
+    "five": {"limit": "9 per 1s", "cost": 5},
+    "body": {"limit": "9 per 1s", "cost": "1 per 1KiB"},
+    "told": {"limit": "9 per 1s", "cost": "answer:X-Cost"},
+    "even": {"limit": "99 per 1s", "algorithm": "gcra", "burst": 3, "cost": "1 per 1KiB"},
+    "login": {"limit": "9 per 1s", "count_only": [401, 403]},
+    "kind": {"limit": "9 per 1s", "refund_on": "5xx"},
+}
+
+
+def costing(*tiers: str) -> RouteCount:
+    routes = [{"name": "all", "match": "ANY /**", "tier": list(tiers)}]
+    return counts_of(policy_of(["http://127.0.0.1:1"], tiers=COSTS, routes=routes), SECRET)["all"]
+
+
+def costs(count: RouteCount, length: int) -> list[int]:
+    found = count.windows(Request(NOBODY, length=length))
+    assert not isinstance(found, Refusal)
+    return [window.cost for window in found]
+
+
+def test_what_a_request_costs_when_it_comes() -> None:
+    count = costing("five", "body", "told", "even")
+    assert costs(count, 0) == [5, 1, 1, 1]
+    assert costs(count, 1024) == [5, 1, 1, 1]
+    assert costs(count, 2049) == [5, 3, 1, 3]
+    assert costs(count, 1 << 40) == [5, 9, 1, 3], "one that never fits would never pass"
+    assert costs(count, CHUNKED) == [5, 1, 1, 1]
+    assert [costing(name).is_settled for name in COSTS] == [False, True, True, True, True, True]
+
+
+@pytest.mark.parametrize(
+    ("tier", "status", "bytes_in", "told", "owed"),
+    [
+        ("five", 500, 9_999, 3, 5),
+        ("body", 200, 2_049, None, 3),
+        ("body", 200, 10, None, 1),
+        ("body", 200, 1 << 40, None, 9),
+        ("told", 200, 0, 0, 0),
+        ("told", 200, 0, 7, 7),
+        ("told", 200, 0, 10**15, 9),
+        ("told", 200, 0, None, 1),
+        ("login", 200, 0, None, 0),
+        ("login", 401, 0, None, 1),
+        ("login", 403, 0, None, 1),
+        ("login", 0, 0, None, 1),
+        ("kind", 502, 0, None, 0),
+        ("kind", 404, 0, None, 1),
+        ("kind", 0, 0, None, 1),
+    ],
+)
+def test_what_it_should_have_cost(tier: str, status: int, bytes_in: int, told: int | None, owed: int) -> None:
+    (each,) = costing(tier).tiers
+    windows = each.windows(Request(NOBODY))
+    assert not isinstance(windows, Refusal)
+    assert each.owed(windows[0], status, bytes_in, told) == owed

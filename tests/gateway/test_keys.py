@@ -8,6 +8,8 @@ from itertools import product
 
 import pytest
 
+from scopegate.edge.field_rules import REQUEST_RULES
+from scopegate.edge.headers import Noted
 from scopegate.edge.verdict import Caller, Refusal, RequestHead
 from scopegate.gateway.keys import KEY_AMBIGUOUS, KEY_MISSING, Counted, key_of
 from scopegate.limits.window import Quota
@@ -29,9 +31,12 @@ FAR = Caller("2001:db8:1:2::1", "2001:db8:1:2::/64")
 class Request:
     caller: Caller
     fields: Fields = field(default_factory=list)
+    length: int = 0
 
     def __post_init__(self) -> None:
         self.head = RequestHead(b"GET", b"/", "1.1", self.fields)
+        self.notes = Noted([], REQUEST_RULES)
+        self.notes.length = self.length
 
 
 def tier(

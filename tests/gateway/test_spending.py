@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from typing import Any
 
 import pytest
 
+from scopegate.clock import ManualClock
+from tests.gateway.app import Answer, End
 from tests.gateway.client import Reply
-from tests.gateway.rig import HOST, ON_ONE_LOOP, Rig, Rigs
+from tests.gateway.rig import HOST, ON_ONE_LOOP, Rig, Rigs, eventually
 from tests.gateway.test_signin import token
 
 pytestmark = ON_ONE_LOOP
@@ -105,3 +108,110 @@ async def test_a_route_counts_alone_where_the_tier_says(gates: Rigs) -> None:
     routes = [{"name": name, "match": f"GET /{name}", "tier": "each"} for name in ("a", "b")]
     rig = await gates.start(tiers=tiers, routes=routes)
     assert await statuses(rig, get("/a"), get("/a"), get("/b"), get("/b")) == [200, 429, 200, 429]
+
+
+# ── what a request costs ────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def answering(rig: Rig, *answers: tuple[int, str]) -> None:
+    for status, fields in answers:
+        rig.app.answers.append(Answer([f"HTTP/1.1 {status} Said\r\n{fields}content-length: 0\r\n\r\n".encode()]))
+
+
+async def told(rig: Rig, request: bytes) -> tuple[int, int]:
+    """The answer's status, and what was left."""
+    (reply,) = await ask(rig, request)
+    return reply.status, int(reply.get(b"x-ratelimit-remaining")[0])
+
+
+async def test_a_pace_and_its_retry_after(gates: Rigs) -> None:
+    clock = ManualClock(1_800_000_000_000)
+    tiers = {"even": {"limit": "12 per 20s", "algorithm": "gcra", "burst": 3}}
+    rig = await gates.start(tiers=tiers, routes=one("even"), clock=clock)
+    assert await statuses(rig, *[get("/")] * 4) == [200, 200, 200, 429]
+    for _ in range(3):
+        (refused,) = await ask(rig, get("/"))
+        (wait,) = refused.get(b"retry-after")
+        clock.advance(int(wait) - 1)
+        assert await statuses(rig, get("/")) == [429]
+        clock.advance(1)
+        assert await statuses(rig, get("/")) == [200]
+
+
+async def test_a_fixed_cost(gates: Rigs) -> None:
+    rig = await gates.start(tiers={"dear": {"limit": "10 per 1h", "cost": 4}}, routes=one("dear"))
+    first, second, third = await ask(rig, *[get("/")] * 3)
+    assert [each.status for each in (first, second, third)] == [200, 200, 429]
+    assert third.get(b"x-ratelimit-remaining") == [b"2"]
+    assert third.json()["violated-policies"] == ["dear"]
+
+
+def post(length: int, *, chunked: bool = False) -> bytes:
+    body = b"x" * length
+    head = b"POST / HTTP/1.1\r\n" + HOST
+    if chunked:
+        return head + b"Transfer-Encoding: chunked\r\n\r\n%x\r\n%b\r\n0\r\n\r\n" % (length, body)
+    return head + b"Content-Length: %d\r\n\r\n%b" % (length, body)
+
+
+async def test_a_cost_by_the_body_also_of_one_that_did_not_say_how_long_it_is(gates: Rigs) -> None:
+    tiers = {"bytes": {"limit": "10 per 1h", "cost": "1 per 1KiB"}}
+    rig = await gates.start(tiers=tiers, routes=one("bytes"))
+    assert await told(rig, post(3_000)) == (200, 7)
+    assert await told(rig, post(3_000, chunked=True)) == (200, 6)
+    assert await told(rig, get("/")) == (200, 3), "the two others were booked when they were known"
+    assert (await told(rig, post(4_000)))[0] == 429
+
+
+async def test_what_the_app_says_it_cost_is_booked_afterwards(gates: Rigs) -> None:
+    tiers = {"tokens": {"limit": "100 per 1h", "cost": "answer:X-Cost"}}
+    rig = await gates.start(tiers=tiers, routes=one("tokens"))
+    answering(rig, (200, "X-Cost: 40\r\n"), (200, "X-Cost: 0\r\n"), (200, "X-Cost: -5\r\n"), (200, ""))
+    answering(rig, (200, "X-Cost: lots\r\n"), (200, "X-Cost: 99999999999\r\n"))
+    left = [await told(rig, get("/")) for _ in range(7)]
+    assert left == [(200, 99), (200, 59), (200, 59), (200, 58), (200, 57), (200, 56), (429, 0)]
+
+
+async def test_failed_sign_ins_count_and_good_ones_do_not(gates: Rigs) -> None:
+    tiers = {"login": {"limit": "3 per 15m", "count_only": [401, 403]}}
+    rig = await gates.start(tiers=tiers, routes=one("login"))
+    answering(rig, *[(200, "")] * 4, (401, ""), (302, ""), (403, ""), (401, ""))
+    found = [(await told(rig, get("/login")))[0] for _ in range(9)]
+    assert found == [200, 200, 200, 200, 401, 302, 403, 401, 429]
+    assert len(rig.app.requests) == 8
+
+
+async def test_who_guesses_many_at_once_gets_no_more_guesses(gates: Rigs) -> None:
+    """Each counts until its answer is known."""
+    tiers = {"login": {"limit": "3 per 15m", "count_only": 401}}
+    rig = await gates.start(tiers=tiers, routes=one("login"))
+    wait = asyncio.Event()
+    rig.app.answers.extend([Answer([wait, b"HTTP/1.1 401 No\r\ncontent-length: 0\r\n\r\n"])] * 3)
+    clients = [await rig.connect() for _ in range(5)]
+    for client in clients[:3]:
+        client.send(get("/login"))
+    await rig.app.until(lambda: len(rig.app.requests) == 3)
+    assert [(await client.ask(get("/login"))).status for client in clients[3:]] == [429, 429]
+    wait.set()
+    assert [(await client.answer()).status for client in clients[:3]] == [401] * 3
+
+
+async def test_a_guess_whose_client_left_before_the_answer_counts(gates: Rigs) -> None:
+    tiers = {"login": {"limit": "1 per 15m", "count_only": 401}}
+    rig = await gates.start(tiers=tiers, routes=one("login"))
+    rig.app.answers.append(Answer([asyncio.Event()]))
+    client = await rig.connect()
+    client.send(get("/login"))
+    await rig.app.until(lambda: len(rig.app.requests) == 1)
+    await client.close()
+    await eventually(lambda: rig.gateway.shared.in_flight == 0)
+    assert await statuses(rig, get("/login")) == [429]
+
+
+@pytest.mark.parametrize(("refund_on", "second"), [("5xx", 200), ([502, 404], 200), ([500, 503], 429), ("4xx", 429)])
+async def test_what_was_the_apps_fault_is_given_back(gates: Rigs, refund_on: Any, second: int) -> None:
+    """An app that breaks off: the 502 is ours."""
+    tiers = {"kind": {"limit": "1 per 1h", "refund_on": refund_on}}
+    rig = await gates.start(tiers=tiers, routes=one("kind"))
+    rig.app.answers.append(Answer([End.RESET]))
+    assert await statuses(rig, post(1), get("/")) == [502, second]

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import lru_cache
 
 from scopegate.edge.verdict import Refusal
@@ -24,12 +25,15 @@ def windows_of(tier: Tier, secret: bytes) -> WindowsOf:
     soon finds it."""
     # No tier has a slash in its name: one called `api-2` is not the second window of `api`.
     names = [tier.name] + [f"{tier.name}/{n}" for n in range(2, len(tier.quotas) + 1)]
-    kinds = [(name, window_key(tier.name, quota, ""), quota) for name, quota in zip(names, tier.quotas, strict=True)]
+    kinds = [
+        (name, window_key(tier.name, quota, ""), quota, min(tier.cost.fixed, quota.most))
+        for name, quota in zip(names, tier.quotas, strict=True)
+    ]
 
     @lru_cache(maxsize=8192)
     def windows(key: str, origin: str) -> Windows:
         digest = hashlib.blake2b(key.encode(), digest_size=12, key=secret).hexdigest()
-        return tuple([Window(name, prefix + digest, quota, origin) for name, prefix, quota in kinds])
+        return tuple([Window(name, prefix + digest, quota, origin, cost) for name, prefix, quota, cost in kinds])
 
     return windows
 
@@ -40,12 +44,13 @@ def tier_of(window: Window) -> str:
 
 
 class TierCount:
-    """A tier as one route counts it."""
+    """A tier as one route counts it. `is_settled`: what a request counts for is known only after its answer."""
 
-    __slots__ = ("_key_of", "_windows_of", "tier")
+    __slots__ = ("_key_of", "_windows_of", "is_settled", "tier")
 
     def __init__(self, tier: Tier, route: str, windows_of: WindowsOf, secret: bytes) -> None:
         self.tier = tier
+        self.is_settled = bool(tier.given_back or tier.cost.per_bytes or tier.cost.field)
         self._key_of = key_of(tier, route, secret)
         self._windows_of = windows_of
 
@@ -54,16 +59,39 @@ class TierCount:
         counted = self._key_of(asked)
         if counted is None or isinstance(counted, Refusal):
             return counted or ()
-        return self._windows_of(*counted)
+        windows = self._windows_of(*counted)
+        length = asked.notes.length if self.tier.cost.per_bytes else 0
+        if length > 0:
+            return tuple([_costing(window, -(-length // self.tier.cost.per_bytes)) for window in windows])
+        return windows
+
+    def owed(self, window: Window, status: int, bytes_in: int, told: int | None) -> int:
+        """What a request should have cost in a window. `status`: of its answer, 0 for none that the client got; `told`:
+        what the app's answer says of it."""
+        tier = self.tier
+        if status in tier.given_back:
+            return 0
+        if told is not None and tier.cost.field:
+            return min(told, window.quota.most)
+        if tier.cost.per_bytes:
+            return max(window.cost, min(-(-bytes_in // tier.cost.per_bytes), window.quota.most))
+        return window.cost
+
+
+def _costing(window: Window, cost: int) -> Window:
+    """One that costs more than a window ever admits at once needs it empty."""
+    return replace(window, cost=min(cost, window.quota.most))
 
 
 class RouteCount:
     """The tiers of a route. At least one."""
 
-    __slots__ = ("tiers",)
+    __slots__ = ("cost_fields", "is_settled", "tiers")
 
     def __init__(self, tiers: tuple[TierCount, ...]) -> None:
         self.tiers = tiers
+        self.is_settled = any(each.is_settled for each in tiers)
+        self.cost_fields = frozenset([each.tier.cost.field for each in tiers if each.tier.cost.field])
 
     def windows(self, asked: Countable) -> Windows | Refusal:
         """Those of all tiers, in their order; none of them where no tier counts this request."""

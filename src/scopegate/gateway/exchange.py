@@ -20,6 +20,7 @@ from scopegate.edge.headers import Noted
 from scopegate.edge.verdict import Refusal, Reply, RequestHead, Target
 from scopegate.errors import UpstreamError
 from scopegate.gateway import answering
+from scopegate.gateway.booking import Booking
 from scopegate.gateway.client import Client
 from scopegate.gateway.incoming import Incoming
 from scopegate.gateway.ruleset import RoutePlan, Stray
@@ -29,6 +30,8 @@ from scopegate.gateway.upstream import UpstreamConnection
 from scopegate.gateway.watcher import NOBODY_WATCHES
 from scopegate.limits.window import Spent
 
+_GONE = 499
+"""What is logged of a request whose client left before an answer."""
 _UNREAD = RequestHead(b"", b"", "", [])
 _UNNOTED = Noted([], REQUEST_RULES)
 _log = logs.get("pipeline")
@@ -89,6 +92,8 @@ class Exchange:
     """Why sign-in turns the visitor away, told once the request has been counted."""
     identity = b""
     spent: Spent | None = None
+    booking: Booking | None = None
+    """Settles with the answer what the request counts for, where a tier asks for that."""
     keep_alive = False
     bytes_in = 0
     bytes_out = 0
@@ -250,7 +255,7 @@ class Exchange:
         self._drop_app()
         if self._pending is not None:
             self._pending.future.cancel()
-        self.status = self.status or 499
+        self.status = self.status or _GONE
         self.finish(note)
 
     def _drop_app(self) -> None:
@@ -266,6 +271,8 @@ class Exchange:
         shared.in_flight -= 1
         if self.counted_for:
             shared.askers.leave(self.counted_for)
+        if self.booking is not None:
+            self.booking.settle(self.status if self.answer_begun or self.status != _GONE else 0, self.bytes_in)
         self.forwarding = None  # its sides know the exchange: no collector shall be needed to part them
         if self.incoming is not None:
             self.incoming.let_go()

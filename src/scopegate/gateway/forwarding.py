@@ -279,6 +279,8 @@ class Forwarding:
         x = self._x
         x.status = status
         x.answer_begun = True
+        if x.booking is not None:
+            x.booking.on_answer(notes)
         length = notes.length
         if length < 0 and done:
             length = len(payload)

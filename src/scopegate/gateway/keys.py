@@ -12,6 +12,7 @@ from typing import NamedTuple, Protocol, assert_never
 
 from scopegate.edge.caller import limit_group
 from scopegate.edge.cookies import values_of
+from scopegate.edge.headers import Noted
 from scopegate.edge.verdict import Caller, Refusal, RequestHead
 from scopegate.policy.policy import KeyKind, KeyPart, Tier, WhenMissing
 
@@ -23,9 +24,10 @@ _CLAIMED = frozenset({KeyKind.CLIENT_IP, KeyKind.HEADER, KeyKind.COOKIE})
 
 
 class Countable(Protocol):
-    """What of a request may be counted by."""
+    """What of a request may be counted by, and what it may cost by."""
 
     head: RequestHead
+    notes: Noted
     caller: Caller
 
 

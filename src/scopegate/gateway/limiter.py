@@ -14,7 +14,7 @@ from scopegate import logs
 from scopegate.clock import Clock
 from scopegate.edge.verdict import Refusal
 from scopegate.errors import StoreUnavailable
-from scopegate.limits.window import Spent, Window
+from scopegate.limits.window import Amendment, Spent, Window
 from scopegate.metrics import catalogue as metrics
 from scopegate.policy.policy import OnStoreError, Tier
 from scopegate.stores.ports import LimitStore
@@ -89,6 +89,14 @@ class Limiter:
         spent = self._local.spend(here)
         assert isinstance(spent, Spent)
         return spent
+
+    def amend(self, changes: Sequence[Amendment]) -> None:
+        """See `LimitStore.amend`: of what the store admitted."""
+        self._store.amend(changes)
+
+    def amend_local(self, changes: Sequence[Amendment]) -> None:
+        """Of what was admitted here while the store was down."""
+        self._local.amend(changes)
 
     async def close(self) -> None:
         await self._store.close()

@@ -154,5 +154,5 @@ def rate_limited(spent: Spent) -> Refusal:
         "rate_limited",
         f"Too many requests. Try again in {wait_s} second{'s' if wait_s > 1 else ''}.",
         ((b"retry-after", b"%d" % wait_s),),
-        exceeded=tuple([standing.window.name for standing in spent.standings if not standing.remaining]),
+        exceeded=tuple([standing.window.name for standing in spent.refused_by()]),
     )

@@ -6,6 +6,7 @@ import asyncio
 
 from scopegate.edge.verdict import Refusal
 from scopegate.gateway import responses
+from scopegate.gateway.booking import Amend, Booking
 from scopegate.gateway.counting import RouteCount, Windows, tier_of
 from scopegate.gateway.exchange import Exchange, Outcome, Pending
 from scopegate.gateway.limiter import Limiter
@@ -39,7 +40,7 @@ class Spending:
             return None
         spent = self._limiter.spend(windows)
         if isinstance(spent, Spent):
-            return _spent(x, spent)
+            return self._spent(x, spent)
         if spent is None:
             return self._without_store(x, count)
         return Pending(spent, self._answered)
@@ -47,15 +48,18 @@ class Spending:
     def _answered(self, x: Exchange, future: asyncio.Future[Spent]) -> Outcome:
         spent = self._limiter.settle(future)
         if spent is not None:
-            return _spent(x, spent)
+            return self._spent(x, spent)
         assert x.plan.count is not None
         return self._without_store(x, x.plan.count)
+
+    def _spent(self, x: Exchange, spent: Spent) -> Outcome:
+        return _judged(x, spent, self._limiter.amend, "admitted", "limited")
 
     def _without_store(self, x: Exchange, count: RouteCount) -> Outcome:
         plan = x.plan
         verdict = self._limiter.without_store([(each.tier, _found(each.windows(x))) for each in count.tiers])
         if isinstance(verdict, Spent):
-            return _spent(x, verdict, "local_admitted", "local_limited")
+            return _judged(x, verdict, self._limiter.amend_local, "local_admitted", "local_limited")
         if verdict is None or not plan.enforced:
             plan.tally.decide("allowed")
             return None
@@ -76,19 +80,15 @@ def _uncountable(x: Exchange, refusal: Refusal) -> Outcome:
     return x.stranger or refusal
 
 
-def _spent(
-    x: Exchange,
-    spent: Spent,
-    admitted: LimitDecision = "admitted",
-    limited: LimitDecision = "limited",
-) -> Outcome:
+def _judged(x: Exchange, spent: Spent, amend: Amend, admitted: LimitDecision, limited: LimitDecision) -> Outcome:
     plan = x.plan
     if spent.admitted:
         plan.tally.decide(admitted)
         x.spent = spent
+        if plan.count is not None and plan.count.is_settled:
+            x.booking = Booking(plan.count, spent, amend)
         return None
-    blamed = dict.fromkeys([tier_of(standing.window) for standing in spent.standings if not standing.remaining])
-    for tier in blamed:
+    for tier in dict.fromkeys([tier_of(standing.window) for standing in spent.refused_by()]):
         plan.tally.limit(tier, limited if plan.enforced else "would_limit")
     if not plan.enforced:
         return None

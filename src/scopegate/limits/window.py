@@ -90,6 +90,10 @@ class Spent(NamedTuple):
     retry_after_ms: int = 0
     at_us: int = 0
 
+    def refused_by(self) -> list[WindowState]:
+        """The standings of the windows in which a refused request found no room."""
+        return [standing for standing in self.standings if standing.remaining < standing.window.cost]
+
 
 class Amendment(NamedTuple):
     """What changes afterwards of an admission at `at_us` in one window: it counts `more`, less where that is negative.

@@ -111,6 +111,12 @@ Names: TypeAlias = Annotated[list[Name], BeforeValidator(as_list, json_schema_in
 Duration: TypeAlias = Annotated[float, parsed(duration_s), written("10s", quantities.DURATION_PATTERN)]
 Size: TypeAlias = Annotated[int, parsed(quantities.parse_size), written("256KiB", quantities.SIZE_PATTERN)]
 Limit: TypeAlias = Annotated[Quota, parsed(quantities.parse_quota), written("10 per 10s", quantities.QUOTA_PATTERN)]
+PacedLimit: TypeAlias = Annotated[
+    Quota,
+    parsed(lambda text: quantities.parse_quota(text, quantities.MAX_PACED_LIMIT)),
+    written("10 per 10s", quantities.QUOTA_PATTERN),
+]
+"""One that may be larger, where it is paced."""
 Listen: TypeAlias = Annotated[Address, parsed(addresses.parse_listen), written("0.0.0.0:8080")]
 Url: TypeAlias = Annotated[str, parsed(addresses.parse_url), written("https://leads.example.com/hook")]
 FieldName: TypeAlias = Annotated[str, parsed(spelling.parse_field_name), written("Authorization")]

@@ -19,14 +19,16 @@ from scopegate.policy.sections.ai import AI, BudgetRule, WhenSpent
 from scopegate.policy.sections.auth import Auth, JwtRule
 from scopegate.policy.sections.bodies import BodyRule, JsonRule, MultipartRule
 from scopegate.policy.sections.cors import Cors
+from scopegate.policy.sections.costs import Cost
 from scopegate.policy.sections.headers import AnswerFields
+from scopegate.policy.sections.keys import KeyKind, KeyPart
 from scopegate.policy.sections.offloads import Deliver, Offload
 from scopegate.policy.sections.promises import Promise
 from scopegate.policy.sections.redirect import Redirect
 from scopegate.policy.sections.routes import Mode, Named, PathStep, Route
 from scopegate.policy.sections.server import AddressSource, HostUse, Server, ServerLimits, ServerTimeouts
 from scopegate.policy.sections.streams import StreamRule
-from scopegate.policy.sections.tiers import NO_TIER, KeyKind, KeyPart, OnStoreError, Tier, WhenMissing
+from scopegate.policy.sections.tiers import NO_TIER, OnStoreError, Tier, WhenMissing
 from scopegate.policy.sections.tls import CertificateFiles
 from scopegate.policy.sections.upstreams import Ejection, Health, Tls, Upstream, UpstreamTimeouts
 from scopegate.policy.sidefiles import SideFiles
@@ -44,6 +46,7 @@ __all__ = [
     "BudgetRule",
     "CertificateFiles",
     "Cors",
+    "Cost",
     "Deliver",
     "Ejection",
     "Health",

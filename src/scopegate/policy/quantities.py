@@ -15,6 +15,7 @@ from scopegate.limits.window import Quota
 
 MAX_QUOTA_LIMIT = 100_000
 """The exact window remembers each admission, so a limit is also a memory bound per key."""
+MAX_PACED_LIMIT = 10_000_000
 MAX_QUOTA_SPAN_MS = 24 * 3_600_000
 MAX_SIZE_BYTES = 64 * 1024**3
 MAX_DURATION_MS = 24 * 3_600_000
@@ -36,14 +37,14 @@ _MONEY = re.compile(r"([0-9]{1,12}(?:\.[0-9]{1,6})?) USD per (day|month)", re.AS
 _SHARE = re.compile(r"([0-9]{1,6}(?:\.[0-9]{1,2})?)%", re.ASCII)
 
 
-def parse_quota(text: str) -> Quota:
-    """`10 per 10s`: at most 10 in any span of 10 seconds. Limit 1..100,000, span up to one day."""
+def parse_quota(text: str, most: int = MAX_QUOTA_LIMIT) -> Quota:
+    """`10 per 10s`: at most 10 in any span of 10 seconds. Limit 1 to `most`, span up to one day."""
     match = _QUOTA.fullmatch(text)
     if match is None:
         raise ValueError("is not a limit, write it like `10 per 10s`")
     limit = int(match[1])
-    if not 1 <= limit <= MAX_QUOTA_LIMIT:
-        raise ValueError(f"has a limit outside 1 to {MAX_QUOTA_LIMIT}")
+    if not 1 <= limit <= most:
+        raise ValueError(f"has a limit outside 1 to {most}")
     try:
         span_ms = parse_duration_ms(match[2])
     except ValueError as error:

@@ -94,10 +94,11 @@ class MemoryLimits:
 
     def _room_for(self, change: Amendment, log: _KeyLog, now_us: int) -> int:
         """For how many admissions more there is room in a log, after paying for as many as the network may."""
-        if change.more > 0:
-            booked = replace(change.window, cost=min(change.more, change.window.quota.limit))
-            if not log.is_ready(booked, now_us):
-                self._pays(log, booked, now_us)
+        booked = min(change.more, change.window.quota.limit - log.live(now_us))
+        if booked > 0:
+            wanted = replace(change.window, cost=booked)
+            if not log.is_ready(wanted, now_us):
+                self._pays(log, wanted, now_us)
         return log.room - len(log.times)
 
     async def close(self) -> None:

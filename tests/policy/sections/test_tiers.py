@@ -4,7 +4,7 @@ import pytest
 import yaml
 
 from scopegate.limits.window import Quota
-from scopegate.policy.policy import KeyKind, KeyPart, OnStoreError, WhenMissing
+from scopegate.policy.policy import Cost, KeyKind, KeyPart, OnStoreError, WhenMissing
 from tests.policies import MINIMAL, compiled, document, review
 
 
@@ -56,6 +56,17 @@ def test_what_one_client_is_and_what_is_done_without_a_key() -> None:
         ("key: api_key, api_key: user", "api_key", "is no place of an API key"),
         ("ipv6_prefix: 32", "ipv6_prefix", "48"),
         ("ipv6_prefix: 128", "ipv6_prefix", "64"),
+        ("algorithm: gcra", "algorithm", "needs `burst`"),
+        ("burst: 2", "burst", "is for `algorithm: gcra`"),
+        ("algorithm: gcra, burst: 6", "burst", "is more than '5 per 1s' admits at all"),
+        ("algorithm: leaky", "algorithm", "must be exact or gcra"),
+        ("cost: 6", "cost", "is more than the 5 that '5 per 1s' admits at once: no request would ever pass"),
+        ("algorithm: gcra, burst: 2, cost: 3", "cost", "is more than the 2 that '5 per 1s' admits at once"),
+        ("cost: -1", "cost", "is no cost"),
+        ("cost: 999999999999", "cost", "is no cost"),
+        ("cost: 'answer:'", "cost", "names no field of the answer"),
+        ("refund_on: 5xx, count_only: 401", "refund_on", "cannot stand with `count_only`"),
+        ("refund_on: [600]", "refund_on[0]", "is no status"),
         ("when_missing: allow", "when_missing", "client_ip, refuse"),
     ],
 )
@@ -91,3 +102,22 @@ def test_a_claim_that_nobody_shows_is_named_where_the_route_counts_by_it(
     if said is not None:
         assert said in problems[0]
         assert "routes[0].tier: tier by counts by claim:" in problems[0]
+
+
+def test_how_a_tier_counts_and_what_a_request_costs() -> None:
+    found = compiled(tier("algorithm: gcra, burst: 3, cost: 1 per 1KiB, count_only: [401, 5xx]")).routes[0].tiers[0]
+    assert found.quotas == (Quota(5, 1000, 3),)
+    assert found.cost == Cost(per_bytes=1024)
+    assert {200, 403} <= found.given_back
+    assert found.given_back.isdisjoint({401, 500})
+    assert compiled(tier("key: user")).routes[0].tiers[0].given_back == frozenset()
+
+
+def test_a_very_large_limit_is_paced() -> None:
+    large = "limit: 1000000 per 10s"
+    text = MINIMAL + f"tiers: {{lenient: {{{large}, algorithm: gcra, burst: 1000, cost: answer:X-Cost}}}}\n"
+    assert compiled(text).routes[0].tiers[0].quotas == (Quota(1_000_000, 10_000, 1000),)
+    (problem,) = review(MINIMAL + f"tiers: {{lenient: {{{large}}}}}\n").problems
+    assert "remembers more than 100000 admissions: write algorithm: gcra" in problem.what
+    (problem,) = review(MINIMAL + "tiers: {lenient: {limit: [10001 per 10s], cost: answer:X-Cost}}\n").problems
+    assert "cannot stand with '10001 per 10s', which remembers each: write algorithm: gcra" in problem.what

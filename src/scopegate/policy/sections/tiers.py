@@ -7,7 +7,7 @@ gateway's `keys`. Called by `document`, `policy` and `routes`.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Set
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from types import MappingProxyType
 from typing import Annotated, TypeAlias
@@ -16,43 +16,16 @@ from pydantic import BeforeValidator, Field
 
 from scopegate.limits.window import Quota
 from scopegate.policy.draft import Draft
-from scopegate.policy.faults import closest
-from scopegate.policy.kinds import Choice, Limit, Shape, Whole, as_list, option, parsed, required, written
-from scopegate.policy.spelling import parse_field_name
+from scopegate.policy.kinds import Choice, Count, PacedLimit, Shape, Whole, as_list, option, parsed, required, written
+from scopegate.policy.quantities import MAX_QUOTA_LIMIT
+from scopegate.policy.sections import costs
+from scopegate.policy.sections.costs import MAX_COSTLY_LIMIT, ONE, Cost, CostWord, Statuses
+from scopegate.policy.sections.keys import CLIENT_IP, USER, KeyKind, KeyPart, Keys, parse_api_key
 from scopegate.policy.tree import Fault, Loc
 
 NO_TIER = "none"
-MAX_CLAIM_CHARACTERS = 256
 
 # Values
-
-
-class KeyKind(StrEnum):
-    """What of a request may be counted by. `header`, `cookie` and `claim` are of a name."""
-
-    CLIENT_IP = "client_ip"
-    USER = "user"
-    ROUTE = "route"
-    GLOBAL = "global"
-    HEADER = "header"
-    COOKIE = "cookie"
-    CLAIM = "claim"
-
-
-_NAMED = frozenset({KeyKind.HEADER, KeyKind.COOKIE, KeyKind.CLAIM})
-_API_KEY = "api_key"
-
-
-@dataclass(frozen=True, slots=True)
-class KeyPart:
-    """One thing that a tier counts by. `name` is that of the header field (lower case), cookie or claim."""
-
-    kind: KeyKind
-    name: str = ""
-
-
-CLIENT_IP = (KeyPart(KeyKind.CLIENT_IP),)
-USER = (KeyPart(KeyKind.USER),)
 
 
 class WhenMissing(StrEnum):
@@ -62,6 +35,13 @@ class WhenMissing(StrEnum):
     CLIENT_IP = "client_ip"
     REFUSE = "refuse"
     EXEMPT = "exempt"
+
+
+class Algorithm(StrEnum):
+    """How a tier's windows count; see `limits/window`."""
+
+    EXACT = "exact"
+    GCRA = "gcra"
 
 
 class OnStoreError(StrEnum):
@@ -75,7 +55,7 @@ class OnStoreError(StrEnum):
 @dataclass(frozen=True, slots=True)
 class Tier:
     """`key`: all of its parts together are whom the tier counts. `ipv6_prefix`: how many bits of an IPv6 address are
-    one client."""
+    one client. `given_back`: the statuses of answers after which a request counts no longer."""
 
     name: str
     quotas: tuple[Quota, ...]
@@ -83,6 +63,8 @@ class Tier:
     on_store_error: OnStoreError
     ipv6_prefix: int = 64
     when_missing: WhenMissing = WhenMissing.CLIENT_IP
+    cost: Cost = ONE
+    given_back: frozenset[int] = frozenset()
 
 
 BUILT_IN: Mapping[str, Tier] = MappingProxyType(
@@ -96,56 +78,9 @@ BUILT_IN: Mapping[str, Tier] = MappingProxyType(
 
 # Shape
 
-Limits: TypeAlias = Annotated[list[Limit], BeforeValidator(as_list, json_schema_input_type=Limit | list[Limit])]
-
-
-def _parse_key(text: str) -> KeyPart | None:
-    """None for `api_key`: what that is, the tier says beside it."""
-    if text == _API_KEY:
-        return None
-    word, colon, name = text.partition(":")
-    if word not in set(KeyKind):
-        near = closest(word, [_API_KEY, *KeyKind])
-        meant = "" if near is None else f", did you mean {near}?"
-        raise ValueError(f"is nothing to count by, write one of {', '.join(_words())}{meant}")
-    kind = KeyKind(word)
-    if kind not in _NAMED:
-        if colon:
-            raise ValueError(f"has a name after {kind}, which takes none")
-        return KeyPart(kind)
-    if not name:
-        raise ValueError(f"lacks a name, write it like {kind}:NAME")
-    return KeyPart(kind, _claim_name(name) if kind is KeyKind.CLAIM else _field_name(name, kind))
-
-
-def _words() -> Iterator[str]:
-    yield from (f"{kind}:NAME" if kind in _NAMED else kind for kind in KeyKind)
-    yield _API_KEY
-
-
-def _field_name(name: str, kind: KeyKind) -> str:
-    try:
-        parsed_name = parse_field_name(name)
-    except ValueError:
-        raise ValueError(f"names no {kind}") from None
-    return parsed_name.lower() if kind is KeyKind.HEADER else parsed_name
-
-
-def _claim_name(name: str) -> str:
-    if not name.isprintable() or len(name) > MAX_CLAIM_CHARACTERS:
-        raise ValueError("names no claim")
-    return name
-
-
-def _parse_api_key(text: str) -> KeyPart:
-    part = _parse_key(text)
-    if part is None or part.kind not in {KeyKind.HEADER, KeyKind.COOKIE}:
-        raise ValueError("is no place of an API key, write it like header:X-API-Key or cookie:NAME")
-    return part
-
-
-KeyWord: TypeAlias = Annotated[KeyPart | None, parsed(_parse_key), written("header:X-Tenant")]
-Keys: TypeAlias = Annotated[list[KeyWord], BeforeValidator(as_list, json_schema_input_type=KeyWord | list[KeyWord])]
+Limits: TypeAlias = Annotated[
+    list[PacedLimit], BeforeValidator(as_list, json_schema_input_type=PacedLimit | list[PacedLimit])
+]
 
 
 class TierShape(Shape):
@@ -157,7 +92,7 @@ class TierShape(Shape):
         "Whom the tier counts: client_ip, user, route, global, header:NAME, cookie:NAME, claim:NAME, api_key; a list "
         "means all together.",
     )
-    api_key: Annotated[KeyPart, parsed(_parse_api_key), written("header:X-API-Key")] = option(
+    api_key: Annotated[KeyPart, parsed(parse_api_key), written("header:X-API-Key")] = option(
         "header:X-API-Key", "Where `api_key` is read: header:NAME or cookie:NAME."
     )
     ipv6_prefix: Annotated[Whole, Field(ge=48, le=64)] = option(
@@ -168,6 +103,15 @@ class TierShape(Shape):
         "A request without a part of the key: counted by its address instead (client_ip), 400 (refuse), or not counted "
         "(exempt).",
     )
+    algorithm: Choice[Algorithm] = option(
+        "exact", "`exact` remembers every admission, `gcra` one number: `burst` at once, then at an even pace."
+    )
+    burst: Count | None = option(None, "With gcra: how many requests may come at once, from 1 to the limit.")
+    cost: CostWord = option(
+        1, "What a request counts for: a number, `1 per 64KiB` of its body, or `answer:FIELD` of the app's answer."
+    )
+    refund_on: Statuses = option([], "Statuses of answers (401, 5xx) after which a request counts no longer.")
+    count_only: Statuses = option([], "The only statuses of answers after which a request counts.")
     on_store_error: Choice[OnStoreError] = option(
         "local", "While Redis is unusable: count in this process (local), let pass (allow), or answer 503 (deny)."
     )
@@ -179,11 +123,13 @@ class TierShape(Shape):
     def build(self, name: str) -> Tier:
         return Tier(
             name,
-            tuple(self.limit),
+            tuple(replace(quota, burst=self.burst or 0) for quota in self.limit),
             tuple(self.api_key if part is None else part for part in self.key),
             self.on_store_error,
             self.ipv6_prefix,
             self.when_missing,
+            self.cost,
+            costs.given_back(self.refund_on, self.count_only),
         )
 
 
@@ -205,6 +151,8 @@ def checks(draft: Draft) -> Iterator[Fault]:
                 loc = ("tiers", name, "limit", index)
                 yield draft.problem(loc, f"{draft.said(loc)} has the span of an earlier limit of this tier")
         yield from _key(tier, ("tiers", name, "key"), draft)
+        yield from _algorithm(tier, ("tiers", name), draft)
+        yield from _cost(tier, ("tiers", name), draft)
 
 
 def _key(tier: TierShape, loc: Loc, draft: Draft) -> Iterator[Fault]:
@@ -212,3 +160,32 @@ def _key(tier: TierShape, loc: Loc, draft: Draft) -> Iterator[Fault]:
         yield draft.problem(loc, "names a part twice")
     if len(tier.key) > 1 and KeyPart(KeyKind.GLOBAL) in tier.key:
         yield draft.problem(loc, "counts all visitors together, and each of them apart: `global` stands alone")
+
+
+def _algorithm(tier: TierShape, loc: Loc, draft: Draft) -> Iterator[Fault]:
+    paced = tier.algorithm is Algorithm.GCRA
+    if paced and tier.burst is None:
+        yield draft.problem_at_key((*loc, "algorithm"), "needs `burst`: how many requests may come at once")
+    if not paced and tier.burst is not None:
+        yield draft.problem_at_key((*loc, "burst"), "is for `algorithm: gcra`: an exact limit may be used at once")
+    for index, quota in enumerate(tier.limit):
+        where = draft.tree.locate((*loc, "limit", index)).loc
+        if paced and tier.burst is not None and tier.burst > quota.limit:
+            yield draft.problem((*loc, "burst"), f"is more than {draft.said(where)} admits at all")
+        if not paced and quota.limit > MAX_QUOTA_LIMIT:
+            what = f"{draft.said(where)} remembers more than {MAX_QUOTA_LIMIT} admissions: write algorithm: gcra"
+            yield draft.problem(where, what)
+
+
+def _cost(tier: TierShape, loc: Loc, draft: Draft) -> Iterator[Fault]:
+    if tier.refund_on and tier.count_only:
+        yield draft.problem_at_key((*loc, "refund_on"), "cannot stand with `count_only`, which gives all others back")
+    for index, quota in enumerate(tier.limit):
+        most = tier.burst if tier.algorithm is Algorithm.GCRA else quota.limit
+        where = draft.tree.locate((*loc, "limit", index)).loc
+        if most is not None and tier.cost.fixed > most:
+            what = f"is more than the {most} that {draft.said(where)} admits at once: no request would ever pass"
+            yield draft.problem((*loc, "cost"), what)
+        if tier.algorithm is Algorithm.EXACT and tier.cost != ONE and quota.limit > MAX_COSTLY_LIMIT:
+            what = f"cannot stand with {draft.said(where)}, which remembers each: write algorithm: gcra"
+            yield draft.problem((*loc, "cost"), what)

@@ -1,0 +1,63 @@
+"""What becomes of a request's admissions once its answer is known: given back, or booked at what it really cost.
+
+Only for tiers that ask for it. Made by `spending`, told by the exchange.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+
+from scopegate import logs
+from scopegate.edge.headers import Noted
+from scopegate.gateway.counting import RouteCount, tier_of
+from scopegate.limits.window import Amendment, Spent, amended
+
+Amend = Callable[[Sequence[Amendment]], None]
+
+_COST = re.compile(rb"[0-9]{1,15}")
+_log = logs.get("limiter")
+
+
+class Booking:
+    """One request, admitted as in `spent`. `amend` is that of the store which admitted it."""
+
+    __slots__ = ("_amend", "_count", "_spent", "_told")
+
+    def __init__(self, count: RouteCount, spent: Spent, amend: Amend) -> None:
+        self._count = count
+        self._spent = spent
+        self._amend = amend
+        self._told: dict[str, int] = {}
+
+    def on_answer(self, notes: Noted) -> None:
+        """The head of the app's answer."""
+        for field in self._count.cost_fields:
+            cost = cost_of(field.encode(), notes.passed)
+            if cost is not None:
+                self._told[field] = cost
+            else:
+                _log.warning("limits.no_cost", field=field)
+
+    def settle(self, status: int, bytes_in: int) -> None:
+        """It is over. `status`: of the answer that the client got, 0 where it got none: then nothing is given back,
+        for nobody knows what became of it."""
+        tiers = {each.tier.name: each for each in self._count.tiers}
+        changes: list[Amendment] = []
+        for standing in self._spent.standings:
+            tier = tiers[tier_of(standing.window)]
+            window = standing.window
+            more = tier.owed(window, status, bytes_in, self._told.get(tier.tier.cost.field)) - window.cost
+            if more:
+                changes.append(amended(standing, more, self._spent.at_us))
+        if changes:
+            self._amend(changes)
+
+
+def cost_of(field: bytes, lines: Sequence[bytes]) -> int | None:
+    """The whole number in the one line of this name; None where there is no such line, or another text, or two."""
+    start = field + b":"
+    values = [line[len(start) :].strip() for line in lines if line[: len(start)].lower() == start]
+    if len(values) != 1 or _COST.fullmatch(values[0]) is None:
+        return None
+    return int(values[0])
