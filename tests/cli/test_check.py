@@ -32,7 +32,10 @@ def file(tmp_path: Path) -> Path:
 
 def test_a_fine_file(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["check", str(file)]) == 0
-    assert capsys.readouterr().out == "fine: 1 route, 1 tier, 0 offloads, 1 promise kept\n"
+    assert capsys.readouterr().out.splitlines() == [
+        "tier lenient: a busy key costs 1,556 bytes in memory, at most 1,740 in Redis",
+        "fine: 1 route, 1 tier, 0 offloads, 1 promise kept",
+    ]
 
 
 def test_problems_with_their_places(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -59,6 +62,8 @@ def test_warnings_stop_nothing(file: Path, capsys: pytest.CaptureFixture[str]) -
     assert main(["check", str(file)]) == 0
     assert capsys.readouterr().out.splitlines() == [
         f"{file}:8:3 tiers.slow: no route uses it (warning)",
+        "tier lenient: a busy key costs 1,556 bytes in memory, at most 1,740 in Redis",
+        "tier slow: a busy key costs 440 bytes in memory, at most 255 in Redis",
         "fine: 1 route, 2 tiers, 0 offloads, 1 promise kept, 1 warning",
     ]
 
@@ -90,6 +95,7 @@ def test_json(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert json.loads(capsys.readouterr().out) == {
         "ok": False,
         "digest": None,
+        "busy_key_bytes": {},
         "problems": [{"where": f"{file}:7:1", "path": "tires", "what": "unknown key", "hint": "tiers"}],
         "warnings": [],
     }

@@ -12,9 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from scopegate.clock import ManualClock
+from scopegate.limits.footprint import KEY_BYTES
 from scopegate.limits.shares import COUNTERS_BYTES
 from scopegate.limits.window import Quota, Spent, Window, amended, window_key
-from scopegate.stores.memory import KEY_BYTES, MAX_BYTES, MemoryLimits
+from scopegate.stores.memory import MAX_BYTES, MemoryLimits
 from tests.limits.reference import Reference
 
 QUOTA = Quota(2, 60_000)

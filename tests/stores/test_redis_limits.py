@@ -6,11 +6,14 @@ import asyncio
 import re
 import uuid
 from collections.abc import AsyncIterator, Callable
+from contextlib import aclosing
 
 import pytest
+import redis.asyncio
 
 from scopegate.clock import ManualClock
 from scopegate.errors import ConfigError
+from scopegate.limits.footprint import in_redis
 from scopegate.limits.window import Quota, Spent, Window, window_key
 from scopegate.stores.redis_limits import RedisLimits
 from tests.valkey import Server
@@ -109,6 +112,23 @@ async def test_a_hundred_per_ten_seconds_take_at_most_2_kib(server: Server, open
     await asyncio.gather(*[store.spend([full]) for _ in range(150)])
     assert server.run("LLEN", "scopegate:{w}:lenient:10000:203.0.113.7") == 100
     assert server.run("MEMORY", "USAGE", "scopegate:{w}:lenient:10000:203.0.113.7") <= 2_048
+
+
+@pytest.mark.parametrize("quota", [Quota(n, 60_000) for n in (1, 10, 100, 1_000, 10_000)] + [Quota(100, 60_000, 9)])
+@pytest.mark.parametrize("engine", ["valkey", "redis"])
+async def test_a_busy_key_costs_no_more_than_check_says(
+    opened: Opener, request: pytest.FixtureRequest, engine: str, quota: Quota
+) -> None:
+    url = request.getfixturevalue(f"{engine}_url")
+    key = f"a-tier-with-a-long-name:60000:{uuid.uuid4().hex[:24]}"
+    store = opened(url)
+    for _ in range(3):
+        await store.spend([Window("w", key, quota, cost=max(1, quota.most // 3))])
+    while (await store.spend([Window("w", key, quota)])).admitted:
+        pass
+    async with aclosing(redis.asyncio.from_url(url)) as client:
+        used = await client.memory_usage("scopegate:{w}:" + key, samples=0)
+    assert in_redis(quota) * 0.5 < used <= in_redis(quota)
 
 
 async def test_a_log_never_outgrows_its_limit(server: Server, opened: Opener) -> None:

@@ -14,14 +14,12 @@ from heapq import heappop, heappush
 from scopegate.clock import Clock
 from scopegate.limits import breaker
 from scopegate.limits.breaker import BreakerRule, BreakerState, BreakerTerms, CallOutcome, Denied, Permit
+from scopegate.limits.footprint import FIRST_ADMISSIONS, price
 from scopegate.limits.shares import COUNTERS_BYTES, Shares, networks
 from scopegate.limits.window import Amendment, Log, Spent, Window, ms_up, spend, spend_one
 
 MAX_BYTES = 64 << 20
 
-KEY_BYTES = 440  # measured: a log with its first admissions, its key, its place in a dict that is growing
-_ADMISSION_BYTES = 9  # with what an array keeps in reserve
-_FIRST_ADMISSIONS = 4
 _SWEPT = 4  # logs looked at for each new key: more than one, so that a past flood's memory comes back
 _STEP = 64  # and at a time while one finds no room
 _SLICES = 5  # a log is looked at within a 32nd of its span after it came empty
@@ -142,11 +140,11 @@ class MemoryLimits:
         """Pay for twice as many admissions, or for the first ones of a log that is kept from now on, if the network
         may. A paced window has one, whatever it costs."""
         room = log.room
-        more = room * 2 or _FIRST_ADMISSIONS
+        more = room * 2 or FIRST_ADMISSIONS
         while not window.quota.burst and more < len(log.times) + window.cost:
             more *= 2
-        paid = _price(room)
-        wanted = _price(more) - paid
+        paid = price(room)
+        wanted = price(more) - paid
         if not self._shares.has_room(log.small, log.large, paid, wanted):
             return False
         self._shares.take(log.small, log.large, wanted)
@@ -183,14 +181,9 @@ class MemoryLimits:
         return looked_at
 
     def _drop(self, log: _KeyLog) -> None:
-        self._shares.take(log.small, log.large, -_price(log.room))
+        self._shares.take(log.small, log.large, -price(log.room))
         log.room = 0
         del self._logs[log.key]
-
-
-def _price(room: int) -> int:
-    """What a log with room for so many admissions takes, in bytes."""
-    return KEY_BYTES + (room - _FIRST_ADMISSIONS) * _ADMISSION_BYTES if room else 0
 
 
 def _crowded(windows: Sequence[Window], logs: Sequence[Log], now_us: int, wait_us: int) -> Spent:

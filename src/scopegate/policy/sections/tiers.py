@@ -37,7 +37,7 @@ class WhenMissing(StrEnum):
     EXEMPT = "exempt"
 
 
-class Algorithm(StrEnum):
+class Counting(StrEnum):
     """How a tier's windows count; see `limits/window`."""
 
     EXACT = "exact"
@@ -103,7 +103,7 @@ class TierShape(Shape):
         "A request without a part of the key: counted by its address instead (client_ip), 400 (refuse), or not counted "
         "(exempt).",
     )
-    algorithm: Choice[Algorithm] = option(
+    algorithm: Choice[Counting] = option(
         "exact", "`exact` remembers every admission, `gcra` one number: `burst` at once, then at an even pace."
     )
     burst: Count | None = option(None, "With gcra: how many requests may come at once, from 1 to the limit.")
@@ -163,7 +163,7 @@ def _key(tier: TierShape, loc: Loc, draft: Draft) -> Iterator[Fault]:
 
 
 def _algorithm(tier: TierShape, loc: Loc, draft: Draft) -> Iterator[Fault]:
-    paced = tier.algorithm is Algorithm.GCRA
+    paced = tier.algorithm is Counting.GCRA
     if paced and tier.burst is None:
         yield draft.problem_at_key((*loc, "algorithm"), "needs `burst`: how many requests may come at once")
     if not paced and tier.burst is not None:
@@ -181,11 +181,11 @@ def _cost(tier: TierShape, loc: Loc, draft: Draft) -> Iterator[Fault]:
     if tier.refund_on and tier.count_only:
         yield draft.problem_at_key((*loc, "refund_on"), "cannot stand with `count_only`, which gives all others back")
     for index, quota in enumerate(tier.limit):
-        most = tier.burst if tier.algorithm is Algorithm.GCRA else quota.limit
+        most = tier.burst if tier.algorithm is Counting.GCRA else quota.limit
         where = draft.tree.locate((*loc, "limit", index)).loc
         if most is not None and tier.cost.fixed > most:
             what = f"is more than the {most} that {draft.said(where)} admits at once: no request would ever pass"
             yield draft.problem((*loc, "cost"), what)
-        if tier.algorithm is Algorithm.EXACT and tier.cost != ONE and quota.limit > MAX_COSTLY_LIMIT:
+        if tier.algorithm is Counting.EXACT and tier.cost != ONE and quota.limit > MAX_COSTLY_LIMIT:
             what = f"cannot stand with {draft.said(where)}, which remembers each: write algorithm: gcra"
             yield draft.problem((*loc, "cost"), what)

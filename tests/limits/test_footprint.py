@@ -1,0 +1,22 @@
+from __future__ import annotations
+
+import pytest
+
+from scopegate.clock import ManualClock
+from scopegate.limits.footprint import KEY_BYTES, in_memory, in_redis
+from scopegate.limits.window import Quota, Window
+from scopegate.stores.memory import MemoryLimits
+
+
+@pytest.mark.parametrize("quota", [Quota(1, 1000), Quota(4, 1000), Quota(5, 1000), Quota(100, 1000), Quota(9, 1000, 9)])
+def test_a_busy_key_costs_in_memory_what_is_paid_for_it(quota: Quota) -> None:
+    limits = MemoryLimits(ManualClock())
+    for _ in range(quota.limit + 1):
+        limits.spend([Window("w", "k", quota)])
+    assert limits._shares.used_bytes == in_memory(quota)
+
+
+def test_a_pace_costs_the_same_however_large_it_is() -> None:
+    assert in_memory(Quota(1_000_000, 1000, 9_999)) == KEY_BYTES
+    assert in_redis(Quota(1_000_000, 1000, 9_999)) == in_redis(Quota(2, 1000, 1)) < 300
+    assert in_redis(Quota(100, 10_000)) <= 2_048
