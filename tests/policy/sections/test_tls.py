@@ -10,6 +10,7 @@ from cryptography.hazmat.primitives import serialization
 
 from scopegate.following.source import copied, on_disk
 from scopegate.policy.policy import CertificateFiles
+from scopegate.policy.sections.tls import _certificate
 from tests.authority import Authority
 
 POLICY = """\
@@ -101,6 +102,25 @@ def test_what_is_wrong_with_a_file_is_told_at_its_place(
     spoil(folder / file)
     (problem,) = problems(folder)
     assert problem.startswith(told)
+
+
+def chain(folder: Path) -> bytes:
+    return (folder / "a.pem").read_bytes() + (folder / "ca.pem").read_bytes()
+
+
+def test_a_chain_may_have_words_around_it(folder: Path) -> None:
+    text = b"subject=CN = a.example\n" + chain(folder).replace(b"\n", b"\r\n") + b"the end"
+    (folder / "a.pem").write_bytes(text.rstrip())
+    assert problems(folder) == []
+
+
+def test_a_chain_that_is_half_written_is_none(folder: Path) -> None:
+    """At every byte of its second certificate: the first alone would do for OpenSSL, and for few visitors."""
+    whole, first = chain(folder).rstrip(), len((folder / "a.pem").read_bytes())
+    for size in range(first + 1, len(whole)):
+        with pytest.raises(ValueError, match="a damaged one"):
+            _certificate(whole[:size])
+    assert _certificate(whole) == _certificate(whole[:first])
 
 
 def test_both_files_are_needed(folder: Path) -> None:

@@ -6,6 +6,7 @@ Pure. Called by `server`, `document` and `compile`.
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -34,10 +35,22 @@ class CertificateFiles:
 # Shapes
 
 
+_MARK = re.compile(rb"^-.*", re.MULTILINE)
+_WHOLE_MARK = re.compile(rb"-----(BEGIN|END) [A-Z0-9 ]+-----[ \t\r]*")
+
+
+def _is_whole(content: bytes) -> bool:
+    """Whether every block of a PEM file ends. A chain that is still being written would pass for a shorter one."""
+    marks = [_WHOLE_MARK.fullmatch(line) for line in _MARK.findall(content)]
+    return [mark and mark[1] for mark in marks] == [b"BEGIN", b"END"] * (len(marks) // 2)
+
+
 def _certificate(content: bytes) -> Json:
     from cryptography import x509  # heavy, and most policies need none of it
 
     try:
+        if not _is_whole(content):
+            raise ValueError
         certificate = x509.load_pem_x509_certificates(content)[0]
         return _fingerprint(certificate.public_key())
     except ValueError:
