@@ -151,6 +151,8 @@ def test_a_client_is_shown_the_certificate_of_the_name_it_asks_for(authority: Au
         (["-tls1_2", "-cipher", "NULL:aNULL:3DES:RC4:@SECLEVEL=0"], None),
         (["-alpn", "h2,http/1.1"], "ALPN protocol: http/1.1"),
         (["-alpn", "h2"], "No ALPN negotiated"),
+        (["-tls1_3", "-groups", "X25519"], "TLSv1.3"),
+        (["-tls1_3", "-groups", "ffdhe8192"], None),
     ],
 )
 async def test_versions_and_ciphers_are_those_of_the_intermediate_profile(
@@ -162,6 +164,47 @@ async def test_versions_and_ciphers_are_those_of_the_intermediate_profile(
         assert "no peer certificate available" in told
     else:
         assert answer in told
+
+
+def rsa(folder: Path) -> CertificateFiles:
+    command = "openssl req -x509 -newkey rsa:2048 -nodes -days 1 -subj /CN=a.example -keyout k.pem -out c.pem"
+    subprocess.run(command.split(), cwd=folder, check=True, capture_output=True)
+    return CertificateFiles(str(folder / "c.pem"), str(folder / "k.pem"))
+
+
+def agreed(server: ssl.SSLContext, cipher: str) -> str | None:
+    """What a client that knows one cipher of TLS 1.2 alone, and refuses nothing else, agrees on with the server."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    context.maximum_version = ssl.TLSVersion.TLSv1_2
+    context.set_ciphers(f"{cipher}:@SECLEVEL=0")
+    to_server, to_client = ssl.MemoryBIO(), ssl.MemoryBIO()
+    ends = [context.wrap_bio(to_client, to_server), server.wrap_bio(to_server, to_client, server_side=True)]
+    for end in ends * 3:
+        try:
+            end.do_handshake()
+        except ssl.SSLWantReadError:
+            continue
+        except ssl.SSLError:
+            return None
+    found = ends[1].cipher()
+    return found and found[0]
+
+
+@pytest.mark.parametrize("kind", ["ECDSA", "RSA"])
+def test_of_all_ciphers_there_are_those_of_the_profile_are_agreed_on(
+    authority: Authority, tmp_path: Path, kind: str
+) -> None:
+    """The ones that agree on keys by finite fields are of the profile too, and left out: each costs much."""
+    files = files_of(authority.issue("a.example")) if kind == "ECDSA" else rsa(tmp_path)
+    server = load(files).context
+    known = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    known.set_ciphers("ALL:COMPLEMENTOFALL:@SECLEVEL=0")
+    older = [each["name"] for each in known.get_ciphers() if each["protocol"] != "TLSv1.3"]
+    assert len(older) > 100
+    found = {cipher for cipher in older if agreed(server, cipher) == cipher}
+    modern = ("AES128-GCM-SHA256", "AES256-GCM-SHA384", "CHACHA20-POLY1305")
+    assert found == {f"ECDHE-{kind}-{cipher}" for cipher in modern}
 
 
 async def test_a_client_that_prefers_chacha_gets_it(authority: Authority) -> None:

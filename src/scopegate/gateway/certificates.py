@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final
 
 from scopegate.errors import ConfigError, Problem
 from scopegate.policy.policy import CertificateFiles
+from scopegate.process import tls_groups
 
 if TYPE_CHECKING:
     from cryptography import x509
@@ -87,6 +88,7 @@ def _context() -> ssl.SSLContext:
     context.options |= ssl.OP_NO_COMPRESSION | ssl.OP_NO_RENEGOTIATION
     context.options &= ~ssl.OP_CIPHER_SERVER_PREFERENCE
     context.set_alpn_protocols(_ALPN)
+    tls_groups.restrict(context)
     return context
 
 
