@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,7 +12,7 @@ import pytest
 from scopegate.clock import ManualClock
 from tests.gateway.app import Answer, End
 from tests.gateway.client import Reply
-from tests.gateway.rig import HOST, ON_ONE_LOOP, Rig, Rigs, eventually
+from tests.gateway.rig import HOST, ON_ONE_LOOP, Rig, Rigs, eventually, policy_of
 from tests.gateway.test_signin import token
 
 pytestmark = ON_ONE_LOOP
@@ -215,3 +216,39 @@ async def test_what_was_the_apps_fault_is_given_back(gates: Rigs, refund_on: Any
     rig = await gates.start(tiers=tiers, routes=one("kind"))
     rig.app.answers.append(Answer([End.RESET]))
     assert await statuses(rig, post(1), get("/")) == [502, second]
+
+
+# ── lists ───────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+async def test_who_is_allowed_is_not_counted_and_who_is_denied_is_refused(gates: Rigs) -> None:
+    tiers = {"by": {"limit": "1 per 1h", "allow": ["header:X-Who=ops"], "deny": ["header:X-Who=bob", "cookie:b=1"]}}
+    rig = await gates.start(tiers=tiers, routes=one("by"))
+    assert await statuses(rig, *[get("/", "X-Who: ops")] * 3, get("/"), get("/")) == [200, 200, 200, 200, 429]
+    (refused,) = await ask(rig, get("/", "X-Who: bob"))
+    assert (refused.status, refused.code) == (403, "denied")
+    assert await statuses(rig, get("/", "X-Who: ops", "Cookie: b=1")) == [403], "denied is stronger than allowed"
+    client = await rig.connect()
+    found = [(await client.ask(get("/", f"X-Who: {who}"))).status for who in ("bob", "bob", "ops", "ops")]
+    assert found == [403, 403, 200, 200]
+
+
+async def test_a_denied_stranger_is_not_asked_to_sign_in_and_a_watching_route_refuses_nobody(gates: Rigs) -> None:
+    tiers = {"by": {"limit": "1 per 1h", "deny": "header:X-Who=bob"}}
+    rig = await gates.start(tiers=tiers, routes=one("by", auth="who"), auth=AUTH)
+    assert await statuses(rig, get("/", "X-Who: bob"), get("/")) == [403, 401]
+    watching = await gates.start(tiers=tiers, routes=one("by", mode="watch"))
+    assert await statuses(watching, get("/", "X-Who: bob")) == [200]
+
+
+async def test_a_list_file_is_taken_up_with_the_policy(gates: Rigs, tmp_path: Path) -> None:
+    file = tmp_path / "deny.txt"
+    file.write_text("header:X-Who=bob\n")
+    tiers = {"by": {"limit": "9 per 1h", "deny_file": str(file)}}
+    rig = await gates.start(tiers=tiers, routes=one("by"))
+    client = await rig.connect()
+    bob, eve = (get("/", f"X-Who: {who}") for who in ("bob", "eve"))
+    assert [(await client.ask(each)).status for each in (bob, eve)] == [403, 200]
+    file.write_text("header:X-Who=eve\n")
+    await rig.gateway.adopt(policy_of([rig.app.url], tiers=tiers, routes=one("by")))
+    assert [(await client.ask(each)).status for each in (bob, eve)] == [200, 403]

@@ -12,8 +12,11 @@ from functools import lru_cache
 
 from scopegate.edge.verdict import Refusal
 from scopegate.gateway.keys import Countable, key_of
+from scopegate.gateway.lists import holder
 from scopegate.limits.window import Window, window_key
 from scopegate.policy.policy import KeyKind, Policy, Route, Tier
+
+DENIED = Refusal(403, "denied", "Requests of this client are not served.")
 
 Windows = tuple[Window, ...]
 WindowsOf = Callable[[str, str], Windows]
@@ -46,16 +49,21 @@ def tier_of(window: Window) -> str:
 class TierCount:
     """A tier as one route counts it. `is_settled`: what a request counts for is known only after its answer."""
 
-    __slots__ = ("_key_of", "_windows_of", "is_settled", "tier")
+    __slots__ = ("_is_allowed", "_is_denied", "_key_of", "_windows_of", "is_settled", "tier")
 
     def __init__(self, tier: Tier, route: str, windows_of: WindowsOf, secret: bytes) -> None:
         self.tier = tier
         self.is_settled = bool(tier.given_back or tier.cost.per_bytes or tier.cost.field)
         self._key_of = key_of(tier, route, secret)
+        self._is_allowed, self._is_denied = holder(tier.allow), holder(tier.deny)
         self._windows_of = windows_of
 
     def windows(self, asked: Countable) -> Windows | Refusal:
         """None of them where the tier does not count this request."""
+        if self._is_denied is not None and self._is_denied(asked):
+            return DENIED
+        if self._is_allowed is not None and self._is_allowed(asked):
+            return ()
         counted = self._key_of(asked)
         if counted is None or isinstance(counted, Refusal):
             return counted or ()

@@ -98,9 +98,9 @@ def _reader(part: KeyPart, tier: Tier, route: str, secret: bytes) -> tuple[KeyKi
         case KeyKind.CLAIM:
             return kind, lambda asked: _claim(asked, name)
         case KeyKind.HEADER:
-            return kind, lambda asked: _hashed(f"header:{name}", _header(asked, sent), secret)
+            return kind, lambda asked: _hashed(f"header:{name}", values_sent(asked, kind, sent), secret)
         case KeyKind.COOKIE:
-            return kind, lambda asked: _hashed(f"cookie:{name}", values_of(sent, _lines(asked, b"cookie")), secret)
+            return kind, lambda asked: _hashed(f"cookie:{name}", values_sent(asked, kind, sent), secret)
         case never:
             assert_never(never)
 
@@ -127,7 +127,10 @@ def _lines(asked: Countable, name: bytes) -> Sequence[bytes]:
     return [value for sent, value in asked.head.fields if sent.lower() == name]
 
 
-def _header(asked: Countable, name: bytes) -> set[bytes]:
+def values_sent(asked: Countable, kind: KeyKind, name: bytes) -> set[bytes]:
+    """What a request says in a header (of this name in lower case) or a cookie."""
+    if kind is KeyKind.COOKIE:
+        return values_of(name, _lines(asked, b"cookie"))
     return {value.strip(b" \t") for value in _lines(asked, name)}
 
 

@@ -7,7 +7,7 @@ import asyncio
 from scopegate.edge.verdict import Refusal
 from scopegate.gateway import responses
 from scopegate.gateway.booking import Amend, Booking
-from scopegate.gateway.counting import RouteCount, Windows, tier_of
+from scopegate.gateway.counting import DENIED, RouteCount, Windows, tier_of
 from scopegate.gateway.exchange import Exchange, Outcome, Pending
 from scopegate.gateway.limiter import Limiter
 from scopegate.limits.decision import LimitDecision
@@ -73,11 +73,11 @@ def _found(windows: Windows | Refusal) -> Windows:
 
 
 def _uncountable(x: Exchange, refusal: Refusal) -> Outcome:
-    """The request lacks what it is counted by. Whoever has to sign in first is told that."""
+    """The request lacks what it is counted by (who has to sign in first is told that), or its client is denied."""
     if not x.plan.enforced:
         x.plan.tally.watch(refusal.code)
         return None
-    return x.stranger or refusal
+    return refusal if refusal is DENIED else x.stranger or refusal
 
 
 def _judged(x: Exchange, spent: Spent, amend: Amend, admitted: LimitDecision, limited: LimitDecision) -> Outcome:

@@ -132,14 +132,20 @@ def is_local(host: str) -> bool:
 
 def parse_network(text: str) -> Network:
     """One address or `10.0.0.0/8`. Networks so wide that they trust the internet are refused."""
+    network = parse_client_network(text)
+    if network.prefixlen < (8 if network.version == 4 else 7):
+        raise ValueError("trusts everybody: name the proxies in front of this gateway, and only them")
+    return network
+
+
+def parse_client_network(text: str) -> Network:
+    """As `parse_network`, as wide as it may be."""
     try:
         network = ip_network(text, strict=True)
     except ValueError:
         raise ValueError(_network_fault(text)) from None
     if network.version == 6 and network.network_address.ipv4_mapped is not None:
         raise ValueError("is an IPv4 network in IPv6 clothes: write it as IPv4")
-    if network.prefixlen < (8 if network.version == 4 else 7):
-        raise ValueError("trusts everybody: name the proxies in front of this gateway, and only them")
     return network
 
 

@@ -19,6 +19,7 @@ from scopegate.policy.sections import (
     bodies,
     cors,
     headers,
+    lists,
     offloads,
     promises,
     routes,
@@ -59,7 +60,7 @@ class Document(Shape):
     promises: list[PromiseShape] = option([], "What must stay true; run by `check` and before each reload.")
 
 
-FILE_PLACES = (tls.CERTIFICATES, tls.KEYS, upstreams.AUTHORITIES, bodies.SCHEMAS)
+FILE_PLACES = (tls.CERTIFICATES, tls.KEYS, upstreams.AUTHORITIES, bodies.SCHEMAS, lists.ALLOWED, lists.DENIED)
 """Where a document names other files."""
 
 _SECTIONS = (routes, promises, server, admin, upstreams, tiers, auth, headers, cors, offloads, ai)

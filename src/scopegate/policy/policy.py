@@ -22,6 +22,7 @@ from scopegate.policy.sections.cors import Cors
 from scopegate.policy.sections.costs import Cost
 from scopegate.policy.sections.headers import AnswerFields
 from scopegate.policy.sections.keys import KeyKind, KeyPart
+from scopegate.policy.sections.lists import ClientList, ClientValue
 from scopegate.policy.sections.offloads import Deliver, Offload
 from scopegate.policy.sections.promises import Promise
 from scopegate.policy.sections.redirect import Redirect
@@ -45,6 +46,8 @@ __all__ = [
     "BodyRule",
     "BudgetRule",
     "CertificateFiles",
+    "ClientList",
+    "ClientValue",
     "Cors",
     "Cost",
     "Deliver",
@@ -125,7 +128,7 @@ def _named(found: Document, beside: SideFiles) -> Named:
     used = {name for route in found.routes for name in route.tier}
     return Named(
         upstreams=MappingProxyType({name: one.build(name, beside) for name, one in found.upstreams.items()}),
-        tiers=MappingProxyType(tiers.build(found.tiers, used)),
+        tiers=MappingProxyType(tiers.build(found.tiers, used, beside)),
         auths=MappingProxyType({name: one.build(name) for name, one in found.auth.items()}),
         headers=headers.build(found.headers),
         cors={name: one.build(name) for name, one in found.cors.items()},

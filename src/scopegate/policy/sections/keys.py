@@ -47,7 +47,7 @@ CLIENT_IP = (KeyPart(KeyKind.CLIENT_IP),)
 USER = (KeyPart(KeyKind.USER),)
 
 
-def _parse_key(text: str) -> KeyPart | None:
+def parse_key(text: str) -> KeyPart | None:
     """None for `api_key`: what that is, the tier says beside it."""
     if text == _API_KEY:
         return None
@@ -86,11 +86,11 @@ def _claim_name(name: str) -> str:
 
 
 def parse_api_key(text: str) -> KeyPart:
-    part = _parse_key(text)
+    part = parse_key(text)
     if part is None or part.kind not in {KeyKind.HEADER, KeyKind.COOKIE}:
         raise ValueError("is no place of an API key, write it like header:X-API-Key or cookie:NAME")
     return part
 
 
-KeyWord: TypeAlias = Annotated[KeyPart | None, parsed(_parse_key), written("header:X-Tenant")]
+KeyWord: TypeAlias = Annotated[KeyPart | None, parsed(parse_key), written("header:X-Tenant")]
 Keys: TypeAlias = Annotated[list[KeyWord], BeforeValidator(as_list, json_schema_input_type=KeyWord | list[KeyWord])]

@@ -16,11 +16,25 @@ from pydantic import BeforeValidator, Field
 
 from scopegate.limits.window import Quota
 from scopegate.policy.draft import Draft
-from scopegate.policy.kinds import Choice, Count, PacedLimit, Shape, Whole, as_list, option, parsed, required, written
+from scopegate.policy.kinds import (
+    Choice,
+    Count,
+    FileName,
+    PacedLimit,
+    Shape,
+    Whole,
+    as_list,
+    option,
+    parsed,
+    required,
+    written,
+)
 from scopegate.policy.quantities import MAX_QUOTA_LIMIT
 from scopegate.policy.sections import costs
 from scopegate.policy.sections.costs import MAX_COSTLY_LIMIT, ONE, Cost, CostWord, Statuses
 from scopegate.policy.sections.keys import CLIENT_IP, USER, KeyKind, KeyPart, Keys, parse_api_key
+from scopegate.policy.sections.lists import ALLOWED, DENIED, NO_CLIENTS, ClientList, ListedOnes, clients, listed_in
+from scopegate.policy.sidefiles import SideFiles
 from scopegate.policy.tree import Fault, Loc
 
 NO_TIER = "none"
@@ -65,6 +79,8 @@ class Tier:
     when_missing: WhenMissing = WhenMissing.CLIENT_IP
     cost: Cost = ONE
     given_back: frozenset[int] = frozenset()
+    allow: ClientList = NO_CLIENTS
+    deny: ClientList = NO_CLIENTS
 
 
 BUILT_IN: Mapping[str, Tier] = MappingProxyType(
@@ -112,6 +128,12 @@ class TierShape(Shape):
     )
     refund_on: Statuses = option([], "Statuses of answers (401, 5xx) after which a request counts no longer.")
     count_only: Statuses = option([], "The only statuses of answers after which a request counts.")
+    allow: ListedOnes = option(
+        [], "Clients that are not counted: networks, or user=NAME, header:NAME=VALUE and the like."
+    )
+    allow_file: FileName | None = option(None, "A file with more of them, one a line.")
+    deny: ListedOnes = option([], "Clients that are refused, even if they are allowed.")
+    deny_file: FileName | None = option(None, "A file with more of them, one a line.")
     on_store_error: Choice[OnStoreError] = option(
         "local", "While Redis is unusable: count in this process (local), let pass (allow), or answer 503 (deny)."
     )
@@ -120,7 +142,7 @@ class TierShape(Shape):
         """Those it counts by."""
         return (part.name for part in self.key if part is not None and part.kind is KeyKind.CLAIM)
 
-    def build(self, name: str) -> Tier:
+    def build(self, name: str, beside: SideFiles) -> Tier:
         return Tier(
             name,
             tuple(replace(quota, burst=self.burst or 0) for quota in self.limit),
@@ -130,13 +152,15 @@ class TierShape(Shape):
             self.when_missing,
             self.cost,
             costs.given_back(self.refund_on, self.count_only),
+            clients([*self.allow, *listed_in(self.allow_file, ALLOWED, beside)], self.api_key),
+            clients([*self.deny, *listed_in(self.deny_file, DENIED, beside)], self.api_key),
         )
 
 
-def build(found: Mapping[str, TierShape], used: Set[str]) -> dict[str, Tier]:
+def build(found: Mapping[str, TierShape], used: Set[str], beside: SideFiles) -> dict[str, Tier]:
     """All tiers of a file, and of the built-in ones those that its routes use."""
     built_in = {name: tier for name, tier in BUILT_IN.items() if name in used}
-    return built_in | {name: tier.build(name) for name, tier in found.items()}
+    return built_in | {name: tier.build(name, beside) for name, tier in found.items()}
 
 
 # Checks
