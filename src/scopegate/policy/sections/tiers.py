@@ -128,9 +128,7 @@ class TierShape(Shape):
     )
     refund_on: Statuses = option([], "Statuses of answers (401, 5xx) after which a request counts no longer.")
     count_only: Statuses = option([], "The only statuses of answers after which a request counts.")
-    allow: ListedOnes = option(
-        [], "Clients that are not counted: networks, or user=NAME, header:NAME=VALUE and the like."
-    )
+    allow: ListedOnes = option([], "Clients that are not counted: networks, user=NAME, header:NAME=VALUE and such.")
     allow_file: FileName | None = option(None, "A file with more of them, one a line.")
     deny: ListedOnes = option([], "Clients that are refused, even if they are allowed.")
     deny_file: FileName | None = option(None, "A file with more of them, one a line.")
