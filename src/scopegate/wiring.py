@@ -242,6 +242,7 @@ async def _work(settings: Settings, trade: _Trade, stop: asyncio.Event, ready: C
 @asynccontextmanager
 async def _worker(settings: Settings, trade: _Trade, database: Database) -> AsyncIterator[Worker]:
     from scopegate.stores.jobs import SqlJobs
+    from scopegate.stores.ledger import SqlLedger
     from scopegate.stores.memory import MemoryLimits
     from scopegate.stores.outbox import SqlOutbox
     from scopegate.worker.main import Starts, Worker
@@ -253,7 +254,8 @@ async def _worker(settings: Settings, trade: _Trade, database: Database) -> Asyn
         jobs = SqlJobs(database)
         trade.open(_terms(settings, database, jobs, opened))
         owner = f"{socket.gethostname()}-{os.getpid()}"
-        yield Worker(jobs, SqlOutbox(database), Starts(limits, MemoryLimits(clock)), trade.terms, clock, owner=owner)
+        starts = Starts(limits, MemoryLimits(clock))
+        yield Worker(jobs, SqlOutbox(database), SqlLedger(database), starts, trade.terms, clock, owner=owner)
 
 
 def _terms(settings: Settings, database: Database, jobs: JobStore, opened: AsyncExitStack) -> Callable[[Policy], Terms]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
 from uuid import uuid4
@@ -12,6 +13,7 @@ from pydantic import SecretStr
 from starlette.types import ASGIApp
 
 from scopegate.leads.job import (
+    SENT,
     Attempt,
     AttemptState,
     CallRecord,
@@ -139,9 +141,11 @@ async def book(ledger: Ledger, job: LeadJob, micros: int = 1234, call_id: str = 
     rules = policy().ai
     assert rules is not None
     accounts = budget.accounts(rules.budgets, NOW_MS, job.lead.contractor)
-    reservation = await ledger.reserve(accounts, micros + 1, NOW_MS, NOW_MS + 60_000)
+    ended = call(job, micros, call_id)
+    sent = replace(ended, outcome=SENT, cost_usd_micros=micros + 1)
+    reservation = await ledger.reserve(accounts, sent, NOW_MS + 60_000)
     assert isinstance(reservation, Reservation)
-    await ledger.settle(reservation, call(job, micros, call_id))
+    await ledger.settle(reservation, ended)
 
 
 def call(job: LeadJob, micros: int, call_id: str) -> CallRecord:

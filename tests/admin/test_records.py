@@ -102,8 +102,10 @@ def test_an_open_order() -> None:
 
 
 def test_usage_has_its_cost_in_dollars_too() -> None:
-    assert records.usage_row({"day": "2027-01-15", "cost_usd_micros": 2_500_000}) == {
+    assert records.usage_row({"day": "2027-01-15", "cost_usd_micros": 2_500_000, "unknown_usd_micros": 500_000}) == {
         "day": "2027-01-15",
         "cost_usd_micros": 2_500_000,
         "cost_usd": 2.5,
+        "unknown_usd_micros": 500_000,
+        "unknown_usd": 0.5,
     }

@@ -14,7 +14,7 @@ from scopegate.stores.database import Database, open_database
 from scopegate.stores.jobs import SqlJobs
 from scopegate.stores.ledger import SqlLedger
 from scopegate.stores.outbox import SqlOutbox
-from tests.stores.orders import call
+from tests.stores.orders import booked, call
 
 NOW_MS = 1_800_000_000_000
 HOSTILE = "x\x1b[2J\r\n\u202eroof\x00"
@@ -46,7 +46,7 @@ async def put_job(database: Database, lead_id: str, *, fails: bool, at_ms: int =
     lease = taken[0]
     analysed = await jobs.start_attempt(lease, StepName.PHOTO_ANALYSIS, at_ms)
     paid = call(f"call-{lead_id}", 1234, job_id=job.job_id, lead_id=lead_id, step="photo_analysis")
-    await SqlLedger(database).settle(None, paid)
+    await booked(SqlLedger(database), paid)
     done = replace(analysed, state=AttemptState.DONE, finished_ms=at_ms + 1500, cost_usd_micros=1234)
     await jobs.finish_attempt(lease, StepName.PHOTO_ANALYSIS, done, {"outcome": "no_photos"})
     if not fails:

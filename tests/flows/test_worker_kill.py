@@ -95,6 +95,11 @@ def answered(claude: SimulatedClaude) -> Counter[str]:
     return Counter(call.schema for call in claude.calls if call.fault != "hang")
 
 
+async def outcomes_in_the_books(home: House, job: LeadJob) -> Counter[str]:
+    """Every call that the API heard of is there; those of killed workers as they were sent."""
+    return Counter(call.outcome for call in await home.ledger.calls(job_id=job.job_id))
+
+
 async def test_a_worker_killed_in_the_scope_step_costs_no_finished_step(workers: Workers) -> None:
     home, claude = workers.home, workers.home.claude
     claude.fail(Injected("none"), Injected("hang"))
@@ -108,6 +113,7 @@ async def test_a_worker_killed_in_the_scope_step_costs_no_finished_step(workers:
     done = await workers.job_is(job.job_id, JobState.DONE)
     assert answered(claude) == {"PhotoAnalysis": 1, "ScopeOfWork": 1, "Estimate": 1}
     assert claude.requests == 4
+    assert await outcomes_in_the_books(home, job) == {"sent": 1, "ok": 3}
     outcomes = {step.name: [attempt.state for attempt in step.attempts] for step in done.steps}
     assert outcomes[StepName.PHOTO_ANALYSIS] == [AttemptState.DONE]
     assert outcomes[StepName.SCOPE] == [AttemptState.LOST, AttemptState.DONE]
@@ -150,6 +156,7 @@ async def test_killed_by_turns_at_every_step_the_job_still_ends_done(workers: Wo
     }
     assert answered(claude) == {"PhotoAnalysis": 1, "ScopeOfWork": 1, "Estimate": 1}
     assert claude.requests == 6
+    assert await outcomes_in_the_books(home, job) == {"sent": 3, "ok": 3}
     assert [message["type"] for message in home.app.messages] == ["lead.analysis.completed", "lead.score.updated"]
     assert done.tries == 6
 
@@ -181,4 +188,7 @@ async def test_many_workers_share_many_jobs_without_running_one_twice(workers: W
     assert len(set(home.app.ids)) == 30
     assert len(home.app.ids) <= 30 + len(lost)
     assert 30 <= claude.requests <= 30 + len(lost)
+    booked = sum([await outcomes_in_the_books(home, job) for job in jobs], Counter[str]())
+    assert booked.total() >= claude.requests
+    assert booked["ok"] >= 30
     assert [await workers.stop(pid) for pid in pids[1:]] == [0, 0]

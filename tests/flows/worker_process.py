@@ -47,6 +47,7 @@ async def serve(folder: str, claude_url: str, app: str, lease_s: float, ready: C
     worker = Worker(
         jobs,
         SqlOutbox(database),
+        ledger,
         Starts(MemoryLimits(clock), MemoryLimits(clock)),
         lambda: terms,
         clock,

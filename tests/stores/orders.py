@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import replace
 from typing import Any
 
-from scopegate.leads.job import CallRecord, Lead, LeadJob, LeadOrder, OrderState
+from scopegate.leads.job import SENT, CallRecord, Lead, LeadJob, LeadOrder, OrderState
+from scopegate.limits.budget import Account, Reservation
 from scopegate.stores.database import Database
+from scopegate.stores.ledger import SqlLedger
 from scopegate.stores.outbox import SqlOutbox
 
 HOSTILE = "NUL \x00, half a pair \ud800, \ufffe, '; DROP TABLE jobs; -- 💧"
@@ -54,3 +57,19 @@ CALL = CallRecord(
 
 def call(call_id: str, cost_usd_micros: int = 100, **changes: Any) -> CallRecord:
     return replace(CALL, call_id=call_id, cost_usd_micros=cost_usd_micros, **changes)
+
+
+_numbers = itertools.count(1)
+
+
+def intent(worst_usd_micros: int, now_ms: int = 0, **changes: Any) -> CallRecord:
+    """A call that is about to be sent, with an id of its own."""
+    sent = call(f"call-{next(_numbers)}", worst_usd_micros, started_ms=now_ms, outcome=SENT, status=None)
+    return replace(sent, api_request_id=None, **changes)
+
+
+async def booked(ledger: SqlLedger, record: CallRecord, *accounts: Account) -> None:
+    """A call from its intent to its end."""
+    reservation = await ledger.reserve(accounts, intent(0, call_id=record.call_id), 10_000_000)
+    assert isinstance(reservation, Reservation)
+    await ledger.settle(reservation, record)

@@ -27,7 +27,7 @@ from scopegate.stores.ledger import SqlLedger
 from scopegate.stores.outbox import SqlOutbox
 from scopegate.stores.schema import SCHEMA_VERSION, calls, jobs, orders, schema_version, steps
 from tests.engines import running_postgres
-from tests.stores.orders import accepted, call, lead, order
+from tests.stores.orders import accepted, booked, call, lead, order
 from tests.stores.writer import BUDGET
 
 ROOT = Path(__file__).parents[2]
@@ -263,12 +263,12 @@ async def test_a_full_disk_is_called_full_and_passes_when_there_is_room(small_di
             await outbox.put(order(100 + n))
     with pytest.raises(StoreUnavailable) as settled:
         for n in range(1_000):
-            await ledger.settle(None, call(f"c{n}"))
+            await booked(ledger, call(f"c{n}"))
     assert (put.value.kind, settled.value.kind) == ("full", "full")
     assert await SqlJobs(database).get(first.job_id) == first
     (small_disk / "filler").unlink()
     await outbox.put(order(9_999))
-    await ledger.settle(None, call("after"))
+    await booked(ledger, call("after"))
     await database.close()
     again = await open_database(f"sqlite:///{small_disk}/state/scopegate.db")
     assert (await SqlLedger(again).calls())[-1] == call("after")
@@ -321,7 +321,7 @@ async def test_a_transaction_that_was_killed_is_a_reset(postgres_url: str) -> No
 
 
 async def test_a_broken_constraint_tells_nothing_of_the_row(database: Database) -> None:
-    await SqlLedger(database).settle(None, call("secret-id"))
+    await booked(SqlLedger(database), call("secret-id"))
     with pytest.raises(StoreUnavailable) as caught:
         row = dict.fromkeys((column.name for column in calls.columns), 0) | {"call_id": "secret-id", "model": "words"}
         await database.write(lambda conn: conn.execute(calls.insert().values(row)))

@@ -25,7 +25,7 @@ from scopegate.stores.jobs import SqlJobs
 from scopegate.stores.ledger import SqlLedger
 from scopegate.stores.outbox import SqlOutbox
 from scopegate.types import Json
-from tests.stores.orders import HOSTILE, accepted, call, lead, order
+from tests.stores.orders import HOSTILE, accepted, booked, call, lead, order
 
 PHOTOS, SCOPE = StepName.PHOTO_ANALYSIS, StepName.SCOPE
 RESULT: Json = {"rooms": ["roof", HOSTILE], "confidence": 0.5, "none": None, "big": 2**53}
@@ -197,8 +197,8 @@ async def test_what_a_dead_worker_was_doing_is_lost_with_its_bill(jobs: SqlJobs,
     await jobs.start_attempt(dead, SCOPE, 2_100)
     ledger = SqlLedger(database)
     for n in (1, 2):
-        await ledger.settle(None, call(f"c{n}", 40, job_id=job.job_id, step="scope", call_n=n))
-    await ledger.settle(None, call("c3", 500, job_id=job.job_id, step="scope", step_attempt=2))
+        await booked(ledger, call(f"c{n}", 40, job_id=job.job_id, step="scope", call_n=n))
+    await booked(ledger, call("c3", 500, job_id=job.job_id, step="scope", step_attempt=2))
     taken = await jobs.lease(job.job_id, "worker-2", 3_000, 4_000)
     assert taken is not None
     photos, scope = taken[1].steps[:2]

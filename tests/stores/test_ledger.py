@@ -8,10 +8,12 @@ from dataclasses import replace
 
 import pytest
 
+from scopegate.leads.job import SENT, UNKNOWN, CallRecord
 from scopegate.limits.budget import Account, NoRoom, Reservation
+from scopegate.metrics.catalogue import AI_CALLS
 from scopegate.stores.database import Database
 from scopegate.stores.ledger import SqlLedger
-from tests.stores.orders import HOSTILE, call
+from tests.stores.orders import HOSTILE, booked, call, intent
 
 DAY = Account("day|2026-11-24", "day", 1_000, 9_000)
 MONTH = Account("month|2026-11", "month", 100_000, 90_000)
@@ -25,9 +27,13 @@ def ledger(database: Database) -> SqlLedger:
 async def reserve(
     ledger: SqlLedger, amount: int, *accounts: Account, now_ms: int = 0, expires_ms: int = 100
 ) -> Reservation:
-    reservation = await ledger.reserve(accounts or (DAY,), amount, now_ms, expires_ms)
+    reservation = await ledger.reserve(accounts or (DAY,), intent(amount, now_ms), expires_ms)
     assert isinstance(reservation, Reservation)
     return reservation
+
+
+def ended(reservation: Reservation, cost_usd_micros: int) -> CallRecord:
+    return call(reservation.call_id, cost_usd_micros)
 
 
 async def balance(ledger: SqlLedger, account: Account = DAY) -> tuple[int, int]:
@@ -42,35 +48,35 @@ async def test_unknown_accounts_are_empty(ledger: SqlLedger) -> None:
 async def test_a_reservation_is_set_aside_then_replaced_by_the_real_cost(ledger: SqlLedger) -> None:
     reservation = await reserve(ledger, 400, DAY, MONTH)
     assert (await balance(ledger), await balance(ledger, MONTH)) == ((0, 400), (0, 400))
-    settled = await ledger.settle(reservation, call("c1", 150))
+    settled = await ledger.settle(reservation, ended(reservation, 150))
     assert settled == [(DAY, 0, 150), (MONTH, 0, 150)]
     assert (await balance(ledger), await balance(ledger, MONTH)) == ((150, 0), (150, 0))
 
 
 async def test_exactly_what_fits_is_granted(ledger: SqlLedger) -> None:
     await reserve(ledger, 999)
-    assert await ledger.reserve([DAY], 2, 0, 100) == NoRoom(DAY)
+    assert await ledger.reserve([DAY], intent(2, 0), 100) == NoRoom(DAY)
     await reserve(ledger, 1)
-    assert await ledger.reserve([DAY], 1, 0, 100) == NoRoom(DAY)
+    assert await ledger.reserve([DAY], intent(1, 0), 100) == NoRoom(DAY)
     await reserve(ledger, 0)
     assert await balance(ledger) == (0, 1_000)
 
 
 async def test_more_than_the_cap_never_fits(ledger: SqlLedger) -> None:
-    assert await ledger.reserve([DAY], 1_001, 0, 100) == NoRoom(DAY)
+    assert await ledger.reserve([DAY], intent(1_001, 0), 100) == NoRoom(DAY)
     assert await balance(ledger) == (0, 0)
 
 
 async def test_one_full_account_leaves_the_others_untouched(ledger: SqlLedger) -> None:
     await reserve(ledger, 1_000)
     first = Account("aaa", "a", 5_000, 9_000)
-    assert await ledger.reserve([MONTH, DAY, first], 1, 0, 100) == NoRoom(DAY)
+    assert await ledger.reserve([MONTH, DAY, first], intent(1, 0), 100) == NoRoom(DAY)
     assert (await balance(ledger, MONTH), await balance(ledger, first)) == ((0, 0), (0, 0))
 
 
 async def test_the_cap_is_the_policys_of_today(ledger: SqlLedger) -> None:
     await reserve(ledger, 600)
-    assert await ledger.reserve([replace(DAY, cap_usd_micros=700)], 200, 0, 100) == NoRoom(
+    assert await ledger.reserve([replace(DAY, cap_usd_micros=700)], intent(200, 0), 100) == NoRoom(
         replace(DAY, cap_usd_micros=700)
     )
     await reserve(ledger, 1_000, replace(DAY, cap_usd_micros=2_000))
@@ -79,7 +85,9 @@ async def test_the_cap_is_the_policys_of_today(ledger: SqlLedger) -> None:
 
 async def test_many_at_once_get_exactly_what_there_is(ledger: SqlLedger) -> None:
     """No more at once than a slow engine serves before its patience ends; the money runs out amid the second wave."""
-    waves = [await asyncio.gather(*(ledger.reserve([MONTH, DAY], 10, 0, 100) for _ in range(75))) for _ in range(4)]
+    waves = [
+        await asyncio.gather(*(ledger.reserve([MONTH, DAY], intent(10, 0), 100) for _ in range(75))) for _ in range(4)
+    ]
     granted = [isinstance(answer, Reservation) for wave in waves for answer in wave]
     assert (len(granted), sum(granted)) == (300, 100)
     assert (await balance(ledger), await balance(ledger, MONTH)) == ((0, 1_000), (0, 1_000))
@@ -92,7 +100,7 @@ async def test_accounts_taken_in_any_order_do_not_block_each_other(ledger: SqlLe
     async def spend(n: int) -> None:
         mine = rng.sample(many, 4)
         reservation = await reserve(ledger, 10, *mine, now_ms=n, expires_ms=n + 20)
-        await ledger.settle(reservation, call(f"c{n}", 3))
+        await ledger.settle(reservation, ended(reservation, 3))
 
     for wave in (range(60), range(60, 120)):
         await asyncio.gather(*map(spend, wave))
@@ -103,17 +111,17 @@ async def test_accounts_taken_in_any_order_do_not_block_each_other(ledger: SqlLe
 
 async def test_the_same_call_settled_again_is_no_change(ledger: SqlLedger) -> None:
     reservation = await reserve(ledger, 400)
-    await asyncio.gather(*(ledger.settle(reservation, call("c1", 150)) for _ in range(10)))
-    assert await ledger.settle(reservation, call("c1", 150)) == [(DAY, 150, 150)]
+    await asyncio.gather(*(ledger.settle(reservation, ended(reservation, 150)) for _ in range(10)))
+    assert await ledger.settle(reservation, ended(reservation, 150)) == [(DAY, 150, 150)]
     assert await balance(ledger) == (150, 0)
     assert len(await ledger.calls()) == 1
 
 
 async def test_an_abandoned_reservation_counts_as_spent(ledger: SqlLedger) -> None:
     await reserve(ledger, 700, expires_ms=100)
-    assert await ledger.reserve([DAY], 400, 99, 200) == NoRoom(DAY)
+    assert await ledger.reserve([DAY], intent(400, 99), 200) == NoRoom(DAY)
     assert await balance(ledger) == (0, 700)
-    assert await ledger.reserve([DAY], 400, 100, 200) == NoRoom(DAY)
+    assert await ledger.reserve([DAY], intent(400, 100), 200) == NoRoom(DAY)
     assert await balance(ledger) == (700, 0)
     await reserve(ledger, 300, now_ms=101, expires_ms=200)
     assert await balance(ledger) == (700, 300)
@@ -123,35 +131,97 @@ async def test_a_late_settlement_replaces_what_expiry_booked(ledger: SqlLedger) 
     late = await reserve(ledger, 700, expires_ms=100)
     await reserve(ledger, 1, now_ms=200, expires_ms=300)
     assert await balance(ledger) == (700, 1)
-    assert await ledger.settle(late, call("c1", 150)) == [(DAY, 700, 150)]
-    assert await ledger.settle(late, call("c1", 150)) == [(DAY, 150, 150)]
+    assert await ledger.settle(late, ended(late, 150)) == [(DAY, 700, 150)]
+    assert await ledger.settle(late, ended(late, 150)) == [(DAY, 150, 150)]
     assert await balance(ledger) == (150, 1)
 
 
 async def test_expiry_and_settlement_at_once_never_book_twice(ledger: SqlLedger) -> None:
     held = [await reserve(ledger, 10, expires_ms=100) for _ in range(40)]
     await asyncio.gather(
-        *(ledger.settle(reservation, call(f"c{n}", 4)) for n, reservation in enumerate(held)),
-        *(ledger.reserve([DAY], 0, 200, 300) for _ in held),
+        *(ledger.settle(reservation, ended(reservation, 4)) for reservation in held),
+        *(ledger.reserve([DAY], intent(0, 200), 300) for _ in held),
     )
     assert await balance(ledger) == (160, 0)
 
 
 async def test_a_call_that_cost_more_than_reserved_is_booked_as_it_was(ledger: SqlLedger) -> None:
     reservation = await reserve(ledger, 1_000)
-    assert await ledger.settle(reservation, call("c1", 1_200)) == [(DAY, 0, 1_200)]
-    assert await ledger.reserve([DAY], 0, 0, 100) == NoRoom(DAY)
+    assert await ledger.settle(reservation, ended(reservation, 1_200)) == [(DAY, 0, 1_200)]
+    assert await ledger.reserve([DAY], intent(0, 0), 100) == NoRoom(DAY)
 
 
-async def test_a_second_call_on_one_reservation_is_booked_in_full(ledger: SqlLedger) -> None:
+async def test_a_call_is_a_row_before_it_is_sent(ledger: SqlLedger) -> None:
+    sent = intent(400)
+    reservation = await ledger.reserve([DAY], sent, 100)
+    assert isinstance(reservation, Reservation)
+    assert await ledger.calls() == [sent]
+    assert await ledger.spend_by("day", "2026-11-01") == [], "in flight is not spent"
+    await ledger.settle(reservation, ended(reservation, 150))
+    assert await ledger.calls() == [ended(reservation, 150)]
+
+
+async def test_where_there_is_no_room_nothing_is_booked(ledger: SqlLedger) -> None:
+    assert await ledger.reserve([DAY], intent(1_001), 100) == NoRoom(DAY)
+    assert await ledger.calls() == []
+
+
+async def test_a_call_whose_caller_died_is_unknown_until_it_is_settled_after_all(ledger: SqlLedger) -> None:
+    lost = await reserve(ledger, 700, expires_ms=100)
+    ours = await reserve(ledger, 10, expires_ms=300)
+    assert await ledger.expire(99) == 0
+    assert await ledger.expire(100) == 1
+    assert await ledger.expire(100) == 0
+    assert {one.call_id: one.outcome for one in await ledger.calls()} == {lost.call_id: UNKNOWN, ours.call_id: SENT}
+    [row] = await ledger.spend_by("day", "2026-11-01")
+    assert (row["calls"], row["failed"], row["unknown"], row["unknown_usd_micros"]) == (1, 0, 1, 700)
+    assert row["cost_usd_micros"] == 700
+    await ledger.settle(lost, ended(lost, 150))
+    [row] = await ledger.spend_by("day", "2026-11-01")
+    assert (row["unknown"], row["unknown_usd_micros"], row["cost_usd_micros"]) == (0, 0, 150)
+    assert await balance(ledger) == (150, 10)
+
+
+async def test_what_is_unknown_is_counted_and_told(ledger: SqlLedger, caplog: pytest.LogCaptureFixture) -> None:
+    before = AI_CALLS.labels("claude-haiku-5-5", "scope", UNKNOWN)._value.get()
+    lost = await reserve(ledger, 700, expires_ms=100)
+    await ledger.expire(100)
+    assert AI_CALLS.labels("claude-haiku-5-5", "scope", UNKNOWN)._value.get() == before + 1
+    [line] = [record for record in caplog.records if record.msg == "ai.call_unknown"]
+    assert vars(line)["scopegate_fields"]["call_id"] == lost.call_id
+
+
+@pytest.mark.parametrize("expired", [False, True])
+async def test_a_call_that_was_not_sent_leaves_nothing(ledger: SqlLedger, expired: bool) -> None:
+    reservation = await reserve(ledger, 700, expires_ms=100)
+    if expired:
+        assert await ledger.expire(100) == 1
+    await ledger.withdraw(reservation)
+    await ledger.withdraw(reservation)
+    assert await ledger.calls() == []
+    assert await balance(ledger) == (0, 0)
+
+
+async def test_what_has_ended_cannot_be_withdrawn(ledger: SqlLedger) -> None:
+    reservation = await reserve(ledger, 700)
+    await ledger.settle(reservation, ended(reservation, 150))
+    await ledger.withdraw(reservation)
+    assert await ledger.calls() == [ended(reservation, 150)]
+    assert await balance(ledger) == (150, 0)
+
+
+async def test_a_call_whose_row_is_gone_is_booked_all_the_same(ledger: SqlLedger) -> None:
     reservation = await reserve(ledger, 400)
-    await ledger.settle(reservation, call("c1", 100))
-    assert await ledger.settle(reservation, call("c2", 50)) == [(DAY, 100, 150)]
+    await ledger.withdraw(reservation)
+    assert await ledger.settle(reservation, ended(reservation, 150)) == [(DAY, 0, 150)]
+    assert await ledger.calls() == [ended(reservation, 150)]
 
 
-async def test_a_call_without_a_reservation_is_booked(ledger: SqlLedger) -> None:
-    assert await ledger.settle(None, call("c1", 150)) == []
-    assert await ledger.calls() == [call("c1", 150)]
+async def test_without_budgets_a_call_is_booked(ledger: SqlLedger) -> None:
+    reservation = await ledger.reserve([], intent(700), 100)
+    assert isinstance(reservation, Reservation)
+    assert await ledger.settle(reservation, ended(reservation, 150)) == []
+    assert await ledger.calls() == [ended(reservation, 150)]
 
 
 async def test_calls_come_back_as_booked_oldest_first(ledger: SqlLedger) -> None:
@@ -159,7 +229,7 @@ async def test_calls_come_back_as_booked_oldest_first(ledger: SqlLedger) -> None
     early = call("c2", started_ms=2_000, contractor=None, api_request_id=None)
     orphan = call("c3", started_ms=1_000, job_id=None, lead_id=None)
     for record in (late, early, orphan):
-        await ledger.settle(None, record)
+        await booked(ledger, record)
     assert await ledger.calls() == [orphan, early, late]
     assert await ledger.calls(limit=2) == [orphan, early]
     assert await ledger.calls(job_id="job-2") == [late]
@@ -186,19 +256,21 @@ CALLS = (
 )
 async def test_sums_by_every_grouping(ledger: SqlLedger, by: str, costs: list[tuple[str | None, int]]) -> None:
     for record in CALLS:
-        await ledger.settle(None, record)
+        await booked(ledger, record)
     rows = await ledger.spend_by(by, "2026-11-01")
     assert [(row["key"], row["cost_usd_micros"]) for row in rows] == costs
 
 
 async def test_a_sum_has_every_column_as_whole_numbers(ledger: SqlLedger) -> None:
     for record in CALLS:
-        await ledger.settle(None, record)
+        await booked(ledger, record)
     [row] = await ledger.spend_by("day", "2026-11-24")
     assert row == {
         "key": "2026-11-24",
         "calls": 2,
         "failed": 1,
+        "unknown": 0,
+        "unknown_usd_micros": 0,
         "input_tokens": 20,
         "output_tokens": 10,
         "cache_read_tokens": 4,

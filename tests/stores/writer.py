@@ -16,7 +16,7 @@ from scopegate.limits.budget import Account, Reservation
 from scopegate.stores.database import Database, open_database
 from scopegate.stores.ledger import SqlLedger
 from scopegate.stores.outbox import SqlOutbox
-from tests.stores.orders import call, lead, order
+from tests.stores.orders import call, intent, lead, order
 
 BUDGET = Account("shared", "shared", 1_000, 9_000)
 COST = 40
@@ -44,7 +44,8 @@ async def accept_and_spend(database: Database, name: int, count: int) -> int:
         own = order(name * 1_000 + n)
         await outbox.put(own)
         await outbox.settle(own, OrderState.ACCEPTED, 201, lead(f"lead-{n}"))
-        reservation = await ledger.reserve([BUDGET], COST, 0, 10_000)
+        sent = intent(COST, call_id=f"call-{name}-{n}")
+        reservation = await ledger.reserve([BUDGET], sent, 10_000)
         if isinstance(reservation, Reservation):
             granted += 1
             await ledger.settle(reservation, call(f"call-{name}-{n}", COST))

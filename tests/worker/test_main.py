@@ -55,7 +55,9 @@ def worker(
     starts = Starts(limits, MemoryLimits(home.clock))  # type: ignore[arg-type]
     at_once = changes.get("at_once", AT_ONCE)
     assert isinstance(at_once, int)
-    return Worker(jobs or home.jobs, home.outbox, starts, terms or usual, home.clock, owner, at_once=at_once)
+    return Worker(
+        jobs or home.jobs, home.outbox, home.ledger, starts, terms or usual, home.clock, owner, at_once=at_once
+    )
 
 
 def clock(home: House) -> SteppedClock:

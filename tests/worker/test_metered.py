@@ -26,7 +26,7 @@ from scopegate.errors import (
 )
 from scopegate.leads import findings
 from scopegate.leads.findings import Broken
-from scopegate.leads.job import CallRecord
+from scopegate.leads.job import SENT, CallRecord
 from scopegate.leads.questions import photo_analysis
 from scopegate.leads.questions.photo_analysis import PhotoAnalysis
 from scopegate.limits.breaker import BreakerRule, CallOutcome, Denied, Permit
@@ -409,7 +409,7 @@ class SlowLedger(SqlLedger):
         await self._pause("reserve")
         return reserved
 
-    async def settle(self, reservation: Reservation | None, call: CallRecord) -> Sequence[tuple[Account, int, int]]:
+    async def settle(self, reservation: Reservation, call: CallRecord) -> Sequence[tuple[Account, int, int]]:
         await self._pause("settle")
         return await super().settle(reservation, call)
 
@@ -427,11 +427,25 @@ async def test_cancelling_at_the_ledger_leaks_nothing(bench: Bench, where: str, 
     ledger.gate.set()
     with pytest.raises(asyncio.CancelledError):
         await task
-    (row,) = await bench.rows()
-    assert bench.claude.requests == sent
-    assert (row.outcome, row.cost_usd_micros > 0) == (("ok", True) if sent else ("cancelled", False))
-    assert await bench.account() == (row.cost_usd_micros, 0)
+    rows = await bench.rows()
+    assert bench.claude.requests == sent == len(rows)
+    assert [(row.outcome, row.cost_usd_micros > 0) for row in rows] == [("ok", True)] * sent
+    assert await bench.account() == (sum(row.cost_usd_micros for row in rows), 0)
     assert len(bench.breakers.outcomes) == 1
+
+
+async def test_a_call_is_in_the_ledger_before_the_api_hears_of_it(bench: Bench) -> None:
+    """However its caller dies."""
+    bench.claude.fail(Injected("hang"))
+    client = bench.client()
+    task = asyncio.create_task(bench.ask(client))
+    while bench.claude.requests == 0:
+        await asyncio.sleep(0)
+    (row,) = await bench.rows()
+    assert (row.outcome, row.cost_usd_micros, row.step) == (SENT, worst(client), PURPOSE.step)
+    assert await bench.account() == (0, worst(client))
+    task.cancel()
+    await asyncio.wait([task])
 
 
 class FailingLedger(SqlLedger):
@@ -441,7 +455,7 @@ class FailingLedger(SqlLedger):
         super().__init__(inner._db)
         self.left = failures
 
-    async def settle(self, reservation: Reservation | None, call: CallRecord) -> Sequence[tuple[Account, int, int]]:
+    async def settle(self, reservation: Reservation, call: CallRecord) -> Sequence[tuple[Account, int, int]]:
         if self.left:
             self.left -= 1
             raise StoreUnavailable("timeout")

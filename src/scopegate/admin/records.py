@@ -109,6 +109,7 @@ def _call(call: CallRecord) -> Json:
 
 
 def usage_row(row: Mapping[str, Json]) -> dict[str, Json]:
-    micros = row["cost_usd_micros"]
+    micros, unknown = row["cost_usd_micros"], row["unknown_usd_micros"]
     assert isinstance(micros, int)
-    return {**row, "cost_usd": usd(micros)}
+    assert isinstance(unknown, int)
+    return {**row, "cost_usd": usd(micros), "unknown_usd": usd(unknown)}

@@ -19,14 +19,15 @@ if TYPE_CHECKING:
     from scopegate.types import Json
 
 KEYS = ("day", "model", "step", "lead", "contractor")
-_NUMBERS = ("calls", "failed", "input_tokens", "output_tokens", "cache_read_tokens", "cache_write_tokens")
+_NUMBERS = ("calls", "failed", "unknown", "input_tokens", "output_tokens", "cache_read_tokens", "cache_write_tokens")
 
 
 def register(commands: _SubParsersAction[argparse.ArgumentParser]) -> None:
     parser = commands.add_parser(
         "usage",
         help="what the model calls cost",
-        description="What the model calls cost, failed ones included, as the ledger has it. Days are UTC.",
+        description="What the model calls cost, failed ones included, as the ledger has it. Unknown are those whose "
+        "caller died: they count at their worst case. Days are UTC.",
         epilog="exit codes: 0 fine, 1 no database, 78 bad environment",
     )
     parser.add_argument("--by", choices=KEYS, default="day", help="one row for each (%(default)s)")
@@ -79,7 +80,7 @@ async def _usage(args: argparse.Namespace, books: Books) -> int:
 
 
 def _print(by: str, rows: Sequence[Mapping[str, Json]]) -> None:
-    heads = (by.upper(), "CALLS", "FAILED", "INPUT", "OUTPUT", "CACHE READ", "CACHE WRITE", "COST")
+    heads = (by.upper(), "CALLS", "FAILED", "UNKNOWN", "INPUT", "OUTPUT", "CACHE READ", "CACHE WRITE", "COST")
     cells = [[row["key"], *(row[name] for name in _NUMBERS), usd(_whole(row["cost_usd_micros"]))] for row in rows]
     if len(rows) > 1:
         sums = [sum(_whole(row[name]) for row in rows) for name in (*_NUMBERS, "cost_usd_micros")]

@@ -156,12 +156,21 @@ class Lease:
     until_ms: int
 
 
+SENT: Final = "sent"
+"""The outcome of a call attempt whose end is not booked yet, at its worst case."""
+UNKNOWN: Final = "unknown"
+"""Of one whose caller died: it stays at its worst case until somebody knows better."""
+OPEN_OUTCOMES: Final = (SENT, UNKNOWN)
+
+
 @dataclass(frozen=True, slots=True)
 class CallRecord:
-    """One model call attempt as the ledger books it: also the failed, cancelled and unanswered ones.
+    """One model call attempt as the ledger books it, from before it is sent: also the failed, cancelled and unanswered
+    ones.
 
     `call_id` is ours (one per attempt, unique); `call_n` counts the tries within one logical call from 1;
-    `outcome` is `ok` or the AIError code; `day` is the UTC day of `started_ms` as `YYYY-MM-DD`."""
+    `outcome` is `ok`, the AIError code, `cancelled`, or one of OPEN_OUTCOMES; `day` is the UTC day of `started_ms` as
+    `YYYY-MM-DD`."""
 
     call_id: str
     job_id: str | None

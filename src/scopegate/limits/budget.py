@@ -44,9 +44,10 @@ class Account:
 
 @dataclass(frozen=True, slots=True)
 class Reservation:
-    """Money set aside for one call, in every account at once. When its holder dies it expires and counts as spent."""
+    """Money set aside for one call attempt, in every account at once. When its holder dies it expires and counts as
+    spent."""
 
-    reservation_id: str
+    call_id: str
     accounts: tuple[Account, ...]
     amount_usd_micros: int
 

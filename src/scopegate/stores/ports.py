@@ -143,16 +143,23 @@ class JobStore(Protocol):
 class Ledger(Protocol):
     """Model calls and money."""
 
-    async def reserve(
-        self, accounts: Sequence[Account], amount_usd_micros: int, now_ms: int, expires_ms: int
-    ) -> Reservation | NoRoom:
-        """Set the amount aside in every account, or in none: spent + reserved never passes a cap. Expired
-        reservations are first booked as spent."""
+    async def reserve(self, accounts: Sequence[Account], intent: CallRecord, expires_ms: int) -> Reservation | NoRoom:
+        """Before a call is sent: book it as `sent` at its worst case, and set that aside in every account; or nothing
+        at all, for spent + reserved never passes a cap. What is overdue is first expired, see `expire`."""
         ...
 
-    async def settle(self, reservation: Reservation | None, call: CallRecord) -> Sequence[tuple[Account, int, int]]:
-        """Book the call and give the rest of the reservation back, in one transaction; the same `call_id` again is no
-        change. Returns (account, spent before, spent after) for each account of the reservation."""
+    async def settle(self, reservation: Reservation, call: CallRecord) -> Sequence[tuple[Account, int, int]]:
+        """Book how the call ended and give the rest of the reservation back, in one transaction; a call that has ended
+        is not changed. Returns (account, spent before, spent after) for each account of the reservation."""
+        ...
+
+    async def withdraw(self, reservation: Reservation) -> None:
+        """The call was not sent after all: nothing of it stays."""
+        ...
+
+    async def expire(self, now_ms: int) -> int:
+        """Calls whose callers died are of an `unknown` outcome, and what was set aside for them counts as spent, until
+        they are settled after all. How many there were."""
         ...
 
     async def calls(
@@ -162,8 +169,9 @@ class Ledger(Protocol):
         ...
 
     async def spend_by(self, by: str, since_day: str) -> Sequence[Mapping[str, Json]]:
-        """Sums by `day`, `model`, `step`, `lead` or `contractor`: {key, calls, failed, input_tokens, output_tokens,
-        cache_read_tokens, cache_write_tokens, cost_usd_micros}, by key."""
+        """Sums by `day`, `model`, `step`, `lead` or `contractor`: {key, calls, failed, unknown, input_tokens,
+        output_tokens, cache_read_tokens, cache_write_tokens, cost_usd_micros, unknown_usd_micros}, by key. What is in
+        flight counts in none of them; what is unknown counts at its worst case, and is told apart."""
         ...
 
     async def accounts(self, scopes: Sequence[str]) -> Mapping[str, tuple[int, int]]:

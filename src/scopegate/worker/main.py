@@ -19,7 +19,7 @@ from scopegate.errors import LeaseLost, StoreError, StoreUnavailable
 from scopegate.leads.job import LeadJob, Lease
 from scopegate.limits.window import Spent, Window, window_key
 from scopegate.policy.policy import Offload
-from scopegate.stores.ports import JobStore, LimitStore, Outbox
+from scopegate.stores.ports import JobStore, Ledger, LimitStore, Outbox
 from scopegate.tasks import first_of
 from scopegate.worker.life import INTERNAL, Life
 
@@ -87,6 +87,7 @@ class Worker:
         self,
         jobs: JobStore,
         outbox: Outbox,
+        ledger: Ledger,
         starts: Starts,
         terms: Callable[[], Terms],
         clock: Clock,
@@ -100,6 +101,7 @@ class Worker:
         assert renew_s * 2 < lease_s, "one missed renewal must not lose the lease"
         self._jobs = jobs
         self._outbox = outbox
+        self._ledger = ledger
         self._starts = starts
         self._terms = terms
         self._clock = clock
@@ -137,7 +139,7 @@ class Worker:
             self._store_was_down = False
 
     async def sweep(self) -> None:
-        """Start the jobs that are due, as many as there is room for; call overdue orders unknown."""
+        """Start the jobs that are due, as many as there is room for; call overdue orders and lost calls unknown."""
         now_ms = self._clock.now_ms()
         room = self._at_once - len(self._running)
         for job_id in await self._jobs.due(now_ms, room) if room > 0 else ():
@@ -145,6 +147,7 @@ class Worker:
         unknown = await self._outbox.overdue(now_ms - round(OVERDUE_S * 1000))
         if unknown:
             log.error("orders.unknown", count=unknown)
+        await self._ledger.expire(now_ms)
 
     async def _drain(self, drain_s: float) -> None:
         self._stopping = True

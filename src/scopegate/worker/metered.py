@@ -1,7 +1,8 @@
 """The metered client: drives a CallPlan through breaker, reservation, call, settlement, validation and wait.
 
-Every try that was sent is a row in the ledger, written before its answer is used; a try that was not sent leaves no
-row. No library of the API is named here, and no answer leaves unvalidated. Called by the worker's steps.
+Every try that may reach the API is a row in the ledger before it is sent, and its end is written before its answer is
+used; a try that was not sent leaves no row. No library of the API is named here, and no answer leaves unvalidated.
+Called by the worker's steps.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, Final, Generic, NoReturn, TypeVar, assert_never
 from uuid import uuid4
 
@@ -17,6 +19,7 @@ from scopegate import logs
 from scopegate.clock import Clock
 from scopegate.errors import AIBudgetError, AICircuitBreakerError, AIError, AIOutputError, StoreUnavailable
 from scopegate.leads.findings import Broken
+from scopegate.leads.job import SENT
 from scopegate.leads.prompts import repair
 from scopegate.limits.attempts import Call, CallPlan, GiveUp, Wait
 from scopegate.limits.breaker import CallOutcome, Denied, Permit
@@ -43,6 +46,7 @@ _SETTLE_TRIES: Final = 3
 _SETTLE_DELAY_S: Final = 0.2
 
 T = TypeVar("T")
+W = TypeVar("W")
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,18 +156,19 @@ class MeteredClaude:
         permit = await self._admit(spent)
         outcome = CallOutcome.IGNORED
         try:
-            reservation = await self._reserve(task, n, spent)
-            started_ms, began_s = self._clock.now_ms(), self._clock.monotonic_s()
+            intent = self._intent(task, n)
+            reservation = await self._reserve(task, intent, spent)
+            began_s = self._clock.monotonic_s()
             try:
                 reply = await self._call(task.request)
             except BaseException:  # cancelled: nobody knows what it cost, so it is booked at the worst case
-                lost = self._unanswered(task, n, started_ms, began_s, task.worst_usd_micros)
+                lost = replace(intent, outcome="cancelled", duration_s=self._clock.monotonic_s() - began_s)
                 with suppress(StoreUnavailable):  # logged; the reservation expires and counts as spent
                     await _finish(self._book(task, reservation, lost))
                 raise
             # No await between the answer and its booking.
             outcome, verdict = health(reply), judge(reply, task.parse)
-            made = self._answered(task, n, reply, outcome_word(verdict), started_ms, began_s)
+            made = self._answered(task, intent, reply, outcome_word(verdict), began_s)
             await _finish(self._book(task, reservation, made))
             if isinstance(verdict, Bug):
                 raise verdict.error
@@ -180,35 +185,31 @@ class MeteredClaude:
         except AIError as error:
             return error
 
-    def _answered(
-        self, task: _Task[T], n: int, reply: ModelReply | AIError, outcome: str, started_ms: int, began_s: float
-    ) -> Try:
-        made = self._unanswered(task, n, started_ms, began_s, self._cost(task, reply))
-        if isinstance(reply, AIError):
-            return replace(made, outcome=outcome, status=reply.status, api_request_id=reply.request_id)
-        return replace(
-            made,
-            outcome=outcome,
-            usage=reply.usage,
-            status=200,
-            api_request_id=reply.api_request_id,
-            model=reply.model,
-        )
-
-    def _unanswered(self, task: _Task[T], n: int, started_ms: int, began_s: float, cost: int) -> Try:
+    def _intent(self, task: _Task[T], n: int) -> Try:
         return Try(
             call_id=self._new_id(),
             n=n,
-            started_ms=started_ms,
-            duration_s=self._clock.monotonic_s() - began_s,
-            outcome="cancelled",
+            started_ms=self._clock.now_ms(),
+            duration_s=0.0,
+            outcome=SENT,
             usage=Usage(),
-            cost_usd_micros=cost,
+            cost_usd_micros=task.worst_usd_micros,
             status=None,
             api_request_id=None,
             asked=task.request.model,
             model=task.request.model,
         )
+
+    def _answered(self, task: _Task[T], intent: Try, reply: ModelReply | AIError, outcome: str, began_s: float) -> Try:
+        made = replace(
+            intent,
+            outcome=outcome,
+            duration_s=self._clock.monotonic_s() - began_s,
+            cost_usd_micros=self._cost(task, reply),
+        )
+        if isinstance(reply, AIError):
+            return replace(made, status=reply.status, api_request_id=reply.request_id)
+        return replace(made, usage=reply.usage, status=200, api_request_id=reply.api_request_id, model=reply.model)
 
     def _cost(self, task: _Task[T], reply: ModelReply | AIError) -> int:
         """A reply costs its usage, at the asked model's price when the one that answered has none. An error costs
@@ -258,19 +259,18 @@ class MeteredClaude:
 
     # ── money ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
-    async def _reserve(self, task: _Task[T], n: int, spent: int) -> Reservation:
-        """Set the worst case aside in every budget. A caller cancelled meanwhile gives it back before it leaves."""
-        now_ms = self._clock.now_ms()
-        expires_ms = now_ms + int((task.request.timeout_s + _RESERVATION_SLACK_S) * 1000)
-        wanted = accounts(self._ai.budgets, now_ms, task.purpose.contractor)
-        reserving = asyncio.ensure_future(
-            self._ledger.reserve(wanted, task.worst_usd_micros, now_ms, expires_ms),
-        )
+    async def _reserve(self, task: _Task[T], intent: Try, spent: int) -> Reservation:
+        """Book the try as sent, and set its worst case aside in every budget. A caller cancelled meanwhile withdraws
+        both before it leaves."""
+        expires_ms = intent.started_ms + int((task.request.timeout_s + _RESERVATION_SLACK_S) * 1000)
+        wanted = accounts(self._ai.budgets, intent.started_ms, task.purpose.contractor)
+        record = call_record(task.purpose, intent, self._prices.version)
+        reserving = asyncio.ensure_future(self._ledger.reserve(wanted, record, expires_ms))
         try:
             reserved = await asyncio.shield(reserving)
         except asyncio.CancelledError:
-            with suppress(StoreUnavailable):
-                await _finish(self._give_back(task, n, reserving))
+            with suppress(StoreUnavailable):  # then it is found lost, at its worst case
+                await _finish(self._withdraw(reserving))
             raise
         if isinstance(reserved, NoRoom):
             self._refuse(task, reserved.account, spent)
@@ -284,12 +284,11 @@ class MeteredClaude:
         error.cost_usd_micros = spent
         raise error
 
-    async def _give_back(self, task: _Task[T], n: int, reserving: Awaitable[Reservation | NoRoom]) -> None:
-        """Nothing was sent: the reservation is settled at zero."""
+    async def _withdraw(self, reserving: Awaitable[Reservation | NoRoom]) -> None:
+        """Nothing was sent."""
         reserved = await reserving
         if isinstance(reserved, Reservation):
-            unsent = self._unanswered(task, n, self._clock.now_ms(), self._clock.monotonic_s(), 0)
-            await self._settle(task, reserved, unsent)
+            await self._persist(partial(self._ledger.withdraw, reserved), reserved.call_id)
 
     async def _book(self, task: _Task[T], reservation: Reservation, made: Try) -> None:
         """Log line, metrics, ledger, thresholds. Raises StoreUnavailable when the ledger cannot be written: an answer
@@ -299,14 +298,17 @@ class MeteredClaude:
             self._tell_thresholds(account, before, after)
 
     async def _settle(self, task: _Task[T], reservation: Reservation, made: Try) -> Sequence[tuple[Account, int, int]]:
-        """Idempotent by the try's id, so a settlement whose answer was lost may be repeated."""
         record = call_record(task.purpose, made, self._prices.version)
+        return await self._persist(partial(self._ledger.settle, reservation, record), made.call_id)
+
+    async def _persist(self, write: Callable[[], Awaitable[W]], call_id: str) -> W:
+        """Idempotent by the try's id, so a write whose answer was lost may be repeated."""
         for tries_left in reversed(range(_SETTLE_TRIES)):
             try:
-                return await self._ledger.settle(reservation, record)
+                return await write()
             except StoreUnavailable as outage:
                 if not tries_left:
-                    log.error("ai.unbooked", exc=outage, call_id=made.call_id, cost_usd_micros=made.cost_usd_micros)
+                    log.error("ai.unbooked", exc=outage, call_id=call_id)
                     raise
                 await self._clock.sleep(_SETTLE_DELAY_S)
         raise AssertionError("unreachable")
