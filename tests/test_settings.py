@@ -44,6 +44,7 @@ def test_everything_set() -> None:
             "SCOPEGATE_WEBHOOK_SECRET": "whsec_c2NvcGVnYXRlLXdlYmhvb2sta2V5",
             "SCOPEGATE_LIMIT_SECRET": "é" * 32,
             "SCOPEGATE_LIMIT_MEMORY": "2GiB",
+            "SCOPEGATE_LIMIT_TIMEOUT": "100ms",
             "SCOPEGATE_LOG_LEVEL": "DEBUG",
             "SCOPEGATE_LOG_FORMAT": "json",
             "PATH": "/bin",
@@ -58,6 +59,7 @@ def test_everything_set() -> None:
     assert found.limit_secret is not None
     assert found.limit_secret.get_secret_value() == "é" * 32
     assert found.limit_memory_bytes == 2 << 30
+    assert found.limit_timeout_s == 0.1
     assert found.log_level == "debug"
 
 
@@ -113,6 +115,8 @@ def test_database_urls(given: str, used: str) -> None:
         ("SCOPEGATE_LIMIT_SECRET", "é" * 33, "is not 16 to 64 bytes long"),
         ("SCOPEGATE_LIMIT_MEMORY", "512KiB", "is not between 1MiB and 2GiB"),
         ("SCOPEGATE_LIMIT_MEMORY", "3GiB", "is not between 1MiB and 2GiB"),
+        ("SCOPEGATE_LIMIT_TIMEOUT", "4ms", "is not between 5ms and 1s"),
+        ("SCOPEGATE_LIMIT_TIMEOUT", "2s", "is not between 5ms and 1s"),
         ("SCOPEGATE_LOG_LEVEL", "inf", "must be debug, info, warning or error, did you mean info?"),
         ("SCOPEGATE_LOG_FORMAT", "yaml", "must be auto, json or text"),
     ],
@@ -169,7 +173,7 @@ def test_settings_cannot_be_changed() -> None:
 
 
 def test_every_variable_is_described() -> None:
-    assert len(settings.VARIABLES) == 11
+    assert len(settings.VARIABLES) == 12
     assert all(field.description for field in settings.VARIABLES.values())
 
 

@@ -19,7 +19,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 from scopegate.errors import ConfigError, Problem
 from scopegate.policy.addresses import parse_url
 from scopegate.policy.faults import closest
-from scopegate.policy.quantities import parse_size
+from scopegate.policy.quantities import parse_duration_ms, parse_size
 from scopegate.policy.spelling import parse_webhook_secret
 
 PREFIX = "SCOPEGATE_"
@@ -110,6 +110,15 @@ def _limit_memory(value: object) -> object:
     return size
 
 
+def _limit_timeout(value: object) -> object:
+    if not isinstance(value, str):
+        return value
+    duration_ms = parse_duration_ms(value)
+    if not 5 <= duration_ms <= 1000:
+        raise ValueError("is not between 5ms and 1s")
+    return duration_ms / 1000
+
+
 def _lower(value: object) -> object:
     return value.lower() if isinstance(value, str) else value
 
@@ -147,6 +156,9 @@ class Settings(BaseSettings):
     )
     limit_memory_bytes: Annotated[int, BeforeValidator(_limit_memory)] = _variable(
         "SCOPEGATE_LIMIT_MEMORY", "What a gateway's limits may take in memory, 1MiB to 2GiB.", 64 << 20
+    )
+    limit_timeout_s: Annotated[float, BeforeValidator(_limit_timeout)] = _variable(
+        "SCOPEGATE_LIMIT_TIMEOUT", "How long Redis may take to count a request before it is away, 5ms to 1s.", 0.04
     )
     log_level: Annotated[Literal["debug", "info", "warning", "error"], BeforeValidator(_lower)] = _variable(
         "SCOPEGATE_LOG_LEVEL", "debug, info, warning or error.", "info"

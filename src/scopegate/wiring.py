@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from scopegate.policy.policy import Policy
     from scopegate.settings import Settings
     from scopegate.stores.database import Database
+    from scopegate.stores.mirror import Mirror
     from scopegate.stores.ports import BreakerStore, JobStore, LimitStore, Messenger, Outbox
     from scopegate.worker.main import Terms, Worker
 
@@ -37,17 +38,28 @@ if TYPE_CHECKING:
 _log = logs.get("wiring")
 _ADMIN_DRAIN_S = 2.0
 _PROBE_MARGIN_S = 5.0
+_PATIENCE_S = 0.5  # of a job with Redis: no visitor waits for it
 
 
-def _limit_store(settings: Settings) -> LimitStore:
+def _limit_store(settings: Settings, mirror: Mirror) -> LimitStore:
+    """`mirror` counts while Redis is away, and alone where there is none."""
+    if settings.redis_url is None:
+        _log.warning("limits.in_memory", reason="REDIS_URL is not set: this process counts alone")
+        return mirror
+    from scopegate.stores.redis_limits import RedisLimits
+
+    return RedisLimits(settings.redis_url, timeout_s=settings.limit_timeout_s, mirror=mirror)
+
+
+def _start_limits(settings: Settings) -> LimitStore:
+    """How many jobs begin, counted over all workers."""
     if settings.redis_url is None:
         from scopegate.stores.memory import MemoryLimits
 
-        _log.warning("limits.in_memory", reason="REDIS_URL is not set: this process counts alone")
-        return MemoryLimits(SystemClock(), max_bytes=settings.limit_memory_bytes)
+        return MemoryLimits(SystemClock())
     from scopegate.stores.redis_limits import RedisLimits
 
-    return RedisLimits(settings.redis_url)
+    return RedisLimits(settings.redis_url, timeout_s=_PATIENCE_S, role="worker")
 
 
 def _limit_secret(settings: Settings) -> bytes:
@@ -91,15 +103,18 @@ async def serve_gateway(
     from scopegate.gateway.app import Gateway, serve
     from scopegate.gateway.limiter import Limiter
     from scopegate.process import heap
-    from scopegate.stores.memory import MemoryLimits
+    from scopegate.stores.mirror import Mirror
 
     clock = SystemClock()
     async with AsyncExitStack() as opened:
-        local = MemoryLimits(clock, max_bytes=settings.limit_memory_bytes)
-        limiter = Limiter(_limit_store(settings), local, clock, _limit_secret(settings))
+        gateways = policy.server.workers or os.cpu_count() or 1  # until Redis says how many there are
+        mirror = Mirror(clock, gateways=gateways, max_bytes=settings.limit_memory_bytes)
+        limiter = Limiter(_limit_store(settings, mirror), mirror, _limit_secret(settings))
         signin = await opened.enter_async_context(_signin())
         intake = await opened.enter_async_context(_intake(settings))
         gateway = Gateway(policy, limiter, signin, intake, clock)
+        if policy.tiers:
+            await limiter.open()
         gc.collect()
         heap.give_back()
         gc.freeze()  # what a start makes stays: no collection needs to look through it (measured: half the pause)
@@ -249,7 +264,7 @@ async def _worker(settings: Settings, trade: _Trade, database: Database) -> Asyn
 
     clock = SystemClock()
     async with AsyncExitStack() as opened:
-        limits = _limit_store(settings)
+        limits = _start_limits(settings)
         opened.push_async_callback(limits.close)
         jobs = SqlJobs(database)
         trade.open(_terms(settings, database, jobs, opened))

@@ -7,7 +7,10 @@ import subprocess
 import sys
 from pathlib import Path
 
-from scopegate.admin.health import HealthChecks, is_ready
+import pytest
+
+from scopegate.admin.health import HealthChecks, is_ready, limit_store
+from scopegate.errors import StoreUnavailable
 from tests.admin.test_app import failing, fine, hanging
 
 
@@ -33,6 +36,36 @@ async def test_a_check_that_raises_a_timeout_of_its_own_is_a_timeout() -> None:
         raise TimeoutError
 
     assert await HealthChecks({"x": slow}, None).states() == {"x": "timeout"}
+
+
+@pytest.mark.parametrize(("said", "is_well"), [((), True), ((1, 1), True), ((1, 0), False)])
+async def test_a_gateway_without_its_limit_store_is_noticed(
+    tmp_path: Path, said: tuple[int, ...], is_well: bool
+) -> None:
+    code = (
+        "import sys; from pathlib import Path; from scopegate.metrics import exposition; "
+        "exposition.prepare(Path('.'), 'gateway'); from scopegate.metrics import catalogue; "
+        "catalogue.LIMIT_STORE_UP.set(int(sys.argv[1])); print(flush=True); input()"
+    )
+    gateways = [
+        subprocess.Popen(
+            [sys.executable, "-c", code, str(one)], cwd=tmp_path, stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        )
+        for one in said
+    ]
+    try:
+        for gateway in gateways:
+            assert gateway.stdout is not None
+            await asyncio.to_thread(gateway.stdout.readline)
+        if is_well:
+            await limit_store(tmp_path)
+        else:
+            with pytest.raises(StoreUnavailable):
+                await limit_store(tmp_path)
+    finally:
+        for gateway in gateways:
+            gateway.kill()
+            gateway.communicate()
 
 
 async def test_a_role_is_spoken_of_once_seen_and_missed_when_gone(tmp_path: Path) -> None:

@@ -66,5 +66,9 @@ async def test_200_requests_at_once_through_two_processes_admit_exactly_100(tmp_
 def start(stack: ExitStack, folder: Path, port: int, app: int, valkey_url: str) -> Scopegate:
     config = folder / f"{port}.yaml"
     config.write_text(_POLICY.format(port=port, app=app))
-    environ = {"REDIS_URL": valkey_url, "SCOPEGATE_STATE_DIR": str(folder / f"state-{port}")}
+    environ = {
+        "REDIS_URL": valkey_url,
+        "SCOPEGATE_STATE_DIR": str(folder / f"state-{port}"),
+        "SCOPEGATE_LIMIT_TIMEOUT": "1s",  # a machine that is slow for a moment is no outage here
+    }
     return stack.enter_context(scopegate(["gateway", "-c", str(config)], folder, environ))

@@ -31,6 +31,7 @@ from scopegate.gateway.signin import SignIn
 from scopegate.policy.policy import Policy
 from scopegate.stores.late import LateDatabase
 from scopegate.stores.memory import MemoryLimits
+from scopegate.stores.mirror import Mirror
 from scopegate.stores.outbox import SqlOutbox
 from scopegate.stores.ports import LimitStore, Messenger, Outbox
 from scopegate.stores.queue import NoMessenger
@@ -193,7 +194,7 @@ class Rigs:
         self._apps.add(app)
         clock = clock or SystemClock()
         rules = policy_of(servers or [app.url], **policy)
-        limiter = Limiter(store or MemoryLimits(clock), MemoryLimits(clock), clock)
+        limiter = Limiter(store or MemoryLimits(clock), Mirror(clock))
         http = httpx.AsyncClient(trust_env=False)
         signin = SignIn(Identities(http, clock)) if rules.auths else None
         database, intake = None, None

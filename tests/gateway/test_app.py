@@ -12,7 +12,7 @@ from scopegate.clock import ManualClock
 from scopegate.gateway.access import AccessLog
 from scopegate.gateway.app import Gateway, create_app, state_of
 from scopegate.gateway.limiter import Limiter
-from scopegate.stores.memory import MemoryLimits
+from scopegate.stores.mirror import Mirror
 from tests.gateway.app import OK, Answer
 from tests.gateway.rig import HOST, ON_ONE_LOOP, Rigs, eventually, policy_of
 
@@ -22,8 +22,8 @@ GET = b"GET /x HTTP/1.1\r\n" + HOST + b"\r\n"
 
 
 def gateway(clock: ManualClock) -> Gateway:
-    limits = MemoryLimits(clock)
-    return Gateway(policy_of(["http://127.0.0.1:1"]), Limiter(limits, limits, clock), None, None, clock)
+    limits = Mirror(clock)
+    return Gateway(policy_of(["http://127.0.0.1:1"]), Limiter(limits, limits), None, None, clock)
 
 
 async def test_starlette_keeps_the_lifespan() -> None:

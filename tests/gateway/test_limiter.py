@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+
+import pytest
 
 from scopegate.clock import ManualClock
 from scopegate.edge.verdict import Refusal
 from scopegate.errors import StoreUnavailable
 from scopegate.gateway.limiter import Limiter
-from scopegate.limits.window import Amendment, Quota, Spent, Window
+from scopegate.limits.fallback import UNCOUNTED
+from scopegate.limits.window import Amendment, Quota, Spent, Window, WindowState
 from scopegate.metrics import catalogue as metrics
 from scopegate.policy.policy import OnStoreError, Tier
 from scopegate.stores.memory import MemoryLimits
+from scopegate.stores.mirror import Mirror
 
 WINDOWS = (Window("strict", "k", Quota(1, 1000)),)
 
@@ -24,6 +28,10 @@ class Store:
         self.error: StoreUnavailable | None = None
         self.asked = 0
         self.closed = False
+        self.told: Callable[[StoreUnavailable | None], None]
+
+    def listen(self, told: Callable[[StoreUnavailable | None], None]) -> None:
+        self.told = told
 
     def spend(self, windows: Sequence[Window]) -> asyncio.Future[Spent]:
         self.asked += 1
@@ -31,46 +39,54 @@ class Store:
         if self.error is not None:
             future.set_exception(self.error)
         else:
-            future.set_result(Spent(True, ()))
+            spans = [(window, window.quota.span_ms) for window in windows]
+            future.set_result(Spent(True, tuple([WindowState(window, 0, span, span) for window, span in spans])))
         return future
 
     def amend(self, changes: Sequence[Amendment]) -> None:
         raise AssertionError("nobody asks for it")
 
+    async def open(self) -> None:
+        """Open as it is."""
+
     async def close(self) -> None:
         self.closed = True
 
 
-def settled(limiter: Limiter, windows: tuple[Window, ...]) -> Spent | None:
-    spent = limiter.spend(windows)
-    return limiter.settle(spent) if isinstance(spent, asyncio.Future) else spent
+def settled(limiter: Limiter, counts_alone: bool = True) -> bool | None:
+    spent = limiter.spend(WINDOWS)
+    answer = limiter.settle(spent, counts_alone) if isinstance(spent, asyncio.Future) else spent
+    return answer and answer.admitted
 
 
-async def test_a_store_that_failed_is_left_alone_for_a_second_and_asked_again() -> None:
-    store, clock = Store(), ManualClock()
-    limiter = Limiter(store, MemoryLimits(clock), clock)
-    windows = WINDOWS
+async def test_a_store_that_is_away_is_not_asked_until_it_says_that_it_is_back() -> None:
+    store = Store()
+    limiter = Limiter(store, Mirror(ManualClock()))
     errors = metrics.LIMIT_STORE_ERRORS.labels("timeout")._value
     before = errors.get()
-    assert settled(limiter, windows) == Spent(True, ())
+    assert settled(limiter) is True
     assert metrics.LIMIT_STORE_UP._value.get() == 1
     store.error = StoreUnavailable("timeout")
-    assert settled(limiter, windows) is None
-    assert (metrics.LIMIT_STORE_UP._value.get(), errors.get() - before) == (0, 1)
-    for _ in range(5):
-        assert limiter.spend(windows) is None
+    assert settled(limiter) is None
+    assert (store.asked, errors.get() - before) == (2, 1)
+    assert metrics.LIMIT_STORE_UP._value.get() == 1, "one answer that is missing is no outage"
+    store.told(store.error)
+    assert metrics.LIMIT_STORE_UP._value.get() == 0
+    assert limiter.spend(WINDOWS) is None
     assert store.asked == 2
-    clock.advance(1.0)
-    assert settled(limiter, windows) is None
-    assert (store.asked, errors.get() - before) == (3, 2)
     store.error = None
-    clock.advance(0.5)
-    assert limiter.spend(windows) is None
-    clock.advance(0.5)
-    assert settled(limiter, windows) == Spent(True, ())
+    store.told(None)
+    assert settled(limiter) is True
     assert metrics.LIMIT_STORE_UP._value.get() == 1
     await limiter.close()
     assert store.closed
+
+
+@pytest.mark.parametrize("counts_alone", [True, False])
+async def test_the_mirror_learns_where_a_tier_asks_for_it_and_nowhere_else(counts_alone: bool) -> None:
+    mirror = Mirror(ManualClock())
+    settled(Limiter(Store(), mirror), counts_alone)
+    assert bool(list(mirror.known())) is counts_alone
 
 
 def tier(choice: OnStoreError) -> Tier:
@@ -79,21 +95,21 @@ def tier(choice: OnStoreError) -> Tier:
 
 def test_without_a_store_the_tier_decides() -> None:
     clock = ManualClock()
-    limiter = Limiter(MemoryLimits(clock), MemoryLimits(clock), clock)
+    limiter = Limiter(MemoryLimits(clock), Mirror(clock))
     local, allow, deny = map(tier, OnStoreError)
     first, second = (limiter.without_store([(local, WINDOWS)]) for _ in range(2))
     assert isinstance(first, Spent)
     assert isinstance(second, Spent)
     assert (first.admitted, second.admitted) == (True, False)
-    assert limiter.without_store([(allow, WINDOWS)]) is None
+    assert limiter.without_store([(allow, WINDOWS)]) is UNCOUNTED
     refusal = limiter.without_store([(deny, WINDOWS)])
     assert isinstance(refusal, Refusal)
-    assert (refusal.status, refusal.fields) == (503, ((b"retry-after", b"2"),))
+    assert (refusal.status, refusal.fields[0]) == (503, (b"retry-after", b"2"))
 
 
 def test_of_several_tiers_one_that_denies_is_enough_and_those_counted_here_are_one_step() -> None:
     clock = ManualClock()
-    limiter = Limiter(MemoryLimits(clock), MemoryLimits(clock), clock)
+    limiter = Limiter(MemoryLimits(clock), Mirror(clock))
     local, allow, deny = map(tier, OnStoreError)
     other = (Window("other", "o", Quota(5, 1000)),)
     assert isinstance(limiter.without_store([(local, WINDOWS), (deny, other)]), Refusal)

@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 import pytest
 from hiredis import ReplyError
 
-from scopegate.stores.redis_link import Link, Outage, bulk, outage, pack
+from scopegate.stores.redis_link import Ask, Link, Outage, bulk, outage, pack
 from tests.valkey import Server
 
 TIMEOUT_S = 20.0
@@ -205,11 +205,57 @@ async def test_an_answer_that_nobody_asked_for_ends_the_connection() -> None:
         await until(lambda: link._wire is None)
 
 
-async def test_renewed_it_connects_anew(valkey_url: str) -> None:
+async def test_a_server_that_is_left_is_an_outage_until_it_is_prepared_again(valkey_url: str) -> None:
+    heard: list[Outage | None] = []
+    prepared: list[object] = []
+
+    async def prepare(ask: Ask) -> None:
+        prepared.append(await ask(pack(b"CLIENT", b"ID")))
+
     async with linked(valkey_url) as link:
-        before = await sent(link, b"CLIENT", b"ID").first()
-        link.renew()
-        assert await sent(link, b"CLIENT", b"ID").first() != before
+        link.tell(prepare, heard.append)
+        assert await sent(link, b"CLIENT", b"ID").first() == prepared[0]
+        link.leave(Outage("full", "no room"))
+        assert await sent(link, b"PING").kind() == "full"
+        await until(lambda: len(heard) == 2)
+        assert await sent(link, b"CLIENT", b"ID").first() == prepared[1] != prepared[0]
+    assert heard == [Outage("full", "no room"), None]
+
+
+async def test_a_server_that_is_slow_to_prepare_stays_away_and_nobody_waits(valkey_url: str) -> None:
+    heard: list[Outage | None] = []
+    slow = [True]
+
+    async def prepare(ask: Ask) -> None:
+        if slow:
+            await ask(pack(b"BLPOP", b"none", b"0"))
+
+    async with linked(valkey_url, timeout_s=0.2) as link:
+        link.tell(prepare, heard.append)
+        assert await sent(link, b"PING").kind() == "timeout"
+        for _ in range(5):
+            assert (sent(link, b"PING")).said == [Outage("timeout", "no connection in time")]
+        slow.clear()
+        await until(lambda: heard[-1] is None)
+        assert await sent(link, b"PING").first() == b"PONG"
+    assert len(heard) == 2
+
+
+async def test_who_waits_for_a_connection_waits_no_longer_than_for_an_answer() -> None:
+    connected = asyncio.Event()
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readexactly(len(pack(b"SETUP")))
+        await connected.wait()
+        writer.write(b"+OK\r\n")
+        while await reader.read(65536):
+            writer.write(b"+PONG\r\n")
+
+    async with answering(answer) as url, linked(url, pack(b"SETUP"), timeout_s=0.1) as link:
+        assert await sent(link, b"PING").kind() == "timeout"
+        connected.set()  # the attempt went on
+        await until(lambda: link._wire is not None)
+        assert await sent(link, b"PING").first() == b"PONG"
 
 
 async def test_closed_it_answers_nobody_any_more(server: Server) -> None:
@@ -236,3 +282,13 @@ async def until(true: Callable[[], bool]) -> None:
     async with asyncio.timeout(30):
         while not true():
             await asyncio.sleep(0.01)
+
+
+async def test_opened_it_is_connected_or_known_to_be_away(server: Server) -> None:
+    async with linked(server.url) as link:
+        await link.open()
+        assert link._wire is not None
+    server.kill()
+    async with linked(server.url) as link:
+        await link.open()
+        assert [outage.kind for outage in sent(link, b"PING").said if isinstance(outage, Outage)] == ["connect"]

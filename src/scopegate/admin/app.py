@@ -9,6 +9,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import TypeVar, cast
 from uuid import uuid4
@@ -25,7 +26,7 @@ from starlette.staticfiles import StaticFiles
 from scopegate import logs
 from scopegate.admin.access import Access
 from scopegate.admin.answers import AsciiJson, problem
-from scopegate.admin.health import Check, HealthChecks, is_ready
+from scopegate.admin.health import Check, HealthChecks, is_ready, limit_store
 from scopegate.admin.page import Overview, render
 from scopegate.admin.records import job_detail, job_summary, moment, order_summary, usage_row
 from scopegate.admin.scrape import Scrape, read_budget_states
@@ -93,6 +94,8 @@ class _Port:
     def __init__(self, sources: Sources) -> None:
         self._s = sources
         checks: dict[str, Check] = {"database": sources.jobs.counts, **(sources.checks or {})}
+        if sources.metrics_directory is not None:
+            checks["limit_store"] = partial(limit_store, sources.metrics_directory)
         self._health = HealthChecks(checks, sources.metrics_directory)
         self._scrape = Scrape(
             sources.policy, sources.jobs, sources.ledger, sources.outbox, sources.clock, sources.metrics_directory

@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 
 from scopegate import logs
+from scopegate.errors import StoreUnavailable
 from scopegate.metrics import totals
 
 log = logs.get("admin")
@@ -20,6 +21,7 @@ Check = Callable[[], Awaitable[object]]
 
 CHECK_TIMEOUT_S = 1.0
 _WATCHED_ROLES = ("gateway", "worker")
+_STORE_UP = "scopegate_limit_store_up"
 
 
 class HealthChecks:
@@ -54,6 +56,15 @@ class HealthChecks:
         living = await asyncio.to_thread(totals.living, self._directory)
         self._seen.update(role for role in _WATCHED_ROLES if role in living)
         return {role: "ok" if role in living else "gone" for role in _WATCHED_ROLES if role in self._seen}
+
+
+async def limit_store(directory: Path) -> None:
+    """Whether the limit store answers all gateways. Raises StoreUnavailable when one of them says it does not, and what
+    reading the directory raises."""
+    snapshot = await asyncio.to_thread(totals.read, directory)
+    up = [sample.value for family in snapshot.families for sample in family.samples if sample.name == _STORE_UP]
+    if up and min(up) < 1:
+        raise StoreUnavailable("connect", "a gateway counts without it")
 
 
 def is_ready(states: Mapping[str, str]) -> bool:

@@ -114,6 +114,7 @@ RATE_LIMIT_FIELDS = (
     b"x-ratelimit-limit",
     b"x-ratelimit-remaining",
     b"x-ratelimit-reset",
+    b"x-ratelimit-store-error",
     b"ratelimit",
     b"ratelimit-policy",
     b"ratelimit-limit",

@@ -14,7 +14,7 @@ from scopegate.edge.verdict import Refusal
 from scopegate.gateway.keys import Countable, key_of
 from scopegate.gateway.lists import holder
 from scopegate.limits.window import Window, window_key
-from scopegate.policy.policy import KeyKind, Policy, Route, Tier
+from scopegate.policy.policy import KeyKind, OnStoreError, Policy, Route, Tier
 
 DENIED = Refusal(403, "denied", "Requests of this client are not served.")
 
@@ -94,11 +94,12 @@ def _costing(window: Window, cost: int) -> Window:
 class RouteCount:
     """The tiers of a route. At least one."""
 
-    __slots__ = ("cost_fields", "is_settled", "tiers")
+    __slots__ = ("cost_fields", "counts_alone", "is_settled", "tiers")
 
     def __init__(self, tiers: tuple[TierCount, ...]) -> None:
         self.tiers = tiers
         self.is_settled = any(each.is_settled for each in tiers)
+        self.counts_alone = any(each.tier.on_store_error is OnStoreError.LOCAL for each in tiers)
         self.cost_fields = frozenset([each.tier.cost.field for each in tiers if each.tier.cost.field])
 
     def windows(self, asked: Countable) -> Windows | Refusal:

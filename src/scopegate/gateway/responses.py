@@ -27,6 +27,7 @@ LIMIT_FIELDS = (
     b"x-ratelimit-limit",
     b"x-ratelimit-remaining",
     b"x-ratelimit-reset",
+    b"x-ratelimit-store-error",
 )
 """What answers of a route with a tier may carry."""
 
@@ -106,6 +107,8 @@ def wants_page(accept: Sequence[bytes]) -> bool:
 def limit_fields(spent: Spent, now_s: float) -> bytes:
     """Rate-limit field lines, as `docs/limits.md` describes them. `X-RateLimit-*` tell of the window with the least
     left."""
+    if spent.alone:
+        return _fields_alone(spent, now_s)
     standings = spent.standings
     if len(standings) == 1:  # the usual case, unrolled: this runs for every answer
         window, remaining, more_ms, reset_ms = standings[0]
@@ -129,6 +132,13 @@ def limit_fields(spent: Spent, now_s: float) -> bytes:
         ceil(now_s + tightest.reset_ms / 1000),
         b", ".join([_limit_item(s) for s in standings]),
     )
+
+
+def _fields_alone(spent: Spent, now_s: float) -> bytes:
+    """While the store is away: what was counted here, if anything was, and that the store's word is missing."""
+    if not spent.standings:
+        return b"x-ratelimit-store-error: allow\r\n"
+    return limit_fields(spent._replace(alone=False), now_s) + b"x-ratelimit-store-error: local\r\n"
 
 
 @lru_cache(maxsize=256)

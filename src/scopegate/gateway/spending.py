@@ -11,6 +11,7 @@ from scopegate.gateway.counting import DENIED, RouteCount, Windows, tier_of
 from scopegate.gateway.exchange import Exchange, Outcome, Pending
 from scopegate.gateway.limiter import Limiter
 from scopegate.limits.decision import LimitDecision
+from scopegate.limits.fallback import UNCOUNTED
 from scopegate.limits.window import Spent
 
 
@@ -46,11 +47,10 @@ class Spending:
         return Pending(spent, self._answered)
 
     def _answered(self, x: Exchange, future: asyncio.Future[Spent]) -> Outcome:
-        spent = self._limiter.settle(future)
-        if spent is not None:
-            return self._spent(x, spent)
-        assert x.plan.count is not None
-        return self._without_store(x, x.plan.count)
+        count = x.plan.count
+        assert count is not None
+        spent = self._limiter.settle(future, count.counts_alone)
+        return self._spent(x, spent) if spent is not None else self._without_store(x, count)
 
     def _spent(self, x: Exchange, spent: Spent) -> Outcome:
         return _judged(x, spent, self._limiter.amend, "admitted", "limited")
@@ -58,13 +58,14 @@ class Spending:
     def _without_store(self, x: Exchange, count: RouteCount) -> Outcome:
         plan = x.plan
         verdict = self._limiter.without_store([(each.tier, _found(each.windows(x))) for each in count.tiers])
-        if isinstance(verdict, Spent):
+        if isinstance(verdict, Spent) and verdict.standings:
             return _judged(x, verdict, self._limiter.amend_local, "local_admitted", "local_limited")
-        if verdict is None or not plan.enforced:
-            plan.tally.decide("allowed")
-            return None
-        plan.tally.decide("denied")
-        return verdict
+        if isinstance(verdict, Refusal) and plan.enforced:
+            plan.tally.decide("denied")
+            return verdict
+        plan.tally.decide("allowed")
+        x.spent = UNCOUNTED
+        return None
 
 
 def _found(windows: Windows | Refusal) -> Windows:

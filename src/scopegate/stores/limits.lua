@@ -2,7 +2,7 @@
 --
 -- KEYS[i]   a list of admission times in microseconds, oldest first, never more than the largest limit of late;
 --           of a paced window one time, a span before its burst is free again
--- ARGV[1]   empty: this server's clock; tests put a time here, in microseconds
+-- ARGV[1]   empty: the clock of window.lua; tests put a time here, in microseconds
 -- ARGV[4i-2] to ARGV[4i+1]   limit, span in microseconds, burst (0: not paced) and cost of KEYS[i]; all but the span may
 --           change between calls
 -- returns   {retry_after_ms, now, remaining_1, more_ms_1, reset_ms_1, remaining_2, ...}; retry_after_ms is 0 when admitted

@@ -7,11 +7,12 @@ Made by `wiring`.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from heapq import heappop, heappush
 
 from scopegate.clock import Clock
+from scopegate.errors import StoreUnavailable
 from scopegate.limits import breaker
 from scopegate.limits.breaker import BreakerRule, BreakerState, BreakerTerms, CallOutcome, Denied, Permit
 from scopegate.limits.footprint import FIRST_ADMISSIONS, price
@@ -25,7 +26,7 @@ _STEP = 64  # and at a time while one finds no room
 _SLICES = 5  # a log is looked at within a 32nd of its span after it came empty
 
 
-class _KeyLog(Log):
+class KeyLog(Log):
     """A log that knows its key and who pays. `room`: for how many admissions was paid; with none it is not kept."""
 
     __slots__ = ("key", "large", "room", "small")
@@ -56,9 +57,9 @@ class MemoryLimits:
     def __init__(self, clock: Clock, *, max_bytes: int = MAX_BYTES) -> None:
         self._monotonic_s = clock.monotonic_s
         self._shares = Shares(max_bytes - COUNTERS_BYTES)
-        self._logs: dict[str, _KeyLog] = {}
+        self._logs: dict[str, KeyLog] = {}
         # Logs by the moment at which to look at them again, and those moments as a heap.
-        self._due: dict[int, list[_KeyLog]] = {}
+        self._due: dict[int, list[KeyLog]] = {}
         self._moments: list[int] = []
 
     def __len__(self) -> int:
@@ -73,7 +74,7 @@ class MemoryLimits:
             window = windows[0]
             log = self._logs.get(window.key)
             if log is None:
-                log = _KeyLog(window)
+                log = KeyLog(window)
                 if self._pays(log, window, now_us):
                     self._sweep(_SWEPT, now_us)
                     return spend_one(window, log, now_us)
@@ -90,7 +91,7 @@ class MemoryLimits:
             if log is not None:
                 log.amend(change, self._room_for(change, log, now_us), now_us)
 
-    def _room_for(self, change: Amendment, log: _KeyLog, now_us: int) -> int:
+    def _room_for(self, change: Amendment, log: KeyLog, now_us: int) -> int:
         """For how many admissions more there is room in a log, after paying for as many as the network may."""
         booked = min(change.more, change.window.quota.limit - log.live(now_us))
         if booked > 0:
@@ -99,19 +100,25 @@ class MemoryLimits:
                 self._pays(log, wanted, now_us)
         return log.room - len(log.times)
 
+    def listen(self, told: Callable[[StoreUnavailable | None], None]) -> None:
+        """It never goes away."""
+
+    async def open(self) -> None:
+        """Nothing to open."""
+
     async def close(self) -> None:
         """Nothing to close."""
 
     def _spend(self, windows: Sequence[Window], now_us: int) -> Spent:
         kept = self._logs
-        logs = [kept.get(window.key) or _KeyLog(window) for window in windows]
+        logs = [kept.get(window.key) or KeyLog(window) for window in windows]
         for window, log in zip(windows, logs, strict=True):
             if len(log.times) + window.cost > log.room:
                 return self._spend_with_room(windows, logs, now_us)
         assert len(set(logs)) == len(logs), "a request names each window once"
         return spend(windows, logs, now_us)
 
-    def _spend_with_room(self, windows: Sequence[Window], logs: Sequence[_KeyLog], now_us: int) -> Spent:
+    def _spend_with_room(self, windows: Sequence[Window], logs: Sequence[KeyLog], now_us: int) -> Spent:
         """`spend` where some logs are new or full."""
         assert len({log.key for log in logs}) == len(logs), "a request names each window once"
         new = sum([not log.room for log in logs])
@@ -122,7 +129,7 @@ class MemoryLimits:
         self._sweep(_SWEPT * new, now_us)
         return spent
 
-    def _make_room(self, windows: Sequence[Window], logs: Sequence[_KeyLog], now_us: int) -> int:
+    def _make_room(self, windows: Sequence[Window], logs: Sequence[KeyLog], now_us: int) -> int:
         """Have every log kept, with room for one admission more: 0, or how long to wait in microseconds."""
         while not self._has_room(windows, logs, now_us):
             if not self._sweep(_STEP, now_us):
@@ -130,13 +137,13 @@ class MemoryLimits:
                 return min(max(1, moment_us - now_us), *[log.span_us for log in logs])
         return 0
 
-    def _has_room(self, windows: Sequence[Window], logs: Sequence[_KeyLog], now_us: int) -> bool:
+    def _has_room(self, windows: Sequence[Window], logs: Sequence[KeyLog], now_us: int) -> bool:
         for window, log in zip(windows, logs, strict=True):
             if not (log.is_ready(window, now_us) or self._pays(log, window, now_us)):
                 return False
         return True
 
-    def _pays(self, log: _KeyLog, window: Window, now_us: int) -> bool:
+    def _pays(self, log: KeyLog, window: Window, now_us: int) -> bool:
         """Pay for twice as many admissions, or for the first ones of a log that is kept from now on, if the network
         may. A paced window has one, whatever it costs."""
         room = log.room
@@ -154,7 +161,7 @@ class MemoryLimits:
             self._look_again(log, now_us + log.span_us)
         return True
 
-    def _look_again(self, log: _KeyLog, empty_us: int) -> None:
+    def _look_again(self, log: KeyLog, empty_us: int) -> None:
         slice_us = 1 << max(0, log.span_us.bit_length() - 1 - _SLICES)
         moment_us = empty_us - empty_us % slice_us + slice_us
         due = self._due.get(moment_us)
@@ -180,7 +187,7 @@ class MemoryLimits:
                 self._drop(log)
         return looked_at
 
-    def _drop(self, log: _KeyLog) -> None:
+    def _drop(self, log: KeyLog) -> None:
         self._shares.take(log.small, log.large, -price(log.room))
         log.room = 0
         del self._logs[log.key]

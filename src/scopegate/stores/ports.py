@@ -7,9 +7,10 @@ Every method may raise `StoreUnavailable`; anything else it may raise is said be
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
+from scopegate.errors import StoreUnavailable
 from scopegate.leads.job import (
     Attempt,
     CallRecord,
@@ -42,7 +43,32 @@ class LimitStore(Protocol):
         that a failing store does not hear of is lost."""
         ...
 
+    async def open(self) -> None:
+        """Get ready, so that the first request need not wait; returns also when the store is away."""
+        ...
+
+    def listen(self, told: Callable[[StoreUnavailable | None], None]) -> None:
+        """Have `told` called when the store goes away, with the reason, and with None when it is back. To be called
+        before the first `spend`; single answers may fail besides."""
+        ...
+
     async def close(self) -> None: ...
+
+
+class LocalLimits(Protocol):
+    """What this process counts by while the store is away."""
+
+    def saw(self, spent: Spent) -> None:
+        """The store's answer, at the moment it came."""
+        ...
+
+    def spend_alone(self, windows: Sequence[Window]) -> Spent:
+        """As `LimitStore.spend`, judged by what is known here."""
+        ...
+
+    def amend_alone(self, changes: Sequence[Amendment]) -> None:
+        """As `LimitStore.amend`, of what was admitted here."""
+        ...
 
 
 class BreakerStore(Protocol):

@@ -9,58 +9,58 @@ gateway's limiter.
 from __future__ import annotations
 
 import asyncio
-import hashlib
-from collections.abc import Sequence
-from importlib.resources import files
+from collections.abc import Callable, Sequence
 from typing import cast
 
 from hiredis import ReplyError
 
-from scopegate.clock import Clock
+from scopegate.clock import Clock, SystemClock
+from scopegate.errors import StoreUnavailable
 from scopegate.limits.window import Amendment, Quota, Spent, Window, WindowState
-from scopegate.stores.redis_link import Link, Outage, bulk, outage, pack
+from scopegate.stores.mirror import Mirror
+from scopegate.stores.redis_link import Link, Outage, bulk, outage
+from scopegate.stores.redis_presence import BEAT_S, Presence
+from scopegate.stores.redis_script import Script
 
 _CACHED_QUOTAS = 1024
 _ONE = bulk(b"1")
 
 
-class _Script:
-    """A script as the server knows it, once it is loaded."""
-
-    __slots__ = ("is_loading", "load", "sha")
-
-    def __init__(self, name: str) -> None:
-        folder = files("scopegate.stores")
-        text = folder.joinpath("window.lua").read_bytes() + folder.joinpath(name).read_bytes()
-        self.sha = hashlib.sha1(text, usedforsecurity=False).hexdigest().encode()
-        self.load = pack(b"SCRIPT", b"LOAD", text)
-        self.is_loading = False
-
-    def head(self, arguments: int, keys: int) -> bytes:
-        """How a call begins that goes on with so many keys and other arguments."""
-        count = b"%d" % keys
-        return b"*%d\r\n$7\r\nEVALSHA\r\n$40\r\n%b\r\n$%d\r\n%b\r\n" % (
-            3 + keys + arguments,
-            self.sha,
-            len(count),
-            count,
-        )
-
-
 class RedisLimits:
     """`LimitStore` on a Redis or Valkey server (7.0 or newer).
 
-    Every answer is a future, which raises StoreUnavailable within `timeout_s` at worst (twice that when a connection
-    has to be made first), and at once while the server is known to be down. `clock` replaces Redis' time in tests.
-    Raises ConfigError for a URL that is none.
+    Every answer is a future, which raises StoreUnavailable within `timeout_s`, and at once while the server is known to
+    be down. `mirror` counts meanwhile, and what it admits is told here before the next command. `clock` replaces
+    Redis' time in tests. Raises ConfigError for a URL that is none.
     """
 
-    def __init__(self, url: str, *, timeout_s: float = 0.25, clock: Clock | None = None) -> None:
-        self._spending, self._amending = _Script("limits.lua"), _Script("amend.lua")
+    def __init__(
+        self,
+        url: str,
+        *,
+        timeout_s: float = 0.04,
+        mirror: Mirror | None = None,
+        role: str = "gateway",
+        clock: Clock | None = None,
+    ) -> None:
+        self._spending, self._amending = Script("limits.lua"), Script("amend.lua")
         self._one = self._spending.head(arguments=5, keys=1)
-        self._link = Link(url, timeout_s=timeout_s, setup=(self._spending.load, self._amending.load))
         self._clock = clock
+        self._presence = Presence(mirror, clock or SystemClock(), self._now, role)
+        setup = (self._spending.load, self._amending.load, self._presence.load)
+        self._link = Link(url, timeout_s=timeout_s, setup=setup)
+        self._beating: asyncio.TimerHandle | None = None
         self._quotas: dict[int, tuple[Quota, bytes]] = {}
+        self.listen(_nobody)
+
+    def listen(self, told: Callable[[StoreUnavailable | None], None]) -> None:
+        """See `LimitStore.listen`."""
+        self._link.tell(self._presence.come, lambda outage: told(None if outage is None else outage.error()))
+
+    async def open(self) -> None:
+        """See `LimitStore.open`."""
+        self._keep_beating()
+        await self._link.open()
 
     def spend(self, windows: Sequence[Window]) -> asyncio.Future[Spent]:
         """See `LimitStore.spend`."""
@@ -68,6 +68,8 @@ class RedisLimits:
         if windows:
             command = self._command(windows)
             self._link.send(command, _Check(self, future, windows, command))
+            if self._beating is None:
+                self._keep_beating()
         else:
             future.set_result(Spent(True, ()))
         return future
@@ -84,7 +86,16 @@ class RedisLimits:
         self._link.send(command, _Amended(self, command))
 
     async def close(self) -> None:
+        if self._beating is not None:
+            self._beating.cancel()
         await self._link.close()
+
+    def _beat(self) -> None:
+        self._link.send(self._presence.beat(), _Beat(self._presence, self))
+        self._keep_beating()
+
+    def _keep_beating(self) -> None:
+        self._beating = asyncio.get_running_loop().call_later(BEAT_S, self._beat)
 
     def _now(self) -> bytes:
         return b"$0\r\n\r\n" if self._clock is None else bulk(b"%d" % round(self._clock.monotonic_s() * 1e6))
@@ -123,9 +134,8 @@ class RedisLimits:
         self._link.send(waiter.command, waiter)
 
     def refused(self, outage: Outage) -> None:
-        """Called by a check that met an error answer."""
-        if outage.kind == "readonly":
-            self._link.renew()
+        """Called by who met an error answer: this server cannot count."""
+        self._link.leave(outage)
 
 
 class _Check:
@@ -185,12 +195,35 @@ class _Amended:
         """The next check meets the same."""
 
 
+class _Beat:
+    """A beat's answer. None in time ends the connection, as that of any command."""
+
+    __slots__ = ("_limits", "_presence")
+
+    def __init__(self, presence: Presence, limits: RedisLimits) -> None:
+        self._presence = presence
+        self._limits = limits
+
+    def answered(self, reply: object) -> None:
+        if isinstance(reply, ReplyError):
+            self._limits.refused(outage(reply))
+        else:
+            self._presence.heard(reply)
+
+    def failed(self, outage: Outage) -> None:
+        """The next one is a second later, on another connection."""
+
+
+def _nobody(error: StoreUnavailable | None) -> None:
+    """Nobody listens."""
+
+
 class _Load:
     """A script's way back into the server. Its own failure shows in the calls behind it."""
 
     __slots__ = ("_script",)
 
-    def __init__(self, script: _Script) -> None:
+    def __init__(self, script: Script) -> None:
         self._script = script
 
     def answered(self, reply: object) -> None:

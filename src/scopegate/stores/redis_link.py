@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Sequence
-from typing import NamedTuple, Protocol, cast
+from collections.abc import Awaitable, Callable, Sequence
+from typing import NamedTuple, Protocol, TypeAlias, cast
 
 from hiredis import HiredisError, Reader, ReplyError
 
@@ -19,6 +19,7 @@ from scopegate.stores.redis_address import RedisAddress
 from scopegate.stores.redis_errors import kind_of_answer
 
 _RETRY_S = 0.25  # between attempts to reach a server that is down
+_CONNECT_S = 1.0  # for one attempt, which nobody waits for longer than for an answer
 
 
 class Outage(NamedTuple):
@@ -57,16 +58,21 @@ def pack(*words: bytes) -> bytes:
     return b"".join((b"*%d\r\n" % len(words), *map(bulk, words)))
 
 
+Ask: TypeAlias = "Callable[[bytes], Awaitable[object]]"
+"""Sends one packed command and gives its answer; an error answer, or none in time, ends the attempt to connect."""
+
+
 class Link:
     """The connection, made at the first command and again whenever it was lost.
 
-    A command that is not answered within `timeout_s` proves the server hung: everything waiting fails. From then on,
-    and after a failed attempt to connect, commands fail at once while the link tries again behind them every quarter
-    second, so a dead server delays visitors once and not each of them. `setup` is sent on every new connection,
-    before anything else, and must succeed.
+    A breaker of its own: a command that is not answered within `timeout_s` proves the server hung, and everything
+    waiting fails. From then on, after a failed attempt to connect, and after `leave`, commands fail at once while the
+    link tries again behind them, now and then every quarter second. It is back when `prepare` has had all its answers,
+    each within `timeout_s`: a dead or slow server delays visitors once and not each of them.
     """
 
     def __init__(self, url: str, *, timeout_s: float, setup: Sequence[bytes]) -> None:
+        """`setup` is sent on every new connection before anything else, and must succeed."""
         self._address = RedisAddress(url)
         self._timeout_s = timeout_s
         self._setup = (*_greeting(self._address), *setup)
@@ -75,7 +81,21 @@ class Link:
         self._closed = False
         self._connecting: asyncio.Task[None] | None = None
         self._retry: asyncio.TimerHandle | None = None
+        self._patience: asyncio.TimerHandle | None = None
         self._unsent: list[tuple[bytes, Waiter]] = []
+        self._prepare: Callable[[Ask], Awaitable[None]] = _nothing
+        self._told: Callable[[Outage | None], None] = _nobody
+
+    def tell(self, prepare: Callable[[Ask], Awaitable[None]], told: Callable[[Outage | None], None]) -> None:
+        """`prepare` talks to each new server before any other command; `told` hears of each outage's begin, and of its
+        end as None. To be called before the first command."""
+        self._prepare, self._told = prepare, told
+
+    async def open(self) -> None:
+        """Connect; returns when that has worked or is known not to, as of now."""
+        self._connect()
+        if self._connecting is not None:
+            await asyncio.wait({self._connecting})
 
     def send(self, command: bytes, waiter: Waiter) -> None:
         """Queue one packed command; it leaves at the end of this turn of the running loop, or when connected."""
@@ -85,12 +105,16 @@ class Link:
             self._wire.queue(command, waiter)
         else:
             self._unsent.append((command, waiter))
+            if self._patience is None:
+                self._patience = asyncio.get_running_loop().call_later(self._timeout_s, self._waited)
             self._connect()
 
-    def renew(self) -> None:
-        """Leave this server for whoever the address names now: it turned read-only."""
+    def leave(self, outage: Outage) -> None:
+        """This server answers, but cannot do its work: an outage, until whoever the address names by then can."""
         if self._wire is not None:
-            self._wire.close()
+            wire, self._wire = self._wire, None
+            self._is_down(outage)
+            wire.close()
 
     async def close(self) -> None:
         """Everything still waiting fails; so does every later command."""
@@ -113,35 +137,62 @@ class Link:
             self._connecting = asyncio.get_running_loop().create_task(self._open())
 
     async def _open(self) -> None:
-        wire = _Wire(self, self._timeout_s)
+        connect_s = max(_CONNECT_S, self._timeout_s)
+        wire = _Wire(self, connect_s)
+        fault: Outage | None = None
         try:
-            async with asyncio.timeout(self._timeout_s):
+            async with asyncio.timeout(connect_s):
                 await self._address.dial(lambda: wire)
-                await wire.greet(self._setup)
-        except _GreetingError as error:
-            self._is_down(error.outage)
+                await asyncio.gather(*[wire.ask(command) for command in self._setup])
+            wire.expect_answers_in(self._timeout_s)
+            await self._prepare(wire.ask)
+        except _NoAnswerError as error:
+            fault = error.outage
         except TimeoutError:
-            self._is_down(Outage("timeout", "no connection in time"))
+            fault = Outage("timeout", "no connection in time")
         except OSError as error:
-            self._is_down(Outage("connect", str(error)[:200]))
+            fault = Outage("connect", str(error)[:200])
         else:
-            self._wire, self._down = wire, None
-            for command, waiter in self._unsent:
-                wire.queue(command, waiter)
-            self._unsent.clear()
+            self._is_up(wire)
         finally:
             if self._wire is not wire:
                 wire.close()
                 await wire.closed.wait()
             self._connecting = None
+            if fault is not None:
+                self._is_down(fault, _RETRY_S)
 
-    def _is_down(self, outage: Outage) -> None:
-        self._down = outage
+    def _is_up(self, wire: _Wire) -> None:
+        self._wire = wire
+        was_down, self._down = self._down, None
+        unsent, self._unsent = self._unsent, []
+        self._end_patience()
+        for command, waiter in unsent:
+            wire.queue(command, waiter)
+        if was_down is not None:
+            self._told(None)
+
+    def _is_down(self, outage: Outage, retry_s: float = 0.0) -> None:
+        was_down, self._down = self._down, outage
         self._fail_unsent(outage)
-        if self._retry is None and not self._closed:
-            self._retry = asyncio.get_running_loop().call_later(_RETRY_S, self._connect)
+        if self._retry is None and self._connecting is None and not self._closed:
+            self._retry = asyncio.get_running_loop().call_later(retry_s, self._connect)
+        if was_down is None and not self._closed:
+            self._told(outage)
+
+    def _waited(self) -> None:
+        """Nobody waits longer for a connection than for an answer; the attempt goes on."""
+        self._patience = None
+        if self._unsent:
+            self._is_down(Outage("timeout", "no connection in time"), _RETRY_S)
+
+    def _end_patience(self) -> None:
+        if self._patience is not None:
+            self._patience.cancel()
+            self._patience = None
 
     def _fail_unsent(self, outage: Outage) -> None:
+        self._end_patience()
         unsent, self._unsent = self._unsent, []
         for _, waiter in unsent:
             waiter.failed(outage)
@@ -152,6 +203,14 @@ class Link:
             self._wire = None
             if outage.kind == "timeout":
                 self._is_down(outage)
+
+
+async def _nothing(ask: Ask) -> None:
+    """A server that needs no more than its setup."""
+
+
+def _nobody(outage: Outage | None) -> None:
+    """Nobody listens."""
 
 
 class _Wire(asyncio.Protocol):
@@ -175,12 +234,19 @@ class _Wire(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)  # uvloop's transports are not subclasses
 
-    async def greet(self, commands: Sequence[bytes]) -> None:
-        """Send the commands and wait for all answers. Raises _GreetingError."""
-        waiters = [_Once() for _ in commands]
-        for command, waiter in zip(commands, waiters, strict=True):
-            self.queue(command, waiter)
-        await asyncio.gather(*[waiter.future for waiter in waiters])
+    def expect_answers_in(self, timeout_s: float) -> None:
+        """From now on, when all before has been answered."""
+        self._timeout_s = timeout_s
+        if self._watch is not None:
+            self._watch.cancel()
+            self._watch = None
+        self._due.clear()
+
+    def ask(self, command: bytes) -> asyncio.Future[object]:
+        """The answer, or _NoAnswerError."""
+        waiter = _Once()
+        self.queue(command, waiter)
+        return waiter.future
 
     def queue(self, command: bytes, waiter: Waiter) -> None:
         if self._outage is not None:
@@ -248,27 +314,27 @@ class _Wire(asyncio.Protocol):
             waiter.failed(outage)
 
 
-class _GreetingError(Exception):
+class _NoAnswerError(Exception):
     def __init__(self, outage: Outage) -> None:
         self.outage = outage
         super().__init__(outage.kind)
 
 
 class _Once:
-    """A waiter as a future, for the greeting."""
+    """A waiter as a future."""
 
     def __init__(self) -> None:
-        self.future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.future: asyncio.Future[object] = asyncio.get_running_loop().create_future()
 
     def answered(self, reply: object) -> None:
         if isinstance(reply, ReplyError):
             self.failed(outage(reply))
         elif not self.future.done():
-            self.future.set_result(None)
+            self.future.set_result(reply)
 
     def failed(self, outage: Outage) -> None:
         if not self.future.done():
-            self.future.set_exception(_GreetingError(outage))
+            self.future.set_exception(_NoAnswerError(outage))
 
 
 def _greeting(address: RedisAddress) -> list[bytes]:

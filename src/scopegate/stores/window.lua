@@ -1,11 +1,19 @@
 -- What every script about windows begins with. Numbers of a window stand four by four: see limits.lua.
-local now
-if ARGV[1] == '' then
+local LEAP = 3000000 -- three beats
+
+-- This server's time in microseconds, as far as it goes on steadily: `live.lua` keeps it going from beat to beat, and in
+-- between it neither goes back nor leaps, whatever the server's clock is set to.
+local function clock()
   local time = redis.call('TIME')
-  now = time[1] * 1000000 + time[2]
-else
-  now = tonumber(ARGV[1])
+  local server = time[1] * 1000000 + time[2]
+  local beat = redis.call('HMGET', 'scopegate:{w}:clock', 'server', 'now')
+  if not beat[1] then
+    return server
+  end
+  return beat[2] + math.max(0, math.min(server - beat[1], LEAP))
 end
+
+local now = ARGV[1] == '' and clock() or tonumber(ARGV[1])
 
 local function numbers(i)
   return tonumber(ARGV[4 * i - 2]), tonumber(ARGV[4 * i - 1]), tonumber(ARGV[4 * i]), tonumber(ARGV[4 * i + 1])
@@ -44,9 +52,9 @@ local function trim(key, count, edge)
   return count - stays, at(key, 0)
 end
 
--- A second more than the span: the key must outlive its last admission, and expiry only knows milliseconds.
+-- A minute more than the span: a server's clock that is set forward by less ends no window before its time.
 local function expire(key, after)
-  redis.call('PEXPIRE', key, math.ceil(after / 1000) + 1000)
+  redis.call('PEXPIRE', key, math.ceil(after / 1000) + 60000)
 end
 
 -- So many admissions of one moment.
