@@ -7,6 +7,7 @@ import io
 import json
 import logging
 from collections.abc import Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -351,3 +352,13 @@ def test_no_text_makes_redaction_slow(piece: str) -> None:
 )
 def test_timestamps_are_rfc_3339(seconds: float, text: str) -> None:
     assert logs.timestamp(seconds) == text
+
+
+def test_what_nobody_can_catch_is_one_line_and_told_once_for_each_kind(stream: io.StringIO) -> None:
+    told, no_ascii = logs.Unraisable(), UnicodeDecodeError("ascii", b"\xff", 0, 1, "no")
+    for error in (no_ascii, no_ascii, None, ValueError("x")):
+        told(SimpleNamespace(exc_type=type(error), exc_value=error, object=b"\xff.example"))
+    found = lines(stream)
+    assert [line.get("error") for line in found] == ["UnicodeDecodeError", None, "ValueError"]
+    assert {(line["event"], line["within"]) for line in found} == {("error.unraisable", "bytes")}
+    assert "example" not in stream.getvalue()

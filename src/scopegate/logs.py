@@ -154,6 +154,20 @@ class Logger:
             self._logger.log(level, event, extra={"scopegate_fields": {**_bound.get(), **fields}})
 
 
+class Unraisable:
+    """For `sys.unraisablehook`: an error that nobody can catch, in one line like any other. Once for each kind, since a
+    visitor may cause some at will (a server name in a TLS handshake that is no ASCII)."""
+
+    def __init__(self) -> None:
+        self._told: set[tuple[object, object]] = set()
+
+    def __call__(self, what: sys.UnraisableHookArgs, /) -> None:
+        kind = (what.exc_type, type(what.object))
+        if kind not in self._told:
+            self._told.add(kind)
+            get("python").error("error.unraisable", exc=what.exc_value, within=type(what.object).__name__)
+
+
 def get(name: str) -> Logger:
     return Logger(name)
 

@@ -67,6 +67,11 @@ def test_port_80_sends_visitors_to_https_and_answers_challenges(tmp_path: Path) 
         command = ["openssl", "s_client", "-connect", public, *trust]
         shown = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
         assert "Verify return code: 0 (ok)" in shown.stdout
+        for name in ("\xe4.example", "\xe4.example", "\xe9.example"):  # Python cannot tell us of such a name
+            command = ["openssl", "s_client", "-connect", public, "-servername", name]
+            refused = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, check=False)
+            assert b"no peer certificate available" in refused.stdout
+        assert wait_until(lambda: running.events("error.unraisable"))
         before = running.pids()["gateway"]
         running.process.send_signal(signal.SIGUSR2)  # the gateway is replaced on the same sockets
         assert wait_until(lambda: [one["pid"] for one in running.events("child.ended")] == [before])
@@ -74,3 +79,5 @@ def test_port_80_sends_visitors_to_https_and_answers_challenges(tmp_path: Path) 
         assert running.stop() == 0
         assert is_closed(plain)
         assert is_closed(public)
+    assert len(running.events("error.unraisable")) == 1
+    assert all(line.startswith("{") for line in running.errors.read_text().splitlines())

@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import errno
 import os
+import sys
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -206,6 +207,9 @@ def run(serve: Serve, leash_fd: int | None, drain_s: float, *, uvloop: bool = Fa
     """Run a role in this process until a signal, or until its supervisor is gone. The exit code."""
     import asyncio
 
+    from scopegate import logs
+
+    sys.unraisablehook = logs.Unraisable()
     with asyncio.Runner(loop_factory=_fast_loop if uvloop else None) as runner:
         runner.run(_run(serve, leash_fd, drain_s))
     return 0
