@@ -17,7 +17,7 @@ from scopegate.clock import Clock, ManualClock
 from scopegate.leads.job import Lead, LeadJob, LeadOrder, OrderState
 from scopegate.leads.webhook import verify
 from scopegate.limits.breaker import BreakerRule, CallOutcome, Denied, Permit
-from scopegate.limits.steps import StepLimits, StepName
+from scopegate.limits.steps import MODEL_STEPS, StepLimits
 from scopegate.limits.window import Quota
 from scopegate.policy.policy import AI, BudgetRule, Deliver, Offload, WhenSpent
 from scopegate.stores.database import Database, open_database
@@ -168,10 +168,9 @@ def budget(limit_usd_micros: int, when_spent: WhenSpent = WhenSpent.HOLD) -> Bud
 
 def ai(*budgets: BudgetRule, retries: int = 0, timeout_s: float = 30) -> AI:
     """Retries within a call are `worker/metered`'s: off here unless asked for, so that a fault is a failed attempt."""
-    steps = (StepName.PHOTO_ANALYSIS, StepName.SCOPE, StepName.ESTIMATE)
     return AI(
         model="claude-haiku-5-5",
-        steps={step: StepLimits(timeout_s, retries, 4096) for step in steps},
+        steps={step: StepLimits(timeout_s, retries, 4096) for step in MODEL_STEPS},
         breaker=BreakerRule(5, 60),
         budgets=budgets,
     )

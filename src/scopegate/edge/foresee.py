@@ -8,7 +8,7 @@ from __future__ import annotations
 from scopegate.edge.routes import AMBIGUOUS, Ambiguous, NoRoute, compile_routes
 from scopegate.edge.target import judge_target
 from scopegate.edge.verdict import Refusal
-from scopegate.policy.policy import NO_TIER, Auth, Mode, Policy, Route
+from scopegate.policy.policy import NO_TIER, Auth, Policy, Route
 from scopegate.policy.promises import Decide, Forecast
 
 _CREDENTIAL_FIELDS = frozenset({"authorization", "cookie"})
@@ -40,7 +40,7 @@ def decider(policy: Policy) -> Decide:
 
 def _refusal(route: Route, without: tuple[str, ...]) -> int | None:
     """401 for one who is not signed in and has to be; a watching route refuses nobody."""
-    if route.auth is None or route.mode is Mode.WATCH:
+    if route.auth is None or not route.mode.refuses:
         return None
     return None if _is_signed_in(route.auth, without) else 401
 

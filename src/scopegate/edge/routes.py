@@ -19,7 +19,7 @@ from urllib.parse import unquote
 
 from scopegate.edge.readings import Reading, read_as, readings
 from scopegate.edge.verdict import Refusal
-from scopegate.policy.policy import Mode, PathStep, Route
+from scopegate.policy.policy import PathStep, Route
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,7 +183,7 @@ class RouteTable:
 
 
 def _is_watched(route: Route | None) -> bool:
-    return route is not None and route.mode is Mode.WATCH
+    return route is not None and not route.mode.refuses
 
 
 def _bare(route: Route) -> Route:

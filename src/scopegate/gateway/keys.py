@@ -13,8 +13,9 @@ from typing import NamedTuple, Protocol, assert_never
 from scopegate.edge.caller import limit_group
 from scopegate.edge.cookies import values_of
 from scopegate.edge.headers import Noted
-from scopegate.edge.verdict import Caller, Refusal, RequestHead
+from scopegate.edge.verdict import Caller, Refusal
 from scopegate.policy.policy import KeyKind, KeyPart, Tier, WhenMissing
+from scopegate.types import Fields
 
 KEY_MISSING = Refusal(400, "key_missing", "The request lacks a field that it is counted by.")
 KEY_AMBIGUOUS = Refusal(400, "key_ambiguous", "A field that the request is counted by stands in it twice.")
@@ -23,10 +24,18 @@ _CLAIMED = frozenset({KeyKind.CLIENT_IP, KeyKind.HEADER, KeyKind.COOKIE})
 """What any stranger can have as many of as they like."""
 
 
-class Countable(Protocol):
-    """What of a request may be counted by, and what it may cost by."""
+class FieldLines(Protocol):
+    @property
+    def fields(self) -> Fields: ...
 
-    head: RequestHead
+
+class Countable(Protocol):
+    """What of a request may be counted by, and what it may cost by: its fields and its sender, never its method or
+    target, for what is counted is kept with the fields (`section.HeaderSection`)."""
+
+    @property
+    def head(self) -> FieldLines: ...
+
     notes: Noted
     caller: Caller
 

@@ -17,7 +17,7 @@ from scopegate.gateway.pool import UpstreamPool
 from scopegate.gateway.responses import LIMIT_FIELDS
 from scopegate.gateway.tallies import Latencies, RouteTally
 from scopegate.metrics import catalogue as metrics
-from scopegate.policy.policy import HostUse, Mode, Policy, Route, Upstream
+from scopegate.policy.policy import HostUse, Policy, Route, Upstream
 
 _REMEMBERED = 2048
 _REMEMBERED_CHARS = 256
@@ -71,7 +71,7 @@ class RoutePlan:
         self.count = count
         self.auth = route.auth
         self.offload = route.offload
-        self.enforced = route.mode is Mode.ENFORCE
+        self.enforced = route.mode.refuses
         self.max_body_bytes = route.body.max_bytes if self.enforced else max(route.body.max_bytes, server_body_bytes)
         self.bodies = compile_bodies(route.body)
         self.buffer = route.body.buffer

@@ -296,7 +296,7 @@ BUILD_INFO = _of(
         "Always 1; the labels name the version, its build (compiled or pure) and the policy.",
         ("version", "build", "policy"),
     ),
-    build=words(build.Kind),
+    build=words(build.BuildKind),
 )
 
 COMPUTED = (

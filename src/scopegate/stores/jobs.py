@@ -16,6 +16,7 @@ from sqlalchemy import Connection, Row, Select, and_, exists, func, select, upda
 
 from scopegate.errors import LeaseLost
 from scopegate.leads.job import (
+    FINAL_STATES,
     Attempt,
     AttemptState,
     JobFilter,
@@ -34,7 +35,6 @@ from scopegate.types import Json
 LOST = "worker_lost"
 """The error code of an attempt whose worker died."""
 
-_FINAL = (JobState.DONE, JobState.FAILED)
 _IS_OPEN = jobs.c.finished_ms.is_(None)
 
 
@@ -170,7 +170,7 @@ def _job(row: Row[Any], records: tuple[StepRecord, ...] = ()) -> LeadJob:
 
 
 def create_job(conn: Connection, job: LeadJob) -> LeadJob:
-    """Insert a queued job with its five steps; when its lead has a job already, that one comes back untouched."""
+    """Insert a queued job with its steps; when its lead has a job already, that one comes back untouched."""
     if _insert_job(conn, job, {}):
         return _known(conn, job.job_id)
     found = select(jobs.c.job_id).where(
@@ -207,7 +207,7 @@ def _step_row(job_id: str, name: StepName, results: Mapping[StepName, Json]) -> 
 
 def _replay(conn: Connection, job_id: str, new_id: str, now_ms: int) -> LeadJob | None:
     old = read_job(conn, job_id)
-    if old is None or old.state not in _FINAL:
+    if old is None or old.state not in FINAL_STATES:
         return None
     new = LeadJob(new_id, old.offload, old.lead, old.request_id, JobState.QUEUED, now_ms, now_ms, replay_of=job_id)
     if _insert_job(conn, new, _kept(old)):

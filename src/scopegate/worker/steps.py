@@ -1,4 +1,4 @@
-"""The five steps of a lead's job: analyse the photos, write the scope, draft the estimate, save to the app, score.
+"""The steps of a lead's job: analyse the photos, write the scope, draft the estimate, save to the app, score.
 
 Each step is one short method from what earlier steps stored to what this one stores, and nothing else: when a step
 runs, how often, and what its failure means is `worker/life`'s business. Steps raise the errors of the clients that

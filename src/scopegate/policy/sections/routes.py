@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Annotated, TypeAlias, TypeVar
+from typing import Annotated, TypeAlias, TypeVar, assert_never
 
 from scopegate.policy.draft import Draft, Way
 from scopegate.policy.faults import closest
@@ -39,6 +39,16 @@ class Mode(StrEnum):
 
     ENFORCE = "enforce"
     WATCH = "watch"
+
+    @property
+    def refuses(self) -> bool:
+        match self:
+            case Mode.ENFORCE:
+                return True
+            case Mode.WATCH:
+                return False
+            case never:
+                assert_never(never)
 
 
 class PathStep(StrEnum):
