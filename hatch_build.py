@@ -87,12 +87,11 @@ def compiler_fault() -> str | None:
     return None
 
 
-def compile_into(folder: Path) -> list[Path]:
-    """Native modules below `folder`, at the paths that they have in site-packages. They are found by Python before the
+def compile_into(folder: Path, package: Path) -> list[Path]:
+    """Native modules of `package` below `folder`, at the paths that they have in site-packages. They are found by Python before the
     sources of the same name."""
     from mypyc.build import mypycify
 
-    package = ROOT / "src" / PACKAGE
     work = folder / "c"
     # Types of other libraries are left out: what is made depends on this source and mypyc's release alone.
     flags = [
@@ -113,7 +112,7 @@ def compile_into(folder: Path) -> list[Path]:
     finally:
         os.chdir(before)
         shutil.rmtree(work, ignore_errors=True)
-    return sorted(path for path in folder.rglob("*") if path.is_file())
+    return sorted(path for path in folder.rglob("*") if path.suffix in (".so", ".pyd"))
 
 
 def _build(extensions: list[Any], folder: Path) -> None:
@@ -144,7 +143,7 @@ class CustomBuildHook(BuildHookInterface):  # type: ignore[type-arg]
             return
         folder = Path(self.directory, ".compiled")
         shutil.rmtree(folder, ignore_errors=True)
-        for path in compile_into(folder):
+        for path in compile_into(folder, ROOT / "src" / PACKAGE):
             build_data["force_include"][str(path)] = path.relative_to(folder).as_posix()
         build_data["pure_python"] = False
         build_data["infer_tag"] = True
@@ -157,8 +156,8 @@ def main(folder: Path) -> int:
         sys.stderr.write(f"no C compiler that can build for this Python: {fault}\n")
         return 1
     shutil.rmtree(folder, ignore_errors=True)
-    compile_into(folder)
-    shutil.copytree(ROOT / "src" / PACKAGE, folder / PACKAGE, dirs_exist_ok=True)
+    package = shutil.copytree(ROOT / "src" / PACKAGE, folder / PACKAGE)  # what is edited meanwhile is for the next time
+    compile_into(folder, package)
     return 0
 
 
