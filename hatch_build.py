@@ -88,8 +88,8 @@ def compiler_fault() -> str | None:
 
 
 def compile_into(folder: Path, package: Path) -> list[Path]:
-    """Native modules of `package` below `folder`, at the paths that they have in site-packages. They are found by Python before the
-    sources of the same name."""
+    """Native modules of `package` below `folder`, at the paths that they have in site-packages. Python finds them
+    before the sources of the same name."""
     from mypyc.build import mypycify
 
     work = folder / "c"

@@ -32,11 +32,23 @@ _V6 = re.compile(r"([0-9a-f:.]+)(?:%[^\]\[]*)?", re.IGNORECASE)
 _V6_PORT = re.compile(r"\[([0-9a-f]*:[0-9a-f:.]*)(?:%[^\]\[]*)?\](?::([0-9]{1,5}))?", re.IGNORECASE)
 
 
-class _Hop(NamedTuple):
-    """One address of the chain, with its canonical text: both are wanted, and parsing is what costs."""
+class _Hop:
+    """One address of the chain, with its canonical text, and what one set of networks says of it: parsing and asking is
+    what costs, and the same hops come again."""
 
-    address: IPv4Address | IPv6Address
-    text: str
+    __slots__ = ("_answer", "_asked", "address", "text")
+
+    def __init__(self, address: IPv4Address | IPv6Address) -> None:
+        self.address = address
+        self.text = str(address)
+        self._asked: Sequence[Network] = ()
+        self._answer = False
+
+    def is_in(self, networks: Sequence[Network]) -> bool:
+        if networks is not self._asked:
+            self._asked = networks
+            self._answer = any(self.address in network for network in networks)
+        return self._answer
 
 
 def canonical_peer(peer: str) -> str:
@@ -57,13 +69,13 @@ def client_address(peer: str, forwarded: Sequence[bytes], trusted: Sequence[Netw
     current = _hop(peer)
     if current is None:
         return UNKNOWN
-    if trusted and forwarded and _is_trusted(current.address, trusted):
+    if trusted and forwarded and current.is_in(trusted):
         for entry in _from_the_right(forwarded):
             hop = _entry(entry)
             if hop is None:
                 break
             current = hop
-            if not _is_trusted(hop.address, trusted):
+            if not hop.is_in(trusted):
                 break
     return current.text
 
@@ -113,14 +125,14 @@ def forwarded_client(peer: str, fields: Sequence[bytes], trusted: Sequence[Netwo
     if current is None:
         return UNKNOWN, False
     came_by_https = False
-    if trusted and fields and _is_trusted(current.address, trusted):
+    if trusted and fields and current.is_in(trusted):
         for element in _elements_from_the_right(fields):
             came_by_https = element.is_https
             hop = _entry(element.node)
             if hop is None:
                 break
             current = hop
-            if not _is_trusted(hop.address, trusted):
+            if not hop.is_in(trusted):
                 break
     return current.text, came_by_https
 
@@ -210,17 +222,10 @@ def _hop(text: str) -> _Hop | None:
     except AddressValueError:
         return None
     plain = (address.ipv4_mapped if isinstance(address, IPv6Address) else None) or address
-    return _Hop(plain, str(plain))
+    return _Hop(plain)
 
 
 def is_trusted(peer: str, trusted: Sequence[Network]) -> bool:
     """Whether a connection's other end is in one of these networks. A peer without an address is in none."""
     hop = _hop(peer)
-    return hop is not None and _is_trusted(hop.address, trusted)
-
-
-def _is_trusted(address: IPv4Address | IPv6Address, trusted: Sequence[Network]) -> bool:
-    for network in trusted:  # noqa: SIM110 (any() on a generator doubles the cost, and this runs per request)
-        if address in network:
-            return True
-    return False
+    return hop is not None and hop.is_in(trusted)

@@ -81,7 +81,7 @@ class Rules:
     of what clients send. `inner` are beginnings of names that are cut, but for those `passed`; of those in `judged`
     every odd spelling is."""
 
-    __slots__ = ("_by_name", "_inner", "_judged", "get")
+    __slots__ = ("_by_name", "_inner", "_judged", "known")
 
     def __init__(
         self,
@@ -96,8 +96,9 @@ class Rules:
         self._by_name |= {name: (CUT, name) for name in cut} | {name: (_NOTE_AND_CUT, name) for name in both}
         self._inner = inner
         self._judged = judged
-        known = dict.fromkeys(_COMMON, _PASSED) | self._by_name
-        self.get = {spelt: rule for name, rule in known.items() for spelt in (name, name.title())}.get
+        usual = dict.fromkeys(_COMMON, _PASSED) | self._by_name
+        self.known: dict[bytes, Rule] = {spelt: rule for name, rule in usual.items() for spelt in (name, name.title())}
+        """By name, as it is usually spelt."""
 
     def of(self, name: bytes) -> Rule:
         """The rule for a name that is not spelt as usual."""

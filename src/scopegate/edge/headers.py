@@ -55,9 +55,9 @@ class Noted:
         self.passed: list[bytes] = []
         self.noted: dict[bytes, list[bytes]] = {}
         self.length = 0
-        passed, noted, get = self.passed, self.noted, rules.get
+        passed, noted, known = self.passed, self.noted, rules.known
         for name, value in fields:
-            rule, lower = get(name) or rules.of(name)
+            rule, lower = known.get(name) or rules.of(name)
             if rule == PASS:
                 passed.append(b"%b: %b\r\n" % (name, value))
                 continue

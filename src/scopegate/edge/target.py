@@ -56,9 +56,6 @@ _HOST = re.compile(rf"(?:\[([0-9a-f:.]+)\]|((?:{_LABEL}\.)*{_LABEL})\.?)(?::([0-
 _NUMBER = re.compile(r"[0-9]+|0x[0-9a-f]*")
 _DEFAULT_PORTS = frozenset((80, 443))
 
-_REMEMBERED = 2048
-_REMEMBERED_BYTES = 768
-
 
 def _refused(code: str, detail: str, status: int = 400) -> Refusal:
     return Refusal(status, code, detail, close=True)
@@ -88,11 +85,7 @@ def judge_target(method: bytes, raw: bytes, hosts: Sequence[bytes], served: froz
     """
     if len(hosts) != 1:
         return _TWO_HOSTS if hosts else _NO_HOST
-    host = hosts[0]
-    if len(method) + len(raw) + len(host) <= _REMEMBERED_BYTES:
-        judged = _judge_remembered(method, raw, host)
-    else:
-        judged = _judge(method, raw, host)
+    judged = _judge(method, raw, hosts[0])
     if served is not None and isinstance(judged, Target) and judged.host not in served:
         return NOT_SERVED
     return judged
@@ -113,9 +106,6 @@ def _judge(method: bytes, raw: bytes, host: bytes) -> Target | Refusal:
         return origin
     path = origin.partition(b"?")[0]
     return _fault(path) or Target(known, path.decode("ascii"), origin, authority)
-
-
-_judge_remembered = lru_cache(_REMEMBERED)(_judge)  # bounded in entries and, by the caller, in bytes
 
 
 def _origin_form(raw: bytes, authority: str) -> bytes | Refusal:

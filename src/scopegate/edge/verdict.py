@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple
 
 from scopegate.types import Fields
 
@@ -33,34 +32,51 @@ class Reply:
     body: bytes = b""
 
 
-# Named tuples, not frozen dataclasses: these are made for every request, at a third of the cost.
-class RequestHead(NamedTuple):
+# Plain classes, neither named tuples nor dataclasses: these are made for every request, and compiled their attributes
+# are the fields of a C struct.
+class RequestHead:
     """A request's first lines as parsed: `target` is the raw bytes of the request line, `fields` in order received."""
 
-    method: bytes
-    target: bytes
-    version: str
-    fields: Fields
+    __slots__ = ("fields", "method", "target", "version")
+
+    def __init__(self, method: bytes, target: bytes, version: str, fields: Fields) -> None:
+        self.method = method
+        self.target = target
+        self.version = version
+        self.fields = fields
 
 
-class Target(NamedTuple):
+class Target:
     """What was judged, and therefore what is forwarded. `path` is as it was sent, printable ASCII; `raw` is path plus
     query, byte for byte what the upstream gets; `host` is the lower-case authority without a
     default port, e.g. `leads.example.com` or `[::1]:8080`."""
 
-    method: str
-    path: str
-    raw: bytes
-    host: str
+    __slots__ = ("host", "method", "path", "raw")
+
+    def __init__(self, method: str, path: str, raw: bytes, host: str) -> None:
+        self.method = method
+        self.path = path
+        self.raw = raw
+        self.host = host
 
 
-class Caller(NamedTuple):
+class Caller:
     """Who is asking. `address` is the client's canonical IP text (IPv4-mapped IPv6 unwrapped); `group` is what limits
     count (the address, or its /64 for IPv6); `user` is the verified subject or None; `claims` are the verified ones;
     `auth` is the policy's word for the rule that verified them: two issuers may know different people by one name."""
 
-    address: str
-    group: str
-    user: str | None = None
-    claims: tuple[tuple[str, str], ...] = ()
-    auth: str = ""
+    __slots__ = ("address", "auth", "claims", "group", "user")
+
+    def __init__(
+        self,
+        address: str,
+        group: str,
+        user: str | None = None,
+        claims: tuple[tuple[str, str], ...] = (),
+        auth: str = "",
+    ) -> None:
+        self.address = address
+        self.group = group
+        self.user = user
+        self.claims = claims
+        self.auth = auth

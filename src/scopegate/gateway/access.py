@@ -46,11 +46,12 @@ class AccessLog:
         if now_ms != self._ms:
             self._ms = now_ms
             self._stamp = f"{timestamp(now_ms // 1000)[:20]}{now_ms % 1000:03d}Z"
+        micros = int(seconds * 1e6 + 0.5)
         self._lines.append(
             f'{{"ts":"{self._stamp}","level":"info","source":"gateway",'
             f'"event":"request","request_id":"{request_id.decode()}","client":"{client}","method":"{method}",'
             f'"path":"{path}","route":"{route}","status":{status},"bytes_in":{bytes_in},"bytes_out":{bytes_out},'
-            f'"seconds":{seconds:.6f},"note":"{note}"}}\n'
+            f'"seconds":{micros // 1_000_000}.{_six_digits(micros % 1_000_000)},"note":"{note}"}}\n'
         )
         if len(self._lines) >= _FLUSH_AT:
             self.flush()
@@ -60,3 +61,7 @@ class AccessLog:
             lines, self._lines = self._lines, []
             self._stream.write("".join(lines))
             self._stream.flush()
+
+
+def _six_digits(number: int) -> str:
+    return str(1_000_000 + number)[1:]  # a format with a width is looked up anew each time

@@ -143,9 +143,13 @@ def find_target(x: Exchange) -> Outcome:
         if served is not None and x.asked_host not in served:
             return NOT_SERVED
         served = None
-    target = judge_target(x.head.method, x.head.target, x.notes.get(b"host"), served)
-    if isinstance(target, Refusal):
-        return target
+    target = x.section.target
+    if target is None or target.raw != x.head.target or target.method.encode() != x.head.method:
+        judged = judge_target(x.head.method, x.head.target, x.notes.get(b"host"), served)
+        if isinstance(judged, Refusal):
+            return judged
+        target = judged
+        x.section.keep(target)
     x.target = target
     x.method = target.method
     x.path = target.path
@@ -160,9 +164,13 @@ def find_route(x: Exchange) -> Outcome:
         outcome = _preflight(x) or _next_hop(x)
         if outcome is not None:
             return outcome
+    known = x.section.plan
+    if known is not None and x.target is x.section.target:
+        x.plan = x.met = known
+        return None
     found = x.rules.match(x.method, x.path)
     if isinstance(found, RoutePlan):
-        x.plan = x.met = found
+        x.plan = x.met = x.section.plan = found
         return None
     if isinstance(found, Ambiguous):
         _log.info("request.ambiguous", request_id=x.request_id.decode(), path=x.path, routes=found.names)

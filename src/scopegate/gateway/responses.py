@@ -113,13 +113,14 @@ def limit_fields(spent: Spent, now_s: float) -> bytes:
     if len(standings) == 1:  # the usual case, unrolled: this runs for every answer
         window, remaining, more_ms, reset_ms = standings[0]
         fixed, name = _limit_and_policy(window.name, window.quota)
-        return b'%bx-ratelimit-remaining: %d\r\nx-ratelimit-reset: %d\r\nratelimit: "%b";r=%d;t=%d\r\n' % (
+        left = str(remaining).encode()
+        return b'%bx-ratelimit-remaining: %b\r\nx-ratelimit-reset: %b\r\nratelimit: "%b";r=%b;t=%b\r\n' % (
             fixed,
-            remaining,
-            ceil(now_s + reset_ms / 1000),
+            left,
+            str(ceil(now_s + reset_ms / 1000)).encode(),
             name,
-            remaining,
-            -(-more_ms // 1000),
+            left,
+            str(-(-more_ms // 1000)).encode(),
         )
     tightest = min(standings, key=lambda s: (s.remaining, -s.reset_ms))
     return (

@@ -6,7 +6,6 @@ Built once per load by `app`, read by the pipeline; a request keeps the ruleset 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from functools import lru_cache
 
 from scopegate.edge.answer_fields import NO_ROUTE, SecurityLines
 from scopegate.edge.bodies import compile_bodies
@@ -18,9 +17,6 @@ from scopegate.gateway.responses import LIMIT_FIELDS
 from scopegate.gateway.tallies import Latencies, RouteTally
 from scopegate.metrics import catalogue as metrics
 from scopegate.policy.policy import HostUse, Policy, Route, Upstream
-
-_REMEMBERED = 2048
-_REMEMBERED_CHARS = 256
 
 
 class Stray:
@@ -101,7 +97,6 @@ class Ruleset:
         self.timeouts = policy.server.timeouts
         self.stray = Stray()
         self._table: RouteTable = compile_routes(policy.routes)
-        self._remembered = lru_cache(_REMEMBERED)(self._match)
         counts = counts_of(policy, secret)
         self._latencies = {name: Latencies(metrics.UPSTREAM_SECONDS.labels(name)) for name in policy.upstreams}
         self._plans = {
@@ -118,10 +113,7 @@ class Ruleset:
         self.pools = frozenset(plan.pool for plan in self._plans.values())
 
     def match(self, method: str, path: str) -> RoutePlan | NoRoute | Ambiguous:
-        """The plan for a path as sent. The newest 2,048 answers are kept, as far as their paths are short."""
-        return self._remembered(method, path) if len(path) <= _REMEMBERED_CHARS else self._match(method, path)
-
-    def _match(self, method: str, path: str) -> RoutePlan | NoRoute | Ambiguous:
+        """The plan for a path as sent."""
         found = self._table.match(method, path)
         return self._plans[found.name] if isinstance(found, Route) else found
 

@@ -4,7 +4,6 @@ of them. Knows neither connections nor exchanges. Made by `app`, which replaces 
 from __future__ import annotations
 
 import asyncio
-import itertools
 import os
 import random
 from email.utils import formatdate
@@ -16,6 +15,8 @@ from scopegate.gateway.held import Held
 from scopegate.gateway.ruleset import Ruleset
 from scopegate.gateway.streams import Streams
 
+_HEX_PAIRS = [b"%02x" % number for number in range(256)]
+
 
 class Shared:
     """One per process. `askers` are those whose requests are `in_flight`; `draining` once the process was asked to
@@ -25,6 +26,7 @@ class Shared:
         "_clock",
         "_date",
         "_id_prefix",
+        "_id_stem",
         "_ids",
         "access",
         "askers",
@@ -49,7 +51,8 @@ class Shared:
         self.draw_bits = random.Random(os.urandom(32)).getrandbits  # noqa: S311 (trace ids must differ, not be secret)
         self._clock = clock
         self._id_prefix = os.urandom(8).hex().encode()
-        self._ids = itertools.count(1)
+        self._id_stem = b""
+        self._ids = 0
         self._date = (0, b"")
 
     def now_ms(self) -> int:
@@ -60,7 +63,11 @@ class Shared:
 
     def next_request_id(self) -> bytes:
         """24 hex digits: 16 drawn at start, 8 counted."""
-        return b"%b%08x" % (self._id_prefix, next(self._ids) & 0xFFFFFFFF)
+        number = self._ids = (self._ids + 1) & 0xFFFFFFFF
+        last = number & 0xFF
+        if not (last and self._id_stem):
+            self._id_stem = b"%b%06x" % (self._id_prefix, number >> 8)
+        return self._id_stem + _HEX_PAIRS[last]
 
     def http_date(self) -> bytes:
         second = int(self.now_s())

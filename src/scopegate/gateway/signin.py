@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from scopegate.edge.claims import Identity
-from scopegate.edge.verdict import Refusal
+from scopegate.edge.verdict import Caller, Refusal
 from scopegate.gateway.exchange import Exchange, Outcome, Pending
 from scopegate.policy.policy import Auth
 
@@ -55,7 +55,7 @@ def _take(auth: Auth, x: Exchange, answer: Identity | Refusal) -> Outcome:
             return None
         plan.tally.refuse(f"would_{answer.code}")
         return None
-    x.caller = x.caller._replace(user=answer.user, claims=answer.claims, auth=auth.name)
+    x.caller = Caller(x.caller.address, x.caller.group, answer.user, answer.claims, auth.name)
     user, claims = identity_values(answer)
     x.identity = b"x-scopegate-user: %b\r\nx-scopegate-claims: %b\r\n" % (user, claims)
     if auth.sign_with is not None:
