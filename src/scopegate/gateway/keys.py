@@ -55,7 +55,7 @@ def key_of(tier: Tier, route: str, secret: bytes) -> KeyOf:
     """How a tier's key is read on a route. `secret`, at most 64 bytes: what fields and cookies are hashed with."""
     if tier.key == (KeyPart(KeyKind.CLIENT_IP),) and tier.ipv6_prefix == 64:
         return _by_group  # the usual one: this runs for every request whose fields are new
-    readers = [_reader(part, tier, route, secret) for part in tier.key]
+    readers = [(part.kind, _reader(part, tier, route, secret)) for part in tier.key]
 
     def read(asked: Countable) -> Counted | Refusal | None:
         texts: list[str] = []
@@ -91,25 +91,25 @@ _Reader = Callable[[Countable], str | Refusal | None]
 """A part's text; None for a request that lacks it."""
 
 
-def _reader(part: KeyPart, tier: Tier, route: str, secret: bytes) -> tuple[KeyKind, _Reader]:
+def _reader(part: KeyPart, tier: Tier, route: str, secret: bytes) -> _Reader:
     name = part.name
     sent = name.encode()
     kind = part.kind
     match kind:
         case KeyKind.CLIENT_IP:
-            return kind, lambda asked: _address(asked, tier.ipv6_prefix)
+            return lambda asked: _address(asked, tier.ipv6_prefix)
         case KeyKind.USER:
-            return kind, _user
+            return _user
         case KeyKind.ROUTE:
-            return kind, lambda asked: f"route:{route}"
+            return lambda asked: f"route:{route}"
         case KeyKind.GLOBAL:
-            return kind, lambda asked: "all"
+            return lambda asked: "all"
         case KeyKind.CLAIM:
-            return kind, lambda asked: _claim(asked, name)
+            return lambda asked: _claim(asked, name)
         case KeyKind.HEADER:
-            return kind, lambda asked: _hashed(f"header:{name}", values_sent(asked, kind, sent), secret)
+            return lambda asked: _hashed(f"header:{name}", values_sent(asked, kind, sent), secret)
         case KeyKind.COOKIE:
-            return kind, lambda asked: _hashed(f"cookie:{name}", values_sent(asked, kind, sent), secret)
+            return lambda asked: _hashed(f"cookie:{name}", values_sent(asked, kind, sent), secret)
         case never:
             assert_never(never)
 
