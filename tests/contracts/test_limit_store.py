@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import replace
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from scopegate.clock import ManualClock
+from scopegate.limits.barriers import BanRule, Barrier, Seats, ban_of
 from scopegate.limits.window import Quota, Spent, Window, amended, window_key
 from scopegate.stores.memory import MemoryLimits
 from scopegate.stores.ports import LimitStore
@@ -29,12 +31,12 @@ class Shop:
         quota = Quota(limit, span_ms)
         return Window(name, window_key(name, quota, key or uuid.uuid4().hex), quota)
 
-    async def at(self, now_ms: float, *windows: Window) -> Spent:
+    async def at(self, now_ms: float, *windows: Window, barriers: Sequence[Barrier] = ()) -> Spent:
         self.clock.advance((self.start_ms + now_ms - self.clock.monotonic_s() * 1000) / 1000)
-        return await self.spend(*windows)
+        return await self.spend(*windows, barriers=barriers)
 
-    async def spend(self, *windows: Window) -> Spent:
-        spent = self.store.spend(windows)
+    async def spend(self, *windows: Window, barriers: Sequence[Barrier] = ()) -> Spent:
+        spent = self.store.spend(windows, barriers)
         return spent if isinstance(spent, Spent) else await spent
 
 
@@ -262,3 +264,64 @@ async def test_what_is_booked_in_an_exact_window_is_all_that_fits(shop: Shop) ->
     spent = await shop.spend(window)
     shop.store.amend([amended(spent.standings[0], 9, spent.at_us)])
     assert not (await shop.spend(window)).admitted
+
+
+async def test_who_is_refused_too_often_is_banned(shop: Shop) -> None:
+    """1 per 100 ms; banned for 1 s after 3 refusals in 500 ms."""
+    window = shop.window(1, 100)
+    ban = ban_of("strict", uuid.uuid4().hex, BanRule(3, 500, 1_000), "", 0, 1)
+    table = [
+        # now ms, admitted, retry after ms, banned for ms
+        (0, True, 0, 0),
+        (10, False, 90, 0),
+        (20, False, 80, 0),
+        (100, True, 0, 0),
+        (515, True, 0, 0),
+        (519, False, 96, 0),  # the second in 500 ms: that at 10 counts no longer
+        (519, False, 1_000, 1_000),  # the third
+        (700, False, 819, 819),
+        (1_518, False, 1, 1),
+        (1_519, True, 0, 0),
+        (1_519, False, 100, 0),  # strikes begin anew
+        (1_519, False, 100, 0),
+        (1_519, False, 1_000, 1_000),
+    ]
+    for now_ms, admitted, retry_after_ms, barred_ms in table:
+        spent = await shop.at(now_ms, window, barriers=[ban])
+        assert (spent.admitted, spent.retry_after_ms, *spent.barred_ms) == (admitted, retry_after_ms, barred_ms), now_ms
+
+
+async def test_a_refusal_by_another_tier_is_no_strike_and_a_ban_stops_all(shop: Shop) -> None:
+    one, other = shop.window(1, 60_000), shop.window(9, 60_000, name="other")
+    ban = ban_of("other", uuid.uuid4().hex, BanRule(1, 60_000, 60_000), "", 1, 1)
+    assert (await shop.spend(one, other, barriers=[ban])).admitted
+    for _ in range(3):
+        assert (await shop.spend(one, other, barriers=[ban])).barred_ms == (0,)
+    mine = ban_of("strict", uuid.uuid4().hex, BanRule(1, 60_000, 60_000), "", 0, 1)
+    assert (await shop.spend(one, other, barriers=[ban, mine])).barred_ms == (0, 60_000)
+    fresh = shop.window(9, 60_000)
+    assert not (await shop.spend(fresh, barriers=[replace(mine, first=0)])).admitted
+    assert (await shop.spend(fresh)).standings[0].remaining == 8, "what a ban refuses counts nowhere"
+
+
+async def test_so_many_in_flight_and_no_more(shop: Shop) -> None:
+    key, window = uuid.uuid4().hex, shop.window(9, 60_000)
+    first, second, third = (Seats("s", key, 2, uuid.uuid4().hex) for _ in range(3))
+    assert (await shop.spend(window, barriers=[first])).admitted
+    assert (await shop.spend(window, barriers=[second])).admitted
+    refused = await shop.spend(window, barriers=[third])
+    assert (refused.admitted, refused.retry_after_ms, refused.barred_ms) == (False, 1_000, (1_000,))
+    assert refused.standings[0].remaining == 7
+    shop.store.leave([third])
+    assert not (await shop.spend(barriers=[third])).admitted, "who had no seat leaves none"
+    shop.store.leave([first])
+    assert (await shop.spend(barriers=[third])).admitted
+    shop.store.leave([second, third])
+    assert [(await shop.spend(barriers=[each])).admitted for each in (first, second, third)] == [True, True, False]
+
+
+async def test_a_window_that_refuses_takes_no_seat(shop: Shop) -> None:
+    key, window = uuid.uuid4().hex, shop.window(1, 60_000)
+    seats = [Seats("s", key, 2, uuid.uuid4().hex) for _ in range(4)]
+    assert [(await shop.spend(window, barriers=[each])).admitted for each in seats] == [True, False, False, False]
+    assert (await shop.spend(barriers=[seats[3]])).admitted

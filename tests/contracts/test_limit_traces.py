@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from scopegate.clock import ManualClock
+from scopegate.limits.barriers import Ban, BanRule, Barrier, Seats, ban_of
 from scopegate.limits.window import Amendment, Quota, Spent, Window, amended
 from scopegate.stores.memory import MemoryLimits
 from scopegate.stores.redis_limits import RedisLimits
@@ -36,6 +37,21 @@ class Stores:
         self.memory = MemoryLimits(self.clock)
         self.redis = RedisLimits(url, timeout_s=10, clock=self.clock)
         self._runner = asyncio.Runner()
+
+    def judge_one(self, gap_us: int, windows: list[Window], barriers: list[Barrier]) -> tuple[Spent, Spent]:
+        return self._runner.run(self._judge_one(gap_us, windows, barriers))
+
+    async def _judge_one(self, gap_us: int, windows: list[Window], barriers: list[Barrier]) -> tuple[Spent, Spent]:
+        self.now_us += gap_us
+        self.clock.advance(self.now_us / 1e6 - self.clock.monotonic_s())
+        return self.memory.spend(windows, barriers), await self.redis.spend(windows, barriers)
+
+    def leave(self, seats: list[Seats]) -> None:
+        self.memory.leave(seats)
+        self._runner.run(self._leave(seats))
+
+    async def _leave(self, seats: list[Seats]) -> None:
+        self.redis.leave(seats)
 
     def judge(self, steps: list[tuple[int, list[Window]]]) -> list[tuple[int, list[Window], Spent, Spent]]:
         """What memory and Redis say to each step, at which microsecond."""
@@ -141,5 +157,38 @@ def test_costs_and_what_becomes_of_them(stores: Stores, full: bool, quotas: st.S
             ]
             span_us = quota.span_ms * 1000
             assert all(later - first >= span_us for first, later in zip(times, times[quota.limit :], strict=False))
+
+    run()
+
+
+rules = st.builds(BanRule, st.integers(1, 3), st.integers(1, 9), st.integers(1, 9))
+
+
+@pytest.mark.timeout(1_800)
+def test_bans_and_seats(stores: Stores, full: bool) -> None:
+    """Memory and Redis say the same; nothing is admitted while a ban lasts, and never more than the seats there are."""
+    steps = st.lists(st.tuples(gaps, st.integers(0, 4)), min_size=1, max_size=40)
+
+    @settings(max_examples=10_000 if full else 200, deadline=None, database=None)
+    @given(steps, exact, exact, rules, st.integers(1, 3))
+    def run(trace: list[tuple[int, int]], quota: Quota, other: Quota, rule: BanRule, most: int) -> None:
+        windows = [Window("a", uuid.uuid4().hex, quota), Window("b", uuid.uuid4().hex, other)]
+        key = uuid.uuid4().hex
+        ban: Ban = ban_of("b", key, rule, "", 1, 1)
+        seated: list[Seats] = []
+        banned_until_us = 0
+        for gap_us, leaving in trace:
+            seat = Seats("a", key, most, uuid.uuid4().hex)
+            in_memory, in_redis = stores.judge_one(gap_us, windows, [ban, seat])
+            assert in_memory == in_redis
+            assert not (in_memory.admitted and in_memory.at_us < banned_until_us)
+            assert not (in_memory.admitted and len(seated) >= most)
+            if in_memory.admitted:
+                seated.append(seat)
+            if in_memory.barred_ms[0]:
+                banned_until_us = max(banned_until_us, in_memory.at_us + in_memory.barred_ms[0] * 1000 - 999)
+            left, seated = seated[:leaving], seated[leaving:]
+            stores.leave(left)
+        stores.leave(seated)
 
     run()

@@ -11,6 +11,7 @@ from scopegate.clock import ManualClock
 from scopegate.edge.verdict import Refusal
 from scopegate.errors import StoreUnavailable
 from scopegate.gateway.limiter import Limiter
+from scopegate.limits.barriers import Barrier, Seats
 from scopegate.limits.fallback import UNCOUNTED
 from scopegate.limits.window import Amendment, Quota, Spent, Window, WindowState
 from scopegate.metrics import catalogue as metrics
@@ -33,7 +34,7 @@ class Store:
     def listen(self, told: Callable[[StoreUnavailable | None], None]) -> None:
         self.told = told
 
-    def spend(self, windows: Sequence[Window]) -> asyncio.Future[Spent]:
+    def spend(self, windows: Sequence[Window], barriers: Sequence[Barrier] = ()) -> asyncio.Future[Spent]:
         self.asked += 1
         future: asyncio.Future[Spent] = asyncio.get_running_loop().create_future()
         if self.error is not None:
@@ -48,6 +49,9 @@ class Store:
 
     async def open(self) -> None:
         """Open as it is."""
+
+    def leave(self, seats: Sequence[Seats]) -> None:
+        raise AssertionError("nobody has a seat")
 
     async def close(self) -> None:
         self.closed = True

@@ -16,6 +16,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 
 from scopegate.clock import ManualClock, SystemClock
 from scopegate.errors import StoreUnavailable
+from scopegate.limits.barriers import Barrier, Seats
 from scopegate.limits.window import Amendment, Spent, Window
 from scopegate.stores.memory import MemoryLimits
 from tests.gateway.app import OK, Answer, App, End, IgnoredFaults, body_of
@@ -445,7 +446,7 @@ class LateStore:
     def listen(self, told: Callable[[StoreUnavailable | None], None]) -> None:
         self.told = told
 
-    def spend(self, windows: Sequence[Window]) -> asyncio.Future[Spent]:
+    def spend(self, windows: Sequence[Window], barriers: Sequence[Barrier] = ()) -> asyncio.Future[Spent]:
         self.asked += 1
         return asyncio.ensure_future(self._late(windows))
 
@@ -464,6 +465,9 @@ class LateStore:
 
     async def open(self) -> None:
         """Open as it is."""
+
+    def leave(self, seats: Sequence[Seats]) -> None:
+        raise AssertionError("nobody has a seat")
 
     async def close(self) -> None:
         self.closed = True

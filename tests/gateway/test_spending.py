@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import uuid
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,8 @@ from typing import Any
 import pytest
 
 from scopegate.clock import ManualClock
-from tests.gateway.app import Answer, End
+from scopegate.stores.redis_limits import RedisLimits
+from tests.gateway.app import OK, Answer, End
 from tests.gateway.client import Reply
 from tests.gateway.rig import HOST, ON_ONE_LOOP, Rig, Rigs, eventually, policy_of
 from tests.gateway.test_signin import token
@@ -252,3 +254,100 @@ async def test_a_list_file_is_taken_up_with_the_policy(gates: Rigs, tmp_path: Pa
     file.write_text("header:X-Who=eve\n")
     await rig.gateway.adopt(policy_of([rig.app.url], tiers=tiers, routes=one("by")))
     assert [(await client.ask(each)).status for each in (bob, eve)] == [200, 403]
+
+
+# ── bans, and requests in flight ────────────────────────────────────────────────────────────────────────────────────
+
+
+async def test_who_is_refused_too_often_is_banned(gates: Rigs) -> None:
+    clock = ManualClock(1_800_000_000_000)
+    tiers = {"by": {"limit": "1 per 10s", "key": "header:X-Who", "ban": "15m after 3 refusals in 1m"}}
+    rig = await gates.start(tiers=tiers, routes=one("by"), clock=clock)
+    bob = get("/", "X-Who: bob")
+    replies = await ask(rig, *[bob] * 4)
+    assert [(each.status, each.code) for each in replies[1:]] == [
+        *[(429, "rate_limited")] * 2,
+        (429, "banned"),
+    ]
+    assert [each.get(b"retry-after") for each in replies[1:]] == [[b"10"], [b"10"], [b"900"]]
+    clock.advance(899)
+    (still,) = await ask(rig, bob)
+    assert (still.code, still.get(b"retry-after")) == ("banned", [b"1"])
+    assert await statuses(rig, get("/", "X-Who: eve")) == [200]
+    clock.advance(1)
+    assert await statuses(rig, bob) == [200]
+
+
+async def test_an_address_of_a_trusted_proxy_is_never_banned(gates: Rigs) -> None:
+    tiers = {"by": {"limit": "1 per 1h", "ban": "15m after 1 refusal in 1m"}}
+    server = {"trusted_proxies": ["127.0.0.1/32"]}
+    rig = await gates.start(tiers=tiers, routes=one("by"), server=server)
+    told = [get("/", "X-Forwarded-For: 203.0.113.7")] * 2
+    assert [each.code for each in (await ask(rig, *told))[1:]] == ["banned"]
+    assert [each.code for each in (await ask(rig, *[get("/")] * 3))[1:]] == ["rate_limited"] * 2
+
+
+async def test_so_many_in_flight_and_no_more(gates: Rigs) -> None:
+    tiers = {"by": {"in_flight": 2, "key": ["route", "header:X-Who"]}}
+    rig = await gates.start(tiers=tiers, routes=one("by"))
+    wait = asyncio.Event()
+    rig.app.answers.extend([Answer([wait, OK])] * 2)
+    bob = get("/", "X-Who: bob")
+    first, second, third = [await rig.connect() for _ in range(3)]
+    for client in (first, second):
+        client.send(bob)
+    await rig.app.until(lambda: len(rig.app.requests) == 2)
+    refused = await third.ask(bob)
+    assert (refused.status, refused.code, refused.get(b"retry-after")) == (429, "too_many_at_once", [b"1"])
+    assert (await third.ask(get("/", "X-Who: eve"))).status == 200
+    await first.close()
+    await eventually(lambda: rig.gateway.shared.in_flight == 1)
+    assert (await third.ask(bob)).status == 200, "who left has left the seat"
+    wait.set()
+    assert (await second.answer()).status == 200
+    assert [(await third.ask(bob)).status for _ in range(4)] == [200] * 4
+    (plan,) = rig.gateway.shared.rules.plans()
+    assert plan.tally.limited in ({}, {("by", "crowded"): 1})
+
+
+async def test_who_is_refused_by_a_later_step_leaves_the_seat(gates: Rigs) -> None:
+    tiers = {"by": {"in_flight": 1}}
+    rig = await gates.start(tiers=tiers, routes=one("by", body={"max": "10B"}))
+    assert await statuses(rig, post(11), post(11), post(10)) == [413, 413, 200]
+
+
+async def test_a_watching_route_bans_nobody(gates: Rigs) -> None:
+    tiers = {"by": {"limit": "1 per 1h", "ban": "15m after 1 refusal in 1m", "in_flight": 1}}
+    rig = await gates.start(tiers=tiers, routes=one("by", mode="watch"))
+    assert await statuses(rig, *[get("/")] * 4) == [200] * 4
+
+
+async def test_two_gateways_share_bans_and_seats(gates: Rigs, valkey_url: str) -> None:
+    tiers = {
+        "by": {"limit": "3 per 1h", "key": "header:X-Who", "ban": "15m after 2 refusals in 1m"},
+        "seats": {"in_flight": 1, "key": "header:X-Job"},
+    }
+    stores = [RedisLimits(valkey_url, timeout_s=10) for _ in range(2)]
+    one_rig, other = [await gates.start(tiers=tiers, routes=one(["by", "seats"]), store=store) for store in stores]
+    who = uuid.uuid4().hex
+    bob = get("/", f"X-Who: {who}", f"X-Job: {who}")
+    assert await statuses(one_rig, bob, bob, bob, bob) == [200, 200, 200, 429]
+    (struck,) = await ask(other, bob)
+    assert (struck.status, struck.code) == (429, "banned")
+    assert [each.code for each in await ask(one_rig, bob)] == ["banned"]
+    job = get("/", f"X-Job: {who}", f"X-Who: {uuid.uuid4().hex}")
+    wait = asyncio.Event()
+    one_rig.app.answers.append(Answer([wait, OK]))
+    client = await one_rig.connect()
+    client.send(job)
+    await one_rig.app.until(lambda: len(one_rig.app.requests) == 4)
+    assert [each.code for each in await ask(other, job)] == ["too_many_at_once"]
+    wait.set()
+    assert (await client.answer()).status == 200
+    await eventually_status(other, job, 200)
+
+
+async def eventually_status(rig: Rig, request: bytes, status: int) -> None:
+    async with asyncio.timeout(6):
+        while await statuses(rig, request) != [status]:
+            await asyncio.sleep(0.01)

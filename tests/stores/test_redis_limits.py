@@ -13,6 +13,7 @@ import redis.asyncio
 
 from scopegate.clock import ManualClock
 from scopegate.errors import ConfigError
+from scopegate.limits.barriers import BanRule, Seats, ban_of
 from scopegate.limits.footprint import in_redis
 from scopegate.limits.window import Quota, Spent, Window, window_key
 from scopegate.stores.redis_limits import RedisLimits
@@ -203,3 +204,64 @@ def test_an_address_that_is_none(url: str) -> None:
     with pytest.raises(ConfigError) as caught:
         RedisLimits(url)
     assert str(caught.value) == "REDIS_URL: is not a redis://, rediss:// or unix:// address"
+
+
+def seat(key: str, most: int = 1) -> Seats:
+    return Seats("s", key, most, uuid.uuid4().hex)
+
+
+async def test_a_killed_gateways_seats_are_free_after_five_seconds(opened: Opener, valkey_url: str) -> None:
+    clock, key = ManualClock(), uuid.uuid4().hex
+    killed, other = opened(valkey_url, clock), opened(valkey_url, clock)
+    assert (await killed.spend([], [seat(key)])).admitted
+    await killed.close()
+    clock.advance(4.999)
+    assert not (await other.spend([], [seat(key)])).admitted
+    clock.advance(0.001)
+    assert (await other.spend([], [seat(key)])).admitted
+
+
+async def test_a_seat_is_held_as_long_as_its_request_takes(opened: Opener, valkey_url: str) -> None:
+    clock, key = ManualClock(), uuid.uuid4().hex
+    store, other = opened(valkey_url, clock), opened(valkey_url, clock)
+    mine = seat(key)
+    assert (await store.spend([], [mine])).admitted
+    for _ in range(4):
+        clock.advance(4)
+        store._renew()
+        assert store._renewal is not None, "and again"
+        await store.spend([window(1, 1000)])
+        assert not (await other.spend([], [seat(key)])).admitted
+    store.leave([mine])
+    store._renew()
+    await store.spend([window(1, 1000)])
+    assert (await other.spend([], [seat(key)])).admitted, "what was left is not taken again"
+
+
+async def test_who_leaves_before_the_answer_leaves_after_it(opened: Opener, valkey_url: str) -> None:
+    key, store = uuid.uuid4().hex, opened(valkey_url)
+    mine = seat(key)
+    future = store.spend([], [mine])
+    future.cancel()
+    store.leave([mine])
+    assert (await store.spend([], [seat(key)])).admitted
+
+
+async def test_bans_and_seats_expire_and_stand_in_the_slot_of_all_windows(server: Server, opened: Opener) -> None:
+    store, one = opened(server.url), window(1, 10_000)
+    ban = ban_of("s", uuid.uuid4().hex, BanRule(2, 1_000, 20_000), "", 0, 1)
+    for _ in range(4):
+        await store.spend([one], [ban, seat("k", 9)])
+    with server.client() as outside:
+        keys = list(outside.scan_iter(count=1_000))
+        assert len(keys) >= 4, keys
+        assert all(key.startswith("scopegate:{w}:") for key in keys)
+        assert all(outside.pttl(key) > 0 for key in keys)
+
+
+async def test_a_request_with_barriers_is_one_command(server: Server, opened: Opener) -> None:
+    store = opened(server.url)
+    windows = [window(9, span, name=name) for name in ("a", "b", "c") for span in (1_000, 60_000)]
+    ban = ban_of("a", uuid.uuid4().hex, BanRule(2, 1_000, 20_000), "", 0, 2)
+    assert (await store.spend(windows, [ban, seat("k")])).admitted
+    assert server.run("INFO", "commandstats")["cmdstat_evalsha"]["calls"] == 1

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from scopegate import logs
 from scopegate.edge.headers import Noted
 from scopegate.gateway.counting import RouteCount, tier_of
+from scopegate.limits.barriers import Barrier, Seats
 from scopegate.limits.window import Amendment, Spent, amended
 
 Amend = Callable[[Sequence[Amendment]], None]
@@ -20,15 +21,25 @@ _log = logs.get("limiter")
 
 
 class Booking:
-    """One request, admitted as in `spent`. `amend` is that of the store which admitted it."""
+    """One request: the barriers it was asked past, and how it was `admitted`. `leave` gives its seats back, also while
+    nobody knows whether it got them."""
 
-    __slots__ = ("_amend", "_count", "_spent", "_told")
+    __slots__ = ("_amend", "_count", "_leave", "_spent", "_told", "barriers")
 
-    def __init__(self, count: RouteCount, spent: Spent, amend: Amend) -> None:
+    def __init__(
+        self, count: RouteCount, barriers: Sequence[Barrier], leave: Callable[[Sequence[Seats]], None]
+    ) -> None:
+        self.barriers = barriers
         self._count = count
+        self._leave = leave
+        self._spent: Spent | None = None
+        self._amend: Amend | None = None
+        self._told: dict[str, int] = {}
+
+    def admitted(self, spent: Spent, amend: Amend) -> None:
+        """`amend` is that of the store which admitted it."""
         self._spent = spent
         self._amend = amend
-        self._told: dict[str, int] = {}
 
     def on_answer(self, notes: Noted) -> None:
         """The head of the app's answer."""
@@ -42,6 +53,11 @@ class Booking:
     def settle(self, status: int, bytes_in: int) -> None:
         """It is over. `status`: of the answer that the client got, 0 where it got none: then nothing is given back,
         for nobody knows what became of it."""
+        seats = [barrier for barrier in self.barriers if isinstance(barrier, Seats)]
+        if seats:
+            self._leave(seats)
+        if self._spent is None or self._amend is None:
+            return
         tiers = {each.tier.name: each for each in self._count.tiers}
         changes: list[Amendment] = []
         for standing in self._spent.standings:

@@ -6,19 +6,25 @@ Made once per policy, asked by `spending`.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping
+import os
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache
+from itertools import count as counted_from
 
+from scopegate.edge.caller import is_trusted
 from scopegate.edge.verdict import Refusal
-from scopegate.gateway.keys import Countable, key_of
+from scopegate.gateway.keys import Countable, Counted, key_of
 from scopegate.gateway.lists import holder
+from scopegate.limits.barriers import Ban, Barrier, Seats, ban_of
 from scopegate.limits.window import Window, window_key
-from scopegate.policy.policy import KeyKind, OnStoreError, Policy, Route, Tier
+from scopegate.policy.policy import KeyKind, Network, OnStoreError, Policy, Route, Tier
 
 DENIED = Refusal(403, "denied", "Requests of this client are not served.")
 
 Windows = tuple[Window, ...]
+_PROCESS = os.urandom(6).hex()
+_requests = counted_from(1)
 WindowsOf = Callable[[str, str], Windows]
 
 
@@ -27,7 +33,7 @@ def windows_of(tier: Tier, secret: bytes) -> WindowsOf:
     are kept. Keys are hashed with `secret`, at most 64 bytes: of an address that was hashed without one, trying all
     soon finds it."""
     # No tier has a slash in its name: one called `api-2` is not the second window of `api`.
-    names = [tier.name] + [f"{tier.name}/{n}" for n in range(2, len(tier.quotas) + 1)]
+    names = [f"{tier.name}/{n}" if n > 1 else tier.name for n in range(1, len(tier.quotas) + 1)]
     kinds = [
         (name, window_key(tier.name, quota, ""), quota, min(tier.cost.fixed, quota.most))
         for name, quota in zip(names, tier.quotas, strict=True)
@@ -41,6 +47,35 @@ def windows_of(tier: Tier, secret: bytes) -> WindowsOf:
     return windows
 
 
+class _Barring:
+    """How a tier's barriers are made for a key."""
+
+    __slots__ = ("_secret", "_tier")
+
+    def __init__(self, tier: Tier, secret: bytes) -> None:
+        self._tier = tier
+        self._secret = secret
+
+    def ban(self, counted: Counted, first: int) -> Ban | None:
+        """`first`: where the tier's windows stand among those of the request."""
+        tier = self._tier
+        if tier.ban is None:
+            return None
+        rule = tier.ban
+        key = f"{tier.name}:{rule.within_ms}.{rule.for_ms}:{self._digest(counted)}"
+        return ban_of(tier.name, key, rule, counted.origin, first, len(tier.quotas))
+
+    def seats(self, counted: Counted) -> Seats | None:
+        tier = self._tier
+        if tier.in_flight is None:
+            return None
+        holder = f"{_PROCESS}{next(_requests)}"
+        return Seats(tier.name, f"{tier.name}:seats:{self._digest(counted)}", tier.in_flight, holder)
+
+    def _digest(self, counted: Counted) -> str:
+        return hashlib.blake2b(counted.key.encode(), digest_size=12, key=self._secret).hexdigest()
+
+
 def tier_of(window: Window) -> str:
     """The tier that a window is one of."""
     return window.name.partition("/")[0]
@@ -49,10 +84,15 @@ def tier_of(window: Window) -> str:
 class TierCount:
     """A tier as one route counts it. `is_settled`: what a request counts for is known only after its answer."""
 
-    __slots__ = ("_is_allowed", "_is_denied", "_key_of", "_windows_of", "is_settled", "tier")
+    __slots__ = ("_barring", "_is_allowed", "_is_denied", "_key_of", "_trusted", "_windows_of", "is_settled", "tier")
 
-    def __init__(self, tier: Tier, route: str, windows_of: WindowsOf, secret: bytes) -> None:
+    def __init__(
+        self, tier: Tier, route: str, windows_of: WindowsOf, secret: bytes, trusted: Sequence[Network] = ()
+    ) -> None:
+        """`trusted`: the proxies, whose addresses are never banned."""
         self.tier = tier
+        self._trusted = trusted
+        self._barring = _Barring(tier, secret) if tier.ban is not None or tier.in_flight is not None else None
         self.is_settled = bool(tier.given_back or tier.cost.per_bytes or tier.cost.field)
         self._key_of = key_of(tier, route, secret)
         self._is_allowed, self._is_denied = holder(tier.allow), holder(tier.deny)
@@ -60,11 +100,7 @@ class TierCount:
 
     def windows(self, asked: Countable) -> Windows | Refusal:
         """None of them where the tier does not count this request."""
-        if self._is_denied is not None and self._is_denied(asked):
-            return DENIED
-        if self._is_allowed is not None and self._is_allowed(asked):
-            return ()
-        counted = self._key_of(asked)
+        counted = self._counted(asked)
         if counted is None or isinstance(counted, Refusal):
             return counted or ()
         windows = self._windows_of(*counted)
@@ -72,6 +108,21 @@ class TierCount:
         if length > 0:
             return tuple([_costing(window, -(-length // self.tier.cost.per_bytes)) for window in windows])
         return windows
+
+    def _counted(self, asked: Countable) -> Counted | Refusal | None:
+        if self._is_denied is not None and self._is_denied(asked):
+            return DENIED
+        if self._is_allowed is not None and self._is_allowed(asked):
+            return None
+        return self._key_of(asked)
+
+    def barriers(self, asked: Countable, first: int) -> tuple[Ban | None, Seats | None]:
+        """Those of a request whose windows of this tier begin at `first`."""
+        counted = self._counted(asked) if self._barring is not None else None
+        if self._barring is None or counted is None or isinstance(counted, Refusal):
+            return None, None
+        is_proxy = bool(counted.origin) and is_trusted(asked.caller.address, self._trusted)
+        return None if is_proxy else self._barring.ban(counted, first), self._barring.seats(counted)
 
     def owed(self, window: Window, status: int, bytes_in: int, told: int | None) -> int:
         """What a request should have cost in a window. `status`: of its answer, 0 for none that the client got; `told`:
@@ -94,11 +145,12 @@ def _costing(window: Window, cost: int) -> Window:
 class RouteCount:
     """The tiers of a route. At least one."""
 
-    __slots__ = ("cost_fields", "counts_alone", "is_settled", "tiers")
+    __slots__ = ("cost_fields", "counts_alone", "has_barriers", "is_settled", "tiers")
 
     def __init__(self, tiers: tuple[TierCount, ...]) -> None:
         self.tiers = tiers
-        self.is_settled = any(each.is_settled for each in tiers)
+        self.has_barriers = any(each.tier.ban is not None or each.tier.in_flight is not None for each in tiers)
+        self.is_settled = self.has_barriers or any(each.is_settled for each in tiers)
         self.counts_alone = any(each.tier.on_store_error is OnStoreError.LOCAL for each in tiers)
         self.cost_fields = frozenset([each.tier.cost.field for each in tiers if each.tier.cost.field])
 
@@ -114,11 +166,27 @@ class RouteCount:
             found += windows
         return tuple(found)
 
+    def barriers(self, asked: Countable, windows: Windows) -> tuple[Barrier, ...]:
+        """What may refuse the request besides these windows of it: bans first, then seats."""
+        bans: list[Barrier] = []
+        seats: list[Barrier] = []
+        first = 0
+        for each in self.tiers:
+            ban, seat = each.barriers(asked, first)
+            if ban is not None:
+                bans.append(ban)
+            if seat is not None:
+                seats.append(seat)
+            while first < len(windows) and tier_of(windows[first]) == each.tier.name:
+                first += 1
+        return tuple(bans + seats)
+
 
 def counts_of(policy: Policy, secret: bytes) -> Mapping[str, RouteCount]:
     """By the names of routes that have a tier."""
     known = {tier.name: windows_of(tier, secret) for tier in policy.tiers.values()}
     made: dict[tuple[str, ...], RouteCount] = {}
+    trusted = policy.server.trusted_proxies
 
     def count_of(route: Route) -> RouteCount:
         """One for all routes of the same tiers, unless these tell routes apart: a connection keeps what it found."""
@@ -126,7 +194,7 @@ def counts_of(policy: Policy, secret: bytes) -> Mapping[str, RouteCount]:
         if any(part.kind is KeyKind.ROUTE for tier in route.tiers for part in tier.key):
             which = (*which, f"/{route.name}")
         if which not in made:
-            counts = [TierCount(tier, route.name, known[tier.name], secret) for tier in route.tiers]
+            counts = [TierCount(tier, route.name, known[tier.name], secret, trusted) for tier in route.tiers]
             made[which] = RouteCount(tuple(counts))
         return made[which]
 

@@ -12,6 +12,7 @@ from typing import assert_never
 from scopegate import logs
 from scopegate.edge.verdict import Refusal
 from scopegate.errors import StoreUnavailable
+from scopegate.limits.barriers import Barrier, Seats
 from scopegate.limits.fallback import UNCOUNTED
 from scopegate.limits.window import Amendment, Spent, Window
 from scopegate.metrics import catalogue as metrics
@@ -43,9 +44,11 @@ class Limiter:
         """See `LimitStore.open`."""
         await self._store.open()
 
-    def spend(self, windows: tuple[Window, ...]) -> Spent | asyncio.Future[Spent] | None:
+    def spend(
+        self, windows: tuple[Window, ...], barriers: tuple[Barrier, ...] = ()
+    ) -> Spent | asyncio.Future[Spent] | None:
         """None while the store is away: ask `without_store`."""
-        return self._store.spend(windows) if self._is_up else None
+        return self._store.spend(windows, barriers) if self._is_up else None
 
     def settle(self, future: asyncio.Future[Spent], counts_alone: bool) -> Spent | None:
         """The store's late answer; None when it failed. `counts_alone`: whether a tier will count here if it does."""
@@ -85,6 +88,10 @@ class Limiter:
     def amend(self, changes: Sequence[Amendment]) -> None:
         """See `LimitStore.amend`: of what the store admitted."""
         self._store.amend(changes)
+
+    def leave(self, seats: Sequence[Seats]) -> None:
+        """See `LimitStore.leave`."""
+        self._store.leave(seats)
 
     def amend_local(self, changes: Sequence[Amendment]) -> None:
         """Of what was admitted here while the store was away."""

@@ -36,6 +36,7 @@ from scopegate.gateway.exchange import Exchange, Outcome, Step
 from scopegate.gateway.forwarding import Forwarding
 from scopegate.gateway.incoming import Incoming, too_large
 from scopegate.gateway.limiter import Limiter
+from scopegate.gateway.responses import TOO_MANY_AT_ONCE
 from scopegate.gateway.ruleset import RoutePlan, Ruleset
 from scopegate.gateway.section import NOBODY, HeaderSection
 from scopegate.gateway.spending import Spending
@@ -67,7 +68,7 @@ def admit_caller(x: Exchange) -> Outcome:
     if x.shared.askers.enter(group, x.rules.limits.in_flight_per_client):
         x.counted_for = group
         return None
-    return Refusal(429, "too_many_at_once", "Too many requests of yours at once.", ((b"retry-after", b"1"),))
+    return TOO_MANY_AT_ONCE
 
 
 def read_fields(x: Exchange) -> Outcome:

@@ -157,6 +157,15 @@ def _limit_item(standing: WindowState) -> bytes:
     return b'"%b";r=%d;t=%d' % (standing.window.name.encode(), standing.remaining, -(-standing.more_ms // 1000))
 
 
+TOO_MANY_AT_ONCE = Refusal(429, "too_many_at_once", "Too many requests of yours at once.", ((b"retry-after", b"1"),))
+
+
+def banned(spent: Spent) -> Refusal:
+    """429, until the ban is over."""
+    wait_s = max(1, -(-spent.retry_after_ms // 1000))
+    return Refusal(429, "banned", "Refused too often. Try again later.", ((b"retry-after", b"%d" % wait_s),))
+
+
 def rate_limited(spent: Spent) -> Refusal:
     """429. Waiting for `Retry-After` seconds admits the next request if nobody else spends (rounded up)."""
     wait_s = max(1, -(-spent.retry_after_ms // 1000))

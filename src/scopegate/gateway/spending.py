@@ -10,6 +10,7 @@ from scopegate.gateway.booking import Amend, Booking
 from scopegate.gateway.counting import DENIED, RouteCount, Windows, tier_of
 from scopegate.gateway.exchange import Exchange, Outcome, Pending
 from scopegate.gateway.limiter import Limiter
+from scopegate.limits.barriers import Ban
 from scopegate.limits.decision import LimitDecision
 from scopegate.limits.fallback import UNCOUNTED
 from scopegate.limits.window import Spent
@@ -36,10 +37,13 @@ class Spending:
             windows = found
             if x.caller is section.caller:
                 section.windows, section.count = windows, count
-        if not windows:
+        barriers = count.barriers(x, windows) if count.has_barriers else ()
+        if not windows and not barriers:
             x.plan.tally.decide("exempt")
             return None
-        spent = self._limiter.spend(windows)
+        if count.is_settled:
+            x.booking = Booking(count, barriers, self._limiter.leave)
+        spent = self._limiter.spend(windows, barriers)
         if isinstance(spent, Spent):
             return self._spent(x, spent)
         if spent is None:
@@ -85,13 +89,30 @@ def _judged(x: Exchange, spent: Spent, amend: Amend, admitted: LimitDecision, li
     plan = x.plan
     if spent.admitted:
         plan.tally.decide(admitted)
-        x.spent = spent
-        if plan.count is not None and plan.count.is_settled:
-            x.booking = Booking(plan.count, spent, amend)
+        x.spent = spent if spent.standings else None
+        if x.booking is not None:
+            x.booking.admitted(spent, amend)
         return None
+    if any(spent.barred_ms):
+        return _barred(x, spent)
     for tier in dict.fromkeys([tier_of(standing.window) for standing in spent.refused_by()]):
         plan.tally.limit(tier, limited if plan.enforced else "would_limit")
     if not plan.enforced:
         return None
     x.spent = spent
     return responses.rate_limited(spent)
+
+
+def _barred(x: Exchange, spent: Spent) -> Outcome:
+    """Refused by a ban, or because too many are in flight."""
+    plan, booking = x.plan, x.booking
+    assert booking is not None, "it was asked past barriers"
+    barring = [barrier for barrier, ms in zip(booking.barriers, spent.barred_ms, strict=True) if ms]
+    is_banned = isinstance(barring[0], Ban)
+    for barrier in barring:
+        decision: LimitDecision = "banned" if isinstance(barrier, Ban) else "crowded"
+        plan.tally.limit(barrier.name, decision if plan.enforced else "would_limit")
+    if not plan.enforced:
+        return None
+    x.spent = spent if spent.standings else None
+    return responses.banned(spent) if is_banned else responses.TOO_MANY_AT_ONCE

@@ -11,6 +11,8 @@ LimitDecision = Literal[
     "admitted",
     "limited",
     "exempt",  # no tier counts it
+    "banned",
+    "crowded",  # too many of the key in flight
     "would_limit",  # watch mode: counted, not refused
     # while the store is down, as the tier's `on_store_error` has it:
     "local_admitted",

@@ -83,7 +83,7 @@ class Spent(NamedTuple):
     `retry_after_ms` is 0 when admitted; otherwise waiting that long admits the next request of the same cost if nobody
     else spends, and waiting one millisecond less does not. `standings` are in the order asked; those that refused have
     less left than the request costs. `at_us`: the store's time, for `Amendment`. `alone`: no store was asked, it is
-    away.
+    away. `barred_ms`: for how long each barrier refuses, 0 for one that lets pass, in the order asked.
     """
 
     admitted: bool
@@ -91,6 +91,7 @@ class Spent(NamedTuple):
     retry_after_ms: int = 0
     at_us: int = 0
     alone: bool = False
+    barred_ms: tuple[int, ...] = ()
 
     def refused_by(self) -> list[WindowState]:
         """The standings of the windows in which a refused request found no room."""
@@ -257,10 +258,10 @@ def spend_one(window: Window, log: Log, now_us: int) -> Spent:
         times.append(now_us)
         more_ms = -((now_us - log.span_us - times[log.head]) // 1000)
         standing = _make(WindowState, (window, left - 1, more_ms, quota.span_ms))
-        return _make(Spent, (True, (standing,), 0, now_us, False))
+        return _make(Spent, (True, (standing,), 0, now_us, False, ()))
     wait_ms = ms_up(times[log.head - left] + log.span_us - now_us)
     standing = _make(WindowState, (window, 0, wait_ms, ms_up(times[-1] + log.span_us - now_us)))
-    return _make(Spent, (False, (standing,), wait_ms, now_us, False))
+    return _make(Spent, (False, (standing,), wait_ms, now_us, False, ()))
 
 
 def _repeated(now_us: int, count: int) -> array[int]:

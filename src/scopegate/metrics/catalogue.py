@@ -85,8 +85,8 @@ WATCHED = Counter(
 LIMIT_DECISIONS = _of(
     Counter(
         "scopegate_limit_decisions",
-        "Rate-limit decisions: admitted, limited, exempt, would_limit (watch mode), and while the store is down: "
-        "local_admitted, local_limited, allowed, denied.",
+        "Rate-limit decisions: admitted, limited, banned, crowded (too many in flight), exempt, would_limit (watch "
+        "mode), and while the store is down: local_admitted, local_limited, allowed, denied.",
         ["route", "tier", "decision"],
     ),
     decision=words(LimitDecision),

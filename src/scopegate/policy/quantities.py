@@ -11,11 +11,13 @@ import re
 from decimal import Decimal
 from types import MappingProxyType
 
+from scopegate.limits.barriers import BanRule
 from scopegate.limits.window import Quota
 
 MAX_QUOTA_LIMIT = 100_000
 """The exact window remembers each admission, so a limit is also a memory bound per key."""
 MAX_PACED_LIMIT = 10_000_000
+MAX_STRIKES = 10_000
 MAX_QUOTA_SPAN_MS = 24 * 3_600_000
 MAX_SIZE_BYTES = 64 * 1024**3
 MAX_DURATION_MS = 24 * 3_600_000
@@ -24,6 +26,7 @@ MAX_MONEY_USD = 1_000_000
 
 QUOTA_PATTERN = r"^[1-9][0-9]* per [1-9][0-9]*(ms|s|m|h|d)$"
 AGE_PATTERN = r"^(0|[1-9][0-9]*)(s|m|h|d)$"
+BAN_PATTERN = r"^[1-9][0-9]*(ms|s|m|h|d) after [1-9][0-9]* refusals? in [1-9][0-9]*(ms|s|m|h|d)$"
 SIZE_PATTERN = r"^[1-9][0-9]*(B|KiB|MiB|GiB)$"
 DURATION_PATTERN = r"^[1-9][0-9]*(ms|s|m|h|d)$"
 MONEY_PATTERN = r"^[0-9]+(\.[0-9]{1,6})? USD per (day|month)$"
@@ -33,6 +36,7 @@ _SIZE_UNITS = MappingProxyType({"B": 1, "KiB": 1024, "MiB": 1024**2, "GiB": 1024
 _DURATION_UNITS_MS = MappingProxyType({"ms": 1, "s": 1000, "m": 60_000, "h": 3_600_000, "d": 86_400_000})
 _NUMBER_AND_UNIT = re.compile(r"([0-9]{1,15})([A-Za-zµ]*)", re.ASCII)
 _QUOTA = re.compile(r"([0-9]{1,15}) per ([0-9]{1,15}[a-z]*)", re.ASCII)
+_BAN = re.compile(r"([0-9]{1,15}[a-z]*) after ([0-9]{1,15}) refusals? in ([0-9]{1,15}[a-z]*)", re.ASCII)
 _MONEY = re.compile(r"([0-9]{1,12}(?:\.[0-9]{1,6})?) USD per (day|month)", re.ASCII)
 _SHARE = re.compile(r"([0-9]{1,6}(?:\.[0-9]{1,2})?)%", re.ASCII)
 
@@ -50,6 +54,20 @@ def parse_quota(text: str, most: int = MAX_QUOTA_LIMIT) -> Quota:
     except ValueError as error:
         raise ValueError(f"has a span that {error}") from None
     return Quota(limit, span_ms)
+
+
+def parse_ban(text: str) -> BanRule:
+    """`15m after 5 refusals in 1m`: 1 to 10,000 refusals, each span up to one day."""
+    match = _BAN.fullmatch(text)
+    if match is None:
+        raise ValueError("is not a ban, write it like `15m after 5 refusals in 1m`")
+    strikes = int(match[2])
+    if not 1 <= strikes <= MAX_STRIKES:
+        raise ValueError(f"has a number of refusals outside 1 to {MAX_STRIKES}")
+    try:
+        return BanRule(strikes, parse_duration_ms(match[3]), parse_duration_ms(match[1]))
+    except ValueError as error:
+        raise ValueError(f"has a span that {error}") from None
 
 
 def parse_size(text: str) -> int:

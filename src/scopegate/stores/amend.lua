@@ -6,7 +6,7 @@
 -- ARGV[4n+2i], ARGV[4n+2i+1]   of n windows: when the admission was made, and when a paced window was to be empty then
 local n = #KEYS
 for i, key in ipairs(KEYS) do
-  local limit, span, burst, more = numbers(i)
+  local limit, span, burst, more = numbers(4 * i - 2)
   local made, full = tonumber(ARGV[4 * n + 2 * i]), tonumber(ARGV[4 * n + 2 * i + 1])
   local last = at(key, -1)
   if burst > 0 then
@@ -26,16 +26,7 @@ for i, key in ipairs(KEYS) do
   elseif more < 0 then
     redis.call('LREM', key, more, string.format('%.0f', made))
   else
-    if last and last > now then
-      shift(key, last, now)
-    end
-    local count = 0
-    if last and last + span > now then
-      count = trim(key, redis.call('LLEN', key), now - span)
-    elseif last then
-      redis.call('DEL', key)
-    end
-    more = math.min(more, limit - count)
+    more = math.min(more, limit - count_of(key, span))
     if more > 0 then
       push(key, now, more)
       expire(key, span)

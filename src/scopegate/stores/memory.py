@@ -14,6 +14,7 @@ from heapq import heappop, heappush
 from scopegate.clock import Clock
 from scopegate.errors import StoreUnavailable
 from scopegate.limits import breaker
+from scopegate.limits.barriers import SEAT_WAIT_MS, Ban, Barrier, Seats
 from scopegate.limits.breaker import BreakerRule, BreakerState, BreakerTerms, CallOutcome, Denied, Permit
 from scopegate.limits.footprint import FIRST_ADMISSIONS, price
 from scopegate.limits.shares import COUNTERS_BYTES, Shares, networks
@@ -61,15 +62,19 @@ class MemoryLimits:
         # Logs by the moment at which to look at them again, and those moments as a heap.
         self._due: dict[int, list[KeyLog]] = {}
         self._moments: list[int] = []
+        self._seated: dict[str, set[str]] = {}
+        """Who is in flight, by key: as many as there are requests."""
 
     def __len__(self) -> int:
         """Keys that have a log."""
         return len(self._logs)
 
-    def spend(self, windows: Sequence[Window]) -> Spent:
+    def spend(self, windows: Sequence[Window], barriers: Sequence[Barrier] = ()) -> Spent:
         """See `LimitStore.spend`; the clock is this process' monotonic one, in microseconds. A refusal for want of
         room tells when the next log may come empty, at most the span."""
         now_us = int(self._monotonic_s() * 1e6 + 0.5)
+        if barriers:
+            return self._spend_past(windows, barriers, now_us)
         if len(windows) == 1:
             window = windows[0]
             log = self._logs.get(window.key)
@@ -106,8 +111,55 @@ class MemoryLimits:
     async def open(self) -> None:
         """Nothing to open."""
 
+    def leave(self, seats: Sequence[Seats]) -> None:
+        """See `LimitStore.leave`."""
+        for each in seats:
+            holders = self._seated.get(each.key)
+            if holders is not None:
+                holders.discard(each.holder)
+                if not holders:
+                    del self._seated[each.key]
+
     async def close(self) -> None:
         """Nothing to close."""
+
+    def _spend_past(self, windows: Sequence[Window], barriers: Sequence[Barrier], now_us: int) -> Spent:
+        barred_ms = [self._bars_ms(barrier, now_us) for barrier in barriers]
+        spent = self._look(windows, now_us) if any(barred_ms) else self.spend(windows)
+        if spent.admitted:
+            for barrier in barriers:
+                if isinstance(barrier, Seats):
+                    self._seated.setdefault(barrier.key, set()).add(barrier.holder)
+        else:
+            for n, barrier in enumerate(barriers):
+                if isinstance(barrier, Ban) and not barred_ms[n] and _is_struck(barrier, spent):
+                    barred_ms[n] = self._strike(barrier)
+        wait_ms = max(spent.retry_after_ms, *barred_ms)
+        return Spent(spent.admitted, spent.standings, wait_ms, now_us, barred_ms=tuple(barred_ms))
+
+    def _bars_ms(self, barrier: Barrier, now_us: int) -> int:
+        if isinstance(barrier, Seats):
+            return SEAT_WAIT_MS if len(self._seated.get(barrier.key, ())) >= barrier.most else 0
+        log = self._logs.get(barrier.sentence.key)
+        return 0 if log is None else ms_up(log.left_us(now_us))
+
+    def _look(self, windows: Sequence[Window], now_us: int) -> Spent:
+        """How windows stand for a request that is refused anyhow."""
+        logs = [self._logs.get(window.key) or KeyLog(window) for window in windows]
+        wait_us = max([log.wait_us(window, now_us) for window, log in zip(windows, logs, strict=True)], default=0)
+        standings = [log.standing(window, now_us) for window, log in zip(windows, logs, strict=True)]
+        return Spent(False, tuple(standings), ms_up(wait_us), now_us)
+
+    def _strike(self, ban: Ban) -> int:
+        """For how many milliseconds the key is banned by this refusal. What finds no room is no strike."""
+        if self.spend((ban.strikes,)).standings[0].remaining:
+            return 0
+        if not self.spend((ban.sentence,)).admitted:
+            return 0
+        log = self._logs[ban.strikes.key]
+        del log.times[:]
+        log.head = 0
+        return ban.sentence.quota.span_ms
 
     def _spend(self, windows: Sequence[Window], now_us: int) -> Spent:
         kept = self._logs
@@ -191,6 +243,11 @@ class MemoryLimits:
         self._shares.take(log.small, log.large, -price(log.room))
         log.room = 0
         del self._logs[log.key]
+
+
+def _is_struck(ban: Ban, spent: Spent) -> bool:
+    standings = spent.standings[ban.first : ban.first + ban.count]
+    return any(standing.remaining < standing.window.cost for standing in standings)
 
 
 def _crowded(windows: Sequence[Window], logs: Sequence[Log], now_us: int, wait_us: int) -> Spent:

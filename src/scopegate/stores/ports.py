@@ -23,6 +23,7 @@ from scopegate.leads.job import (
     OrderRecord,
     OrderState,
 )
+from scopegate.limits.barriers import Barrier, Seats
 from scopegate.limits.breaker import BreakerRule, CallOutcome, Denied, Permit
 from scopegate.limits.budget import Account, NoRoom, Reservation
 from scopegate.limits.steps import StepName
@@ -33,9 +34,10 @@ from scopegate.types import Json
 class LimitStore(Protocol):
     """Exact sliding windows."""
 
-    def spend(self, windows: Sequence[Window]) -> Spent | asyncio.Future[Spent]:
-        """Admit in all windows or count in none, atomically, on the store's own clock. Answers at once when it can;
-        a future otherwise, which may raise StoreUnavailable. Must be called on the running loop."""
+    def spend(self, windows: Sequence[Window], barriers: Sequence[Barrier] = ()) -> Spent | asyncio.Future[Spent]:
+        """Admit in all windows and past all barriers, or count in none, atomically, on the store's own clock. Answers at
+        once when it can; a future otherwise, which may raise StoreUnavailable. Must be called on the running loop.
+        Whoever asked for seats has to `leave` them, whatever came of it."""
         ...
 
     def amend(self, changes: Sequence[Amendment]) -> None:
@@ -50,6 +52,10 @@ class LimitStore(Protocol):
     def listen(self, told: Callable[[StoreUnavailable | None], None]) -> None:
         """Have `told` called when the store goes away, with the reason, and with None when it is back. To be called
         before the first `spend`; single answers may fail besides."""
+        ...
+
+    def leave(self, seats: Sequence[Seats]) -> None:
+        """The request is over. Returns at once and tells nothing."""
         ...
 
     async def close(self) -> None: ...

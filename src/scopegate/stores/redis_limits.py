@@ -16,14 +16,21 @@ from hiredis import ReplyError
 
 from scopegate.clock import Clock, SystemClock
 from scopegate.errors import StoreUnavailable
+from scopegate.limits.barriers import LEASE_MS, SEAT_WAIT_MS, Ban, Barrier, Seats
 from scopegate.limits.window import Amendment, Quota, Spent, Window, WindowState
 from scopegate.stores.mirror import Mirror
-from scopegate.stores.redis_link import Link, Outage, bulk, outage
+from scopegate.stores.redis_link import Link, Outage, bulk, outage, pack
 from scopegate.stores.redis_presence import BEAT_S, Presence
 from scopegate.stores.redis_script import Script
 
 _CACHED_QUOTAS = 1024
+_RENEW_AFTER = 0.3  # of a lease: two renewals may be lost
+_RENEWED_AT_ONCE = 200
 _ONE = bulk(b"1")
+_NONE = bulk(b"0")
+_ONE_WINDOW = _ONE + _NONE
+_LEASE = bulk(b"%d" % (LEASE_MS * 1000))
+_SEAT_WAIT = bulk(b"%d" % (SEAT_WAIT_MS * 1000))
 
 
 class RedisLimits:
@@ -43,13 +50,16 @@ class RedisLimits:
         role: str = "gateway",
         clock: Clock | None = None,
     ) -> None:
-        self._spending, self._amending = Script("limits.lua"), Script("amend.lua")
-        self._one = self._spending.head(arguments=5, keys=1)
+        self._spending, self._amending, self._renewing = Script("limits.lua"), Script("amend.lua"), Script("renew.lua")
+        self._one = self._spending.head(arguments=7, keys=1)
         self._clock = clock
         self._presence = Presence(mirror, clock or SystemClock(), self._now, role)
-        setup = (self._spending.load, self._amending.load, self._presence.load)
+        setup = (self._spending.load, self._amending.load, self._renewing.load, self._presence.load)
         self._link = Link(url, timeout_s=timeout_s, setup=setup)
         self._beating: asyncio.TimerHandle | None = None
+        self._seated: dict[str, Seats] = {}
+        """Seats that may be taken, by their holders."""
+        self._renewal: asyncio.TimerHandle | None = None
         self._quotas: dict[int, tuple[Quota, bytes]] = {}
         self.listen(_nobody)
 
@@ -62,11 +72,11 @@ class RedisLimits:
         self._keep_beating()
         await self._link.open()
 
-    def spend(self, windows: Sequence[Window]) -> asyncio.Future[Spent]:
+    def spend(self, windows: Sequence[Window], barriers: Sequence[Barrier] = ()) -> asyncio.Future[Spent]:
         """See `LimitStore.spend`."""
         future: asyncio.Future[Spent] = asyncio.get_running_loop().create_future()
-        if windows:
-            command = self._command(windows)
+        if windows or barriers:
+            command = self._barred_command(windows, barriers) if barriers else self._command(windows)
             self._link.send(command, _Check(self, future, windows, command))
             if self._beating is None:
                 self._keep_beating()
@@ -83,9 +93,34 @@ class RedisLimits:
         counts = [self._arguments(change.window.quota) + bulk(b"%d" % change.more) for change in changes]
         times = [bulk(b"%d" % change.at_us) + bulk(b"%d" % change.full_us) for change in changes]
         command = b"".join((head, *keys, self._now(), *counts, *times))
-        self._link.send(command, _Amended(self, command))
+        self._link.send(command, _Told(self, self._amending, command))
+
+    def leave(self, seats: Sequence[Seats]) -> None:
+        """See `LimitStore.leave`. Whoever leaves before the answer to `spend` leaves after it in Redis."""
+        for each in seats:
+            if self._seated.pop(each.holder, None) is not None:
+                command = pack(b"ZREM", _name(each.key), each.holder.encode())
+                self._link.send(command, _Told(self, None, command))
+
+    def _renew(self) -> None:
+        """Hold on to the seats of requests that take longer."""
+        self._renewal = None
+        held = list(self._seated.values())
+        for first in range(0, len(held), _RENEWED_AT_ONCE):
+            some = held[first : first + _RENEWED_AT_ONCE]
+            head = self._renewing.head(arguments=2 + len(some), keys=len(some))
+            keys, holders = [bulk(_name(each.key)) for each in some], [bulk(each.holder.encode()) for each in some]
+            command = b"".join((head, *keys, self._now(), _LEASE, *holders))
+            self._link.send(command, _Told(self, self._renewing, command))
+        self._keep_renewing()
+
+    def _keep_renewing(self) -> None:
+        if self._renewal is None and self._seated:
+            self._renewal = asyncio.get_running_loop().call_later(LEASE_MS / 1000 * _RENEW_AFTER, self._renew)
 
     async def close(self) -> None:
+        if self._renewal is not None:
+            self._renewal.cancel()
         if self._beating is not None:
             self._beating.cancel()
         await self._link.close()
@@ -104,12 +139,29 @@ class RedisLimits:
         if len(windows) == 1:
             window = windows[0]
             cost = _ONE if window.cost == 1 else bulk(b"%d" % window.cost)
-            return b"%b%b%b%b%b" % (self._one, _key(window), self._now(), self._arguments(window.quota), cost)
+            quota = self._arguments(window.quota)
+            return b"%b%b%b%b%b%b" % (self._one, _key(window), self._now(), _ONE_WINDOW, quota, cost)
         keys = [_key(window) for window in windows]
         assert len(set(keys)) == len(keys), "a request names each window once"
-        head = self._spending.head(arguments=1 + 4 * len(keys), keys=len(keys))
-        counts = [self._arguments(window.quota) + bulk(b"%d" % window.cost) for window in windows]
-        return b"".join((head, *keys, self._now(), *counts))
+        head = self._spending.head(arguments=3 + 4 * len(keys), keys=len(keys))
+        return b"".join((head, *keys, self._now(), bulk(b"%d" % len(keys)), _NONE, *self._counts(windows)))
+
+    def _barred_command(self, windows: Sequence[Window], barriers: Sequence[Barrier]) -> bytes:
+        bans = [barrier for barrier in barriers if isinstance(barrier, Ban)]
+        seats = [barrier for barrier in barriers if isinstance(barrier, Seats)]
+        assert [*bans, *seats] == list(barriers), "bans come first"
+        keys = [_key(window) for window in windows]
+        keys += [_key(window) for ban in bans for window in (ban.strikes, ban.sentence)]
+        keys += [bulk(_name(each.key)) for each in seats]
+        assert len(set(keys)) == len(keys), "a request names each window once"
+        self._seated.update({each.holder: each for each in seats})
+        self._keep_renewing()
+        head = self._spending.head(arguments=3 + 4 * len(windows) + 5 * len(bans) + 4 * len(seats), keys=len(keys))
+        words = [bulk(b"%d" % len(windows)), bulk(b"%d" % len(bans)), *self._counts(windows)]
+        return b"".join((head, *keys, self._now(), *words, *map(_ban_words, bans), *map(_seat_words, seats)))
+
+    def _counts(self, windows: Sequence[Window]) -> list[bytes]:
+        return [self._arguments(window.quota) + bulk(b"%d" % window.cost) for window in windows]
 
     def _arguments(self, quota: Quota) -> bytes:
         """The quota's three, as they go over the wire."""
@@ -125,9 +177,10 @@ class RedisLimits:
         known = self._quotas[id(quota)] = (quota, arguments)
         return known
 
-    def again(self, waiter: _Check | _Amended) -> None:
+    def again(self, waiter: _Check | _Told) -> None:
         """Called by who met NOSCRIPT: the server restarted or was flushed. One load serves all of them."""
-        script = self._spending if isinstance(waiter, _Check) else self._amending
+        script = self._spending if isinstance(waiter, _Check) else waiter.script
+        assert script is not None, "no script was asked for"
         if not script.is_loading:
             script.is_loading = True
             self._link.send(script.load, _Load(script))
@@ -172,14 +225,15 @@ class _Check:
             self._future.set_exception(outage.error())
 
 
-class _Amended:
-    """A change that nobody waits for: it is tried again where the script was lost, and else told to nobody."""
+class _Told:
+    """A command that nobody waits for: it is tried again where its script was lost, and else told to nobody."""
 
-    __slots__ = ("_limits", "_tried", "command")
+    __slots__ = ("_limits", "_tried", "command", "script")
 
-    def __init__(self, limits: RedisLimits, command: bytes) -> None:
+    def __init__(self, limits: RedisLimits, script: Script | None, command: bytes) -> None:
         self._limits = limits
         self._tried = False
+        self.script = script
         self.command = command
 
     def answered(self, reply: object) -> None:
@@ -233,13 +287,29 @@ class _Load:
         self._script.is_loading = False
 
 
+def _name(key: str) -> bytes:
+    return b"scopegate:{w}:%b" % key.encode()
+
+
 def _key(window: Window) -> bytes:
     """As it goes over the wire."""
-    key = b"scopegate:{w}:%b" % window.key.encode()
+    key = _name(window.key)
     return b"$%d\r\n%b\r\n" % (len(key), key)
+
+
+def _ban_words(ban: Ban) -> bytes:
+    strikes, sentence = ban.strikes.quota, ban.sentence.quota
+    within_us, for_us = strikes.span_ms * 1000, sentence.span_ms * 1000
+    words = (strikes.limit, within_us, for_us, ban.first + 1, ban.first + ban.count)
+    return b"".join([bulk(b"%d" % word) for word in words])
+
+
+def _seat_words(seats: Seats) -> bytes:
+    return b"%b%b%b%b" % (bulk(b"%d" % seats.most), _LEASE, _SEAT_WAIT, bulk(seats.holder.encode()))
 
 
 def _spent(windows: Sequence[Window], reply: list[int]) -> Spent:
     retry_after_ms = reply[0]
-    standings = tuple(map(WindowState, windows, reply[2::3], reply[3::3], reply[4::3]))
-    return Spent(not retry_after_ms, standings, retry_after_ms, reply[1])
+    end = 2 + 3 * len(windows)
+    standings = tuple(map(WindowState, windows, reply[2:end:3], reply[3:end:3], reply[4:end:3]))
+    return Spent(not retry_after_ms, standings, retry_after_ms, reply[1], False, tuple(reply[end:]))

@@ -1,4 +1,4 @@
--- What every script about windows begins with. Numbers of a window stand four by four: see limits.lua.
+-- What every script about windows begins with.
 local LEAP = 3000000 -- three beats
 
 -- This server's time in microseconds, as far as it goes on steadily: `live.lua` keeps it going from beat to beat, and in
@@ -15,8 +15,9 @@ end
 
 local now = ARGV[1] == '' and clock() or tonumber(ARGV[1])
 
-local function numbers(i)
-  return tonumber(ARGV[4 * i - 2]), tonumber(ARGV[4 * i - 1]), tonumber(ARGV[4 * i]), tonumber(ARGV[4 * i + 1])
+-- Four arguments.
+local function numbers(from)
+  return tonumber(ARGV[from]), tonumber(ARGV[from + 1]), tonumber(ARGV[from + 2]), tonumber(ARGV[from + 3])
 end
 
 local function at(key, index)
@@ -72,3 +73,18 @@ local function push(key, time, count)
   end
 end
 
+-- How many admissions of a span count, and the oldest and the newest of them.
+local function count_of(key, span)
+  local last = at(key, -1)
+  if last and last > now then
+    shift(key, last, now)
+    last = now
+  end
+  if last and last + span > now then
+    local count, oldest = trim(key, redis.call('LLEN', key), now - span)
+    return count, oldest, last
+  elseif last then
+    redis.call('DEL', key)
+  end
+  return 0, now, nil
+end

@@ -3,6 +3,7 @@ from __future__ import annotations
 import pytest
 import yaml
 
+from scopegate.limits.barriers import BanRule
 from scopegate.limits.window import Quota
 from scopegate.policy.policy import Cost, KeyKind, KeyPart, OnStoreError, WhenMissing
 from tests.policies import MINIMAL, compiled, document, review
@@ -67,6 +68,12 @@ def test_what_one_client_is_and_what_is_done_without_a_key() -> None:
         ("cost: 'answer:'", "cost", "names no field of the answer"),
         ("refund_on: 5xx, count_only: 401", "refund_on", "cannot stand with `count_only`"),
         ("refund_on: [600]", "refund_on[0]", "is no status"),
+        ("ban: 15m", "ban", "is not a ban, write it like `15m after 5 refusals in 1m`"),
+        ("ban: 15m after 0 refusals in 1m", "ban", "has a number of refusals outside 1 to 10000"),
+        ("ban: 15 after 5 refusals in 1m", "ban", "has a span that has no unit"),
+        ("ban: 2d after 5 refusals in 1m", "ban", "has a span that is more than 1d"),
+        ("ban: 1m after 5 refusals in 1m, key: global", "ban", "would ban all visitors at once"),
+        ("in_flight: 0", "in_flight", "1"),
         ("when_missing: allow", "when_missing", "client_ip, refuse"),
     ],
 )
@@ -121,3 +128,22 @@ def test_a_very_large_limit_is_paced() -> None:
     assert "remembers more than 100000 admissions: write algorithm: gcra" in problem.what
     (problem,) = review(MINIMAL + "tiers: {lenient: {limit: [10001 per 10s], cost: answer:X-Cost}}\n").problems
     assert "cannot stand with '10001 per 10s', which remembers each: write algorithm: gcra" in problem.what
+
+
+def test_bans_and_requests_in_flight() -> None:
+    found = compiled(tier("ban: 15m after 5 refusals in 1m, in_flight: 5")).routes[0].tiers[0]
+    assert (found.ban, found.in_flight) == (BanRule(5, 60_000, 900_000), 5)
+    alone = compiled(MINIMAL + "tiers: {lenient: {in_flight: 1}}\n").routes[0].tiers[0]
+    assert (alone.quotas, alone.in_flight) == ((), 1)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("{key: user}", "tiers.lenient: needs `limit` or `in_flight`"),
+        ("{in_flight: 1, ban: 1m after 1 refusal in 1m}", "tiers.lenient.ban: needs `limit`"),
+    ],
+)
+def test_a_tier_counts_something(text: str, said: str) -> None:
+    (problem,) = review(MINIMAL + f"tiers: {{lenient: {text}}}\n").problems
+    assert said in str(problem)

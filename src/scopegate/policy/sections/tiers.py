@@ -14,6 +14,7 @@ from typing import Annotated, TypeAlias
 
 from pydantic import BeforeValidator, Field
 
+from scopegate.limits.barriers import BanRule
 from scopegate.limits.window import Quota
 from scopegate.policy.draft import Draft
 from scopegate.policy.kinds import (
@@ -26,10 +27,9 @@ from scopegate.policy.kinds import (
     as_list,
     option,
     parsed,
-    required,
     written,
 )
-from scopegate.policy.quantities import MAX_QUOTA_LIMIT
+from scopegate.policy.quantities import BAN_PATTERN, MAX_QUOTA_LIMIT, parse_ban
 from scopegate.policy.sections import costs
 from scopegate.policy.sections.costs import MAX_COSTLY_LIMIT, ONE, Cost, CostWord, Statuses
 from scopegate.policy.sections.keys import CLIENT_IP, USER, KeyKind, KeyPart, Keys, parse_api_key
@@ -69,7 +69,8 @@ class OnStoreError(StrEnum):
 @dataclass(frozen=True, slots=True)
 class Tier:
     """`key`: all of its parts together are whom the tier counts. `ipv6_prefix`: how many bits of an IPv6 address are
-    one client. `given_back`: the statuses of answers after which a request counts no longer."""
+    one client. `given_back`: the statuses of answers after which a request counts no longer. `in_flight`: how many
+    requests of a key may be under way; `quotas` may be empty then."""
 
     name: str
     quotas: tuple[Quota, ...]
@@ -81,6 +82,8 @@ class Tier:
     given_back: frozenset[int] = frozenset()
     allow: ClientList = NO_CLIENTS
     deny: ClientList = NO_CLIENTS
+    ban: BanRule | None = None
+    in_flight: int | None = None
 
 
 BUILT_IN: Mapping[str, Tier] = MappingProxyType(
@@ -94,15 +97,18 @@ BUILT_IN: Mapping[str, Tier] = MappingProxyType(
 
 # Shape
 
+BanWord: TypeAlias = Annotated[BanRule, parsed(parse_ban), written("15m after 5 refusals in 1m", BAN_PATTERN)]
 Limits: TypeAlias = Annotated[
     list[PacedLimit], BeforeValidator(as_list, json_schema_input_type=PacedLimit | list[PacedLimit])
 ]
 
 
 class TierShape(Shape):
-    limit: Annotated[Limits, Field(min_length=1, max_length=5)] = required(
-        "`N per T`: at most N requests in any span of T, per key; one limit or a list that all hold."
+    limit: Annotated[Limits, Field(max_length=5)] = option(
+        [], "`N per T`: at most N requests in any span of T, per key; one limit or a list that all hold."
     )
+    in_flight: Count | None = option(None, "How many requests of a key may be under way at once.", le=100_000)
+    ban: BanWord | None = option(None, "`15m after 5 refusals in 1m`: who is refused so often is refused for so long.")
     key: Annotated[Keys, Field(min_length=1, max_length=4)] = option(
         "client_ip",
         "Whom the tier counts: client_ip, user, route, global, header:NAME, cookie:NAME, claim:NAME, api_key; a list "
@@ -152,6 +158,8 @@ class TierShape(Shape):
             costs.given_back(self.refund_on, self.count_only),
             clients([*self.allow, *listed_in(self.allow_file, ALLOWED, beside)], self.api_key),
             clients([*self.deny, *listed_in(self.deny_file, DENIED, beside)], self.api_key),
+            self.ban,
+            self.in_flight,
         )
 
 
@@ -172,9 +180,19 @@ def checks(draft: Draft) -> Iterator[Fault]:
             if any(quota.span_ms == earlier.span_ms for earlier in tier.limit[:index]):
                 loc = ("tiers", name, "limit", index)
                 yield draft.problem(loc, f"{draft.said(loc)} has the span of an earlier limit of this tier")
+        yield from _kind(tier, ("tiers", name), draft)
         yield from _key(tier, ("tiers", name, "key"), draft)
         yield from _algorithm(tier, ("tiers", name), draft)
         yield from _cost(tier, ("tiers", name), draft)
+
+
+def _kind(tier: TierShape, loc: Loc, draft: Draft) -> Iterator[Fault]:
+    if not tier.limit and tier.in_flight is None:
+        yield draft.problem_at_key(loc, "needs `limit` or `in_flight`: nothing is counted without")
+    if tier.ban is not None and not tier.limit:
+        yield draft.problem_at_key((*loc, "ban"), "needs `limit`: it follows refusals by one")
+    if tier.ban is not None and KeyPart(KeyKind.GLOBAL) in tier.key:
+        yield draft.problem_at_key((*loc, "ban"), "would ban all visitors at once: count them by something")
 
 
 def _key(tier: TierShape, loc: Loc, draft: Draft) -> Iterator[Fault]:
