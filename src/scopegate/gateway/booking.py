@@ -15,6 +15,7 @@ from scopegate.limits.barriers import Barrier, Seats
 from scopegate.limits.window import Amendment, Spent, amended
 
 Amend = Callable[[Sequence[Amendment]], None]
+Leave = Callable[[Sequence[Seats]], None]
 
 _COST = re.compile(rb"[0-9]{1,15}")
 _log = logs.get("limiter")
@@ -26,9 +27,7 @@ class Booking:
 
     __slots__ = ("_amend", "_count", "_leave", "_spent", "_told", "barriers")
 
-    def __init__(
-        self, count: RouteCount, barriers: Sequence[Barrier], leave: Callable[[Sequence[Seats]], None]
-    ) -> None:
+    def __init__(self, count: RouteCount, barriers: Sequence[Barrier], leave: Leave) -> None:
         self.barriers = barriers
         self._count = count
         self._leave = leave

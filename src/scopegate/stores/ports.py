@@ -35,8 +35,8 @@ class LimitStore(Protocol):
     """Exact sliding windows."""
 
     def spend(self, windows: Sequence[Window], barriers: Sequence[Barrier] = ()) -> Spent | asyncio.Future[Spent]:
-        """Admit in all windows and past all barriers, or count in none, atomically, on the store's own clock. Answers at
-        once when it can; a future otherwise, which may raise StoreUnavailable. Must be called on the running loop.
+        """Admit in all windows and past all barriers, or count in none, atomically, on the store's own clock. Answers
+        at once when it can; a future otherwise, which may raise StoreUnavailable. Must be called on the running loop.
         Whoever asked for seats has to `leave` them, whatever came of it."""
         ...
 
