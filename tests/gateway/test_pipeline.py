@@ -28,7 +28,7 @@ pytestmark = ON_ONE_LOOP
 STRICT = {"strict": {"limit": "10 per 10s", "key": "client_ip"}}
 
 
-def route(name: str, match: str, tier: str = "none", **more: Any) -> dict[str, Any]:
+def route(name: str, match: str, tier: str | list[str] = "none", **more: Any) -> dict[str, Any]:
     return {"name": name, "match": match, "tier": tier, **more}
 
 
@@ -427,6 +427,47 @@ async def test_a_global_tier_counts_everybody_together(gates: Rigs) -> None:
     client = await rig.connect()
     statuses = [(await client.ask(raw("GET /", f"X-Forwarded-For: 203.0.113.{n}"))).status for n in range(2)]
     assert statuses == [200, 429]
+
+
+WATCHED = {"wide": {"limit": "3 per 1h"}, "narrow": {"limit": "1 per 1h", "mode": "watch"}}
+
+
+@pytest.mark.parametrize("late", [False, True])
+async def test_a_watched_tier_counts_what_the_others_let_pass_and_refuses_nobody(gates: Rigs, late: bool) -> None:
+    store = LateStore() if late else None
+    rig = await gates.start(tiers=WATCHED, routes=[route("all", "ANY /**", ["wide", "narrow"])], store=store)
+    client = await rig.connect()
+    replies = [await client.ask(raw("GET /")) for _ in range(4)]
+    assert [reply.status for reply in replies] == [200, 200, 200, 429]
+    assert [reply.get(b"ratelimit-policy") for reply in replies] == [[b'"wide";q=3;w=3600']] * 4
+    tally = next(rig.gateway.shared.rules.plans()).tally
+    assert tally.decisions == {"admitted": 3}
+    assert tally.limited == {("narrow", "admitted"): 1, ("narrow", "would_limit"): 2, ("wide", "limited"): 1}
+
+
+async def test_a_route_whose_tiers_are_all_watched_limits_nobody(gates: Rigs) -> None:
+    tiers = {"narrow": WATCHED["narrow"]}
+    rig = await gates.start(tiers=tiers, routes=[route("all", "ANY /**", "narrow")])
+    client = await rig.connect()
+    replies = [await client.ask(raw("GET /")) for _ in range(3)]
+    assert [(reply.status, _limit_fields(reply)) for reply in replies] == [(200, {})] * 3
+    tally = next(rig.gateway.shared.rules.plans()).tally
+    assert tally.limited == {("narrow", "admitted"): 1, ("narrow", "would_limit"): 2}
+
+
+async def test_a_server_that_watches_refuses_on_no_route(gates: Rigs) -> None:
+    rig = await gates.start(
+        server={"mode": "watch"},
+        tiers={"one": {"limit": "1 per 1h"}},
+        auth=AUTH,
+        routes=[route("area", "ANY /area/**", auth="who"), route("all", "ANY /**", "one")],
+    )
+    client = await rig.connect()
+    statuses = [(await client.ask(raw(f"GET {path}"))).status for path in ("/", "/", "/area")]
+    assert statuses == [200, 200, 200]
+    area, every = rig.gateway.shared.rules.plans()
+    assert (area.tally.watched, area.tally.refusals) == ({"unauthenticated": 1}, {})
+    assert every.tally.limited == {("one", "would_limit"): 1}
 
 
 # ── a store that fails ──────────────────────────────────────────────────────────────────────────────────────────────

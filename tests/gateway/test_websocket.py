@@ -371,7 +371,7 @@ async def test_in_watch_mode_too_many_are_counted_and_pass(gates: Rigs, app: Soc
     for origin in (b"", b"Origin: https://evil.example\r\n"):
         await opened(await rig.connect(), app, origin)
     [plan] = [plan for plan in rig.gateway.shared.rules.plans() if plan.name == "ws"]
-    assert plan.tally.refusals == {"would_too_many_streams": 1, "would_origin_not_allowed": 1}
+    assert plan.tally.watched == {"too_many_streams": 1, "origin_not_allowed": 1}
 
 
 async def test_open_connections_keep_no_request_out(gates: Rigs, app: SocketApp) -> None:

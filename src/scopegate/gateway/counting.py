@@ -143,19 +143,20 @@ def _costing(window: Window, cost: int) -> Window:
 
 
 class RouteCount:
-    """The tiers of a route. At least one."""
+    """The tiers of a route: those that judge, in one step, and those that are only `watched`. At least one."""
 
-    __slots__ = ("cost_fields", "counts_alone", "has_barriers", "is_settled", "tiers")
+    __slots__ = ("cost_fields", "counts_alone", "has_barriers", "is_settled", "tiers", "watched")
 
-    def __init__(self, tiers: tuple[TierCount, ...]) -> None:
-        self.tiers = tiers
+    def __init__(self, every: tuple[TierCount, ...]) -> None:
+        self.tiers = tiers = tuple([each for each in every if each.tier.mode.refuses])
+        self.watched = tuple([each for each in every if not each.tier.mode.refuses])
         self.has_barriers = any(each.tier.ban is not None or each.tier.in_flight is not None for each in tiers)
         self.is_settled = self.has_barriers or any(each.is_settled for each in tiers)
         self.counts_alone = any(each.tier.on_store_error is OnStoreError.LOCAL for each in tiers)
         self.cost_fields = frozenset([each.tier.cost.field for each in tiers if each.tier.cost.field])
 
     def windows(self, asked: Countable) -> Windows | Refusal:
-        """Those of all tiers, in their order; none of them where no tier counts this request."""
+        """Those of all tiers that judge, in their order; none of them where no tier counts this request."""
         if len(self.tiers) == 1:
             return self.tiers[0].windows(asked)
         found: list[Window] = []

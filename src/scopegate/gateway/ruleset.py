@@ -78,7 +78,7 @@ class RoutePlan:
         told = LIMIT_FIELDS if route.tiers else ()
         self.cors = CrossOrigin(route.cors, told) if route.cors is not None else None
         self.upstream_latencies = latencies
-        self.tally = RouteTally(route.name, [tier.name for tier in route.tiers])
+        self.tally = RouteTally(route.name, [tier.name for tier in route.tiers if tier.mode.refuses])
 
 
 class Ruleset:

@@ -53,7 +53,7 @@ def _take(auth: Auth, x: Exchange, answer: Identity | Refusal) -> Outcome:
         if plan.enforced:
             x.stranger = answer
             return None
-        plan.tally.refuse(f"would_{answer.code}")
+        plan.tally.watch(answer.code)
         return None
     x.caller = Caller(x.caller.address, x.caller.group, answer.user, answer.claims, auth.name)
     user, claims = identity_values(answer)

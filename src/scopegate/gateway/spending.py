@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 
 from scopegate.edge.verdict import Refusal
 from scopegate.gateway import responses
@@ -10,6 +11,7 @@ from scopegate.gateway.booking import Amend, Booking
 from scopegate.gateway.counting import DENIED, RouteCount, Windows, tier_of
 from scopegate.gateway.exchange import Exchange, Outcome, Pending
 from scopegate.gateway.limiter import Limiter
+from scopegate.gateway.tallies import RouteTally
 from scopegate.limits.barriers import Ban
 from scopegate.limits.decision import LimitDecision
 from scopegate.limits.fallback import UNCOUNTED
@@ -40,6 +42,7 @@ class Spending:
         barriers = count.barriers(x, windows) if count.has_barriers else ()
         if not windows and not barriers:
             x.plan.tally.decide("exempt")
+            self._watch(x, count)
             return None
         if count.is_settled:
             x.booking = Booking(count, barriers, self._limiter.leave)
@@ -57,7 +60,25 @@ class Spending:
         return self._spent(x, spent) if spent is not None else self._without_store(x, count)
 
     def _spent(self, x: Exchange, spent: Spent) -> Outcome:
-        return _judged(x, spent, self._limiter.amend, "admitted", "limited")
+        outcome = _judged(x, spent, self._limiter.amend, "admitted", "limited")
+        if outcome is None and x.plan.count is not None:
+            self._watch(x, x.plan.count)
+        return outcome
+
+    def _watch(self, x: Exchange, count: RouteCount) -> None:
+        """What the watched tiers would have said of a request that goes on. Nobody waits for it."""
+        for each in count.watched:
+            windows, tally, name = each.windows(x), x.plan.tally, each.tier.name
+            if isinstance(windows, Refusal):
+                tally.watch(windows.code)
+            elif not windows:
+                tally.limit(name, "exempt")
+            else:
+                spent = self._limiter.spend(windows)
+                if isinstance(spent, Spent):
+                    _note(tally, name, spent)
+                elif spent is not None:
+                    spent.add_done_callback(partial(_note_late, tally, name))
 
     def _without_store(self, x: Exchange, count: RouteCount) -> Outcome:
         plan = x.plan
@@ -70,6 +91,16 @@ class Spending:
         plan.tally.decide("allowed")
         x.spent = UNCOUNTED
         return None
+
+
+def _note(tally: RouteTally, tier: str, spent: Spent) -> None:
+    tally.limit(tier, "admitted" if spent.admitted else "would_limit")
+
+
+def _note_late(tally: RouteTally, tier: str, future: asyncio.Future[Spent]) -> None:
+    """What the store did not answer is not known."""
+    if not future.cancelled() and future.exception() is None:
+        _note(tally, tier, future.result())
 
 
 def _found(windows: Windows | Refusal) -> Windows:

@@ -17,6 +17,8 @@ from scopegate.gateway.watcher import NOBODY_WATCHES, AppSide, Watcher
 from scopegate.metrics.labels import StreamKind
 from scopegate.policy.policy import StreamRule
 
+TOO_MANY = Refusal(429, "too_many_streams", "Too many of these are open already: close one first.")
+
 
 class Stream(Watcher):
     """One place, and what becomes of it. `opened_s` is None until the app has agreed."""
@@ -42,8 +44,8 @@ class Stream(Watcher):
         places, plan = self.x.shared.streams.places, self.plan
         if not places.enter(self._key, self.rule.connections_per_client):
             if plan.enforced:
-                return Refusal(429, "too_many_streams", "Too many of these are open already: close one first.")
-            plan.tally.refuse("would_too_many_streams")
+                return TOO_MANY
+            plan.tally.watch(TOO_MANY.code)
             places.enter(self._key, sys.maxsize)
         self.x.watcher = self
         return None

@@ -57,7 +57,7 @@ def open_websocket(x: Exchange, rule: StreamRule) -> Outcome:
     if refusal is not None:
         if plan.enforced:
             return refusal
-        plan.tally.refuse(f"would_{refusal.code}")
+        plan.tally.watch(refusal.code)
     if x.shared.draining:
         return Refusal(503, "stopping", "Try again in a moment.", ((b"retry-after", b"1"),), close=True)
     x.notes = notes.passing([*without_handshake(notes.passed), *opening.lines()])

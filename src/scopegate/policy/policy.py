@@ -23,10 +23,11 @@ from scopegate.policy.sections.costs import Cost
 from scopegate.policy.sections.headers import AnswerFields
 from scopegate.policy.sections.keys import KeyKind, KeyPart
 from scopegate.policy.sections.lists import ClientList, ClientValue
+from scopegate.policy.sections.modes import Mode
 from scopegate.policy.sections.offloads import Deliver, Offload
 from scopegate.policy.sections.promises import Promise
 from scopegate.policy.sections.redirect import Redirect
-from scopegate.policy.sections.routes import Mode, Named, PathStep, Route
+from scopegate.policy.sections.routes import Named, PathStep, Route
 from scopegate.policy.sections.server import AddressSource, HostUse, Server, ServerLimits, ServerTimeouts
 from scopegate.policy.sections.streams import StreamRule
 from scopegate.policy.sections.tiers import NO_TIER, OnStoreError, Tier, WhenMissing
@@ -114,7 +115,7 @@ def policy_of(found: Document, tree: Tree, beside: SideFiles) -> Policy:
         tiers=named.tiers,
         auths=named.auths,
         routes=tuple(
-            route.build(named, server.limits.body_bytes, beside, tree.at(("routes", index)).line)
+            route.build(named, server, beside, tree.at(("routes", index)).line)
             for index, route in enumerate(found.routes)
         ),
         offloads=named.offloads,

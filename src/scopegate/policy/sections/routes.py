@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Annotated, TypeAlias, TypeVar, assert_never
+from typing import Annotated, TypeAlias, TypeVar
 
 from scopegate.policy.draft import Draft, Way
 from scopegate.policy.faults import closest
@@ -19,9 +19,10 @@ from scopegate.policy.sections.auth import Auth, AuthShape
 from scopegate.policy.sections.bodies import BodyRule, BodyShape, Buffer
 from scopegate.policy.sections.cors import NO_CORS, Cors
 from scopegate.policy.sections.headers import NO_HEADERS, STANDARD_HEADERS, AnswerFields
+from scopegate.policy.sections.modes import Mode
 from scopegate.policy.sections.names import twice, unknown
 from scopegate.policy.sections.offloads import Offload
-from scopegate.policy.sections.server import ServerShape
+from scopegate.policy.sections.server import Server, ServerShape
 from scopegate.policy.sections.streams import StreamRule, StreamShape
 from scopegate.policy.sections.tiers import BUILT_IN, NO_TIER, Tier, TierShape
 from scopegate.policy.sections.upstreams import Upstream
@@ -32,23 +33,6 @@ from scopegate.policy.tree import Fault, Loc
 BODY_METHODS = frozenset({"POST", "PUT", "PATCH"})
 
 # Values
-
-
-class Mode(StrEnum):
-    """`watch` decides and counts but never refuses."""
-
-    ENFORCE = "enforce"
-    WATCH = "watch"
-
-    @property
-    def refuses(self) -> bool:
-        match self:
-            case Mode.ENFORCE:
-                return True
-            case Mode.WATCH:
-                return False
-            case never:
-                assert_never(never)
 
 
 class PathStep(StrEnum):
@@ -134,8 +118,7 @@ class RouteShape(Shape):
     )
     upstream: Name | None = option(None, "A name out of `upstreams`. May be left out where there is one.")
 
-    def build(self, named: Named, body_bytes: int, beside: SideFiles, line: int) -> Route:
-        """`body_bytes`: the largest body where the route says nothing."""
+    def build(self, named: Named, server: Server, beside: SideFiles, line: int) -> Route:
         upstream = next(iter(named.upstreams)) if self.upstream is None else self.upstream
         return Route(
             name=self.name,
@@ -143,9 +126,9 @@ class RouteShape(Shape):
             pattern=self.match.path,
             tiers=tuple(named.tiers[name] for name in self.tier if name != NO_TIER),
             auth=_chosen(named.auths, self.auth),
-            body=self.body.build(body_bytes, beside),
+            body=self.body.build(server.limits.body_bytes, beside),
             offload=_chosen(named.offloads, self.offload),
-            mode=self.mode,
+            mode=self.mode if server.mode.refuses else server.mode,
             upstream=named.upstreams[upstream],
             line=line,
             websocket=None if self.websocket is None else self.websocket.build(),

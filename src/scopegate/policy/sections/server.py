@@ -31,6 +31,7 @@ from scopegate.policy.kinds import (
 )
 from scopegate.policy.quantities import SIZE_PATTERN
 from scopegate.policy.sections import redirect
+from scopegate.policy.sections.modes import Mode
 from scopegate.policy.sections.redirect import Redirect, RedirectShape
 from scopegate.policy.sections.tls import CertificateFiles, CertificateShape
 from scopegate.policy.sidefiles import SideFiles
@@ -96,6 +97,7 @@ class Server:
     address_from: AddressSource = AddressSource.X_FORWARDED_FOR
     forwarded_host: frozenset[HostUse] = frozenset()
     tls: tuple[CertificateFiles, ...] = ()
+    mode: Mode = Mode.ENFORCE
     redirect: Redirect | None = None
 
 
@@ -192,6 +194,7 @@ class ServerShape(Shape):
     redirect: RedirectShape | None = option(
         None, "A port that speaks plain HTTP and sends visitors to https, here. Left out: none; its address: port 80."
     )
+    mode: Choice[Mode] = option("enforce", "`watch`: every route decides and counts, and refuses nobody.")
     workers: Workers = option(1, "Gateway processes that share the port; `auto` is one per core.")
     limits: ServerLimitsShape = section(ServerLimitsShape, "The most of anything that is taken in.")
     timeouts: ServerTimeoutsShape = section(ServerTimeoutsShape, "The longest that anything may take.")
@@ -207,6 +210,7 @@ class ServerShape(Shape):
             address_from=self.client_address,
             forwarded_host=frozenset(self.forwarded_host),
             tls=tuple(one.build(beside) for one in self.tls),
+            mode=self.mode,
             redirect=None if self.redirect is None else self.redirect.build(),
         )
 

@@ -34,6 +34,7 @@ from scopegate.policy.sections import costs
 from scopegate.policy.sections.costs import MAX_COSTLY_LIMIT, ONE, Cost, CostWord, Statuses
 from scopegate.policy.sections.keys import CLIENT_IP, USER, KeyKind, KeyPart, Keys, parse_api_key
 from scopegate.policy.sections.lists import ALLOWED, DENIED, NO_CLIENTS, ClientList, ListedOnes, clients, listed_in
+from scopegate.policy.sections.modes import Mode
 from scopegate.policy.sidefiles import SideFiles
 from scopegate.policy.tree import Fault, Loc
 
@@ -84,6 +85,7 @@ class Tier:
     deny: ClientList = NO_CLIENTS
     ban: BanRule | None = None
     in_flight: int | None = None
+    mode: Mode = Mode.ENFORCE
 
 
 BUILT_IN: Mapping[str, Tier] = MappingProxyType(
@@ -138,6 +140,7 @@ class TierShape(Shape):
     allow_file: FileName | None = option(None, "A file with more of them, one a line.")
     deny: ListedOnes = option([], "Clients that are refused, even if they are allowed.")
     deny_file: FileName | None = option(None, "A file with more of them, one a line.")
+    mode: Choice[Mode] = option("enforce", "`watch` counts beside the route's other tiers, and refuses nobody.")
     on_store_error: Choice[OnStoreError] = option(
         "local", "While Redis is unusable: count in this process (local), let pass (allow), or answer 503 (deny)."
     )
@@ -160,6 +163,7 @@ class TierShape(Shape):
             clients([*self.deny, *listed_in(self.deny_file, DENIED, beside)], self.api_key),
             self.ban,
             self.in_flight,
+            self.mode,
         )
 
 
