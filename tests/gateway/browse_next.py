@@ -1,4 +1,5 @@
-"""Use a real Next.js app in Chromium, through a balancer that writes a Host of its own and a gateway.
+"""Use a real Next.js app in Chromium: through a balancer that writes a Host of its own and a gateway, and by https with
+nothing in front of the gateway.
 
     python -m tests.gateway.browse_next FOLDER [VERSION]
 
@@ -17,7 +18,9 @@ import tempfile
 import zlib
 from collections.abc import Awaitable, Callable
 from pathlib import Path
+from typing import Any
 
+from tests.authority import Authority
 from tests.edge.spellings.next_app import build, serving
 from tests.gateway.chromium import Page, browsing
 from tests.gateway.rig import Rigs
@@ -107,8 +110,8 @@ export default function Old({ n }) {
 }
 """,
 }
-POLICY = {
-    "server": {"trusted_proxies": ["127.0.0.0/8"], "forwarded_host": ["hosts", "app"], "hosts": [HOST]},
+BALANCED = {"trusted_proxies": ["127.0.0.0/8"], "forwarded_host": ["hosts", "app"], "hosts": [HOST]}
+POLICY: dict[str, Any] = {
     "tiers": {"strict": {"limit": "200 per 10s", "key": "client_ip"}},
     "routes": [
         {"name": "upload", "match": "POST /api/upload", "tier": "strict",
@@ -248,25 +251,37 @@ DOES: list[Callable[[Page], Awaitable[None]]] = [
 
 
 async def browse(app_port: int) -> int:
-    """How many things fail through the gateway. What the balancer and the app do alone is told beside it."""
-    with tempfile.TemporaryDirectory() as folder:
-        rigs = Rigs(Path(folder))
-        rig = await rigs.start(servers=[f"http://127.0.0.1:{app_port}"], **POLICY)  # type: ignore[arg-type]
-        await visits(Path(folder), app_port, "without")
-        failed = await visits(Path(folder), rig.port, "through")
+    """How many things fail through the gateway, behind a balancer and with nothing in front, where http leads to https.
+    What the balancer and the app do alone is told beside it."""
+    servers = [f"http://127.0.0.1:{app_port}"]
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        rigs = Rigs(folder)
+        through = await rigs.start(servers=servers, server=BALANCED, **POLICY)
+        https = await rigs.start(servers=servers, server=alone(Authority(folder)), **POLICY)
+        swap = ("proxy_set_header Host $http_host;", OWN_HOST)
+        async with running("nginx", folder, app_port, swap) as port, browsing(HOST, port) as page:
+            await visit(page, "without")
+        async with running("nginx", folder, through.port, swap) as port, browsing(HOST, port) as page:
+            failed = await visit(page, "through")
+        async with browsing(HOST, https.redirect_port, https.port) as page:
+            failed += await visit(page, "https")
         await rigs.stopped()
     return failed
 
 
-async def visits(folder: Path, behind: int, way: str) -> int:
-    """How many things fail for a visitor of a balancer in front of this port."""
-    swap, failed = ("proxy_set_header Host $http_host;", OWN_HOST), 0
-    async with running("nginx", folder, behind, swap) as port, browsing(HOST, port) as page:
-        for each in DOES:
-            verdict = await does(page, each)
-            failed += bool(verdict)
-            sys.stdout.write(f"{way:8} {each.__name__:36} {verdict or 'fine'}\n")
-    return failed
+def alone(authority: Authority) -> dict[str, Any]:
+    identity = authority.issue(HOST)
+    certificate = {"cert": str(identity.cert), "key": str(identity.key)}
+    return {"hosts": [HOST], "tls": [certificate], "redirect": {"listen": "127.0.0.1:0"}}
+
+
+async def visit(page: Page, way: str) -> int:
+    """How many things fail."""
+    verdicts = {each.__name__: await does(page, each) for each in DOES}
+    for name, verdict in verdicts.items():
+        sys.stdout.write(f"{way:8} {name:36} {verdict or 'fine'}\n")
+    return sum(map(bool, verdicts.values()))
 
 
 async def does(page: Page, what: Callable[[Page], Awaitable[None]]) -> str:

@@ -71,13 +71,13 @@ class Page:
 
 
 @asynccontextmanager
-async def browsing(host: str, port: int) -> AsyncIterator[Page]:
-    """A tab that finds `host` at 127.0.0.1:`port`."""
+async def browsing(host: str, port: int, tls_port: int = 0) -> AsyncIterator[Page]:
+    """A tab that finds `host` at 127.0.0.1:`port`, and what it serves by https, with any certificate, at `tls_port`."""
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile:
         options = [
             "--headless=new", "--no-sandbox", "--disable-gpu", "--no-first-run", "--remote-debugging-port=0",
-            f"--user-data-dir={profile}", f"--host-resolver-rules=MAP {host}:80 127.0.0.1:{port}", "--no-proxy-server",
-            "about:blank",
+            f"--user-data-dir={profile}", "--no-proxy-server", "--ignore-certificate-errors",
+            f"--host-resolver-rules=MAP {host}:80 127.0.0.1:{port},MAP {host}:443 127.0.0.1:{tls_port}", "about:blank",
         ]  # fmt: skip
         chromium = await asyncio.create_subprocess_exec(
             "chromium", *options, stderr=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.DEVNULL

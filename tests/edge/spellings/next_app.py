@@ -33,7 +33,7 @@ def serving(folder: Path, environ: Mapping[str, str] = QUIET, options: Sequence[
     """The port of the running app."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
-    command = ["node", "node_modules/next/dist/bin/next", "start", "-H", "127.0.0.1", "-p", str(port), *options]
+    command = ["node", "node_modules/next/dist/bin/next", "start", "-H", "localhost", "-p", str(port), *options]
     process = subprocess.Popen(command, cwd=folder, env={**os.environ, **QUIET, **environ})
     try:
         deadline = time.monotonic() + 30
