@@ -160,9 +160,7 @@ class Life:
         detail = logs.redact_text(str(error))[:_MAX_DETAIL_CHARS]
         match error:
             case AIBudgetError(budget=budget, reset_ms=reset_ms):
-                hold = self._when_spent.get(budget, WhenSpent.FAIL) is WhenSpent.HOLD
-                until_ms = hold_until_ms(reset_ms, self._clock.now_ms()) if hold else None
-                return AttemptFailure(error.code, detail, hold_until_ms=until_ms)
+                return AttemptFailure(error.code, detail, hold_until_ms=self._held_until_ms(budget, reset_ms))
             case AIError():
                 return AttemptFailure(error.code, detail, error.retryable, error.retry_after_s)
             case PhotoError() | DeliveryError():
@@ -170,6 +168,16 @@ class Life:
             case _:
                 log.error("step.broken", exc=error)
                 return AttemptFailure(INTERNAL, type(error).__name__, retryable=True)
+
+    def _held_until_ms(self, budget: str, reset_ms: int) -> int | None:
+        """How long a job waits for this budget; None where it fails instead."""
+        match self._when_spent.get(budget, WhenSpent.FAIL):
+            case WhenSpent.HOLD:
+                return hold_until_ms(reset_ms, self._clock.now_ms())
+            case WhenSpent.FAIL:
+                return None
+            case never:
+                assert_never(never)
 
     async def _ended(
         self, work: Work, attempt: Attempt, state: AttemptState, code: str | None = None, detail: str | None = None
