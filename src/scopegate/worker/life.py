@@ -169,7 +169,7 @@ class Life:
                 log.error("step.broken", exc=error)
                 return AttemptFailure(INTERNAL, type(error).__name__, retryable=True)
 
-    def _held_until_ms(self, budget: str, reset_ms: int) -> int | None:
+    def _held_until_ms(self, budget: str, reset_ms: int | None) -> int | None:
         """How long a job waits for this budget; None where it fails instead."""
         match self._when_spent.get(budget, WhenSpent.FAIL):
             case WhenSpent.HOLD:
