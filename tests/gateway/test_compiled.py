@@ -22,6 +22,7 @@ from tests.gateway.raw.wire import Wire
 from tests.gateway.rig import HOST, ON_ONE_LOOP, Rigs
 
 SOURCE = Path(scopegate.__file__).parent
+TESTS = Path(__file__).parents[1]
 
 
 def places(faults: Callable[[ast.AST], Iterator[ast.stmt]]) -> list[str]:
@@ -110,3 +111,19 @@ def test_no_class_has_a_default_that_would_be_undefined() -> None:
 def test_a_default_that_would_be_undefined_is_found() -> None:
     tree = ast.parse("class C:\n  one: A | None = None\n  other: A | B | None = None\n")
     assert [found.lineno for found in undefined(tree)] == [3]
+
+
+# ── a class that Python reads cannot be made from one that was compiled ─────────────────────────────────────────────
+def bases(path: Path) -> Iterator[tuple[str, str]]:
+    """The classes of a file, each with one that it is made from."""
+    for owner in ast.walk(ast.parse(path.read_text("utf-8"))):
+        if isinstance(owner, ast.ClassDef):
+            yield owner.name, ""
+            yield from ((owner.name, ast.unparse(base).rpartition(".")[2]) for base in owner.bases)
+
+
+def test_nobody_makes_a_class_from_a_compiled_one_but_who_is_compiled_too() -> None:
+    compiled = set(hatch_build.sources(SOURCE))
+    native = {name for path in compiled for name, _ in bases(path)}
+    python = {path for folder in (SOURCE, TESTS) for path in folder.rglob("*.py")} - compiled
+    assert {f"{path}: {name}" for path in python for name, base in bases(path) if base in native} == set()
