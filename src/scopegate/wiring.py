@@ -47,8 +47,10 @@ def _limit_store(settings: Settings, mirror: Mirror) -> LimitStore:
         _log.warning("limits.in_memory", reason="REDIS_URL is not set: this process counts alone")
         return mirror
     from scopegate.stores.redis_limits import RedisLimits
+    from scopegate.stores.refusals import RememberedRefusals
 
-    return RedisLimits(settings.redis_url, timeout_s=settings.limit_timeout_s, mirror=mirror)
+    store = RedisLimits(settings.redis_url, timeout_s=settings.limit_timeout_s, mirror=mirror)
+    return RememberedRefusals(store, SystemClock())
 
 
 def _start_limits(settings: Settings) -> LimitStore:

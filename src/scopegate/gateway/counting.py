@@ -39,10 +39,12 @@ def windows_of(tier: Tier, secret: bytes) -> WindowsOf:
         for name, quota in zip(names, tier.quotas, strict=True)
     ]
 
+    firm = not tier.given_back and not tier.cost.field
+
     @lru_cache(maxsize=8192)
     def windows(key: str, origin: str) -> Windows:
         digest = hashlib.blake2b(key.encode(), digest_size=12, key=secret).hexdigest()
-        return tuple([Window(name, prefix + digest, quota, origin, cost) for name, prefix, quota, cost in kinds])
+        return tuple([Window(name, prefix + digest, quota, origin, cost, firm) for name, prefix, quota, cost in kinds])
 
     return windows
 

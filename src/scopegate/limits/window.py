@@ -50,13 +50,15 @@ class Window:
     """One quota counted for one key. `name` is what answers call it (words of the policy, safe for headers). `key` says
     which window it is, as `window_key` makes it: stores know nothing else. `origin`: the client's address or prefix,
     whose networks pay where memory is short; empty where a stranger cannot make up the key. `cost`: how many admissions
-    this request is, from 1 to what the quota admits at once (`Quota.most`)."""
+    this request is, from 1 to what the quota admits at once (`Quota.most`). `firm`: nothing but
+    time empties the window, no admission is given back."""
 
     name: str
     key: str
     quota: Quota
     origin: str = ""
     cost: int = 1
+    firm: bool = True
 
 
 def window_key(tier: str, quota: Quota, counted: str) -> str:
