@@ -225,7 +225,7 @@ async def test_closing_while_connecting(server: Server, opened: Opener) -> None:
 # ── servers that are none ───────────────────────────────────────────────────────────────────────────────────────────
 
 Answer = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
-LOADED = (b"$40\r\n" + b"a" * 40 + b"\r\n") * 3
+LOADED = (b"$40\r\n" + b"a" * 40 + b"\r\n") * 4
 BEATEN = b"*3\r\n:1\r\n$1\r\nm\r\n:0\r\n"
 
 
