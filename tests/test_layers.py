@@ -21,7 +21,7 @@ VALUES = {"errors", "types", "jsontext", "__init__"}
 BASE = VALUES | {"clock", "build"}
 WAITING = BASE | {"tasks", "lazy"}
 WATCHING = {"logs", "metrics"}
-PURE = {"jsontext", "limits", "policy", "edge", "leads"}
+PURE = {"jsontext", "limits", "policy", "edge", "leads", "replay"}
 
 MAY_IMPORT: dict[str, set[str]] = {
     "errors": set(),
@@ -36,6 +36,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "policy": VALUES | {"limits"},
     "edge": VALUES | {"limits", "policy"},
     "leads": VALUES | {"limits", "policy"},
+    "replay": VALUES | {"limits", "policy", "edge"},
     "logs": BASE,
     "metrics": BASE | {"logs", "limits", "leads", "policy", "process"},
     "settings": BASE | {"policy"},
@@ -58,7 +59,7 @@ MAY_IMPORT: dict[str, set[str]] = {
 
 PURE_MAY_IMPORT = {
     *("__future__", "typing", "types", "collections", "dataclasses", "enum", "functools", "itertools"),
-    *("array", "bisect", "datetime", "decimal", "fractions", "math", "re", "struct", "unicodedata"),
+    *("array", "bisect", "datetime", "heapq", "decimal", "fractions", "math", "re", "struct", "unicodedata"),
     *("base64", "binascii", "difflib", "hashlib", "hmac", "http.HTTPStatus", "ipaddress", "json", "urllib.parse"),
 }
 """What of Python's own library only computes; `datetime` as far as nobody asks it what time it is."""

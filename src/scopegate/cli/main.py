@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from scopegate import __version__, build
 from scopegate.errors import EXIT_CONFIG, ConfigError, ScopegateError
 
-COMMANDS = ("up", "gateway", "worker", "admin", "reload", "check", "jobs", "usage", "demo")
+COMMANDS = ("up", "gateway", "worker", "admin", "reload", "check", "simulate", "advise", "jobs", "usage", "demo")
 """Commands in the order of the help; each is the module `scopegate.cli.<name>` with `register` and `run`."""
 
 EXIT_FAILED = 1
@@ -30,6 +30,7 @@ _EPILOG = """\
 examples:
   scopegate demo                     see all of it at work, nothing to set up
   scopegate check gateway.yaml       every problem of a policy file, with line and column
+  scopegate simulate --log access.log  whom the policy would have refused; advise proposes limits
   scopegate up -c gateway.yaml       gateway, worker and admin on this machine
   scopegate gateway -c gateway.yaml  one role alone; likewise worker and admin
   scopegate reload                   have the running gateway read its policy file again
