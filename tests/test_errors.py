@@ -61,6 +61,7 @@ def test_the_code_stands_first(error: ScopegateError, text: str) -> None:
     [
         (PhotoError("bad_status"), False),
         (AIBudgetError("day", None), False),
+        (AIBudgetError("day", None, is_spent=False), True),
         (AIOutputError("invalid_output", ("schema",)), True),
     ],
 )

@@ -188,12 +188,14 @@ class AICircuitBreakerError(AIError):
 
 class AIBudgetError(AIError):
     """A budget has no room for the worst case of this call: nothing was sent. `budget` names it; `reset_ms` is
-    the Unix millisecond at which its period ends, None for a cap without a period."""
+    the Unix millisecond at which its period ends, None for a cap without a period. `is_spent`: the money is gone; else
+    it is only set aside for calls in flight, and there may be room once they are settled."""
 
-    def __init__(self, budget: str, reset_ms: int | None) -> None:
+    def __init__(self, budget: str, reset_ms: int | None, *, is_spent: bool = True) -> None:
         self.budget = budget
         self.reset_ms = reset_ms
-        super().__init__("no_budget", budget, retryable=False)
+        self.is_spent = is_spent
+        super().__init__("no_budget", budget, retryable=not is_spent, retry_after_s=None if is_spent else 5.0)
 
 
 class AIOutputError(AIError):

@@ -55,29 +55,29 @@ async def test_a_reservation_is_set_aside_then_replaced_by_the_real_cost(ledger:
 
 async def test_exactly_what_fits_is_granted(ledger: SqlLedger) -> None:
     await reserve(ledger, 999)
-    assert await ledger.reserve([DAY], intent(2, 0), 100) == NoRoom(DAY)
+    assert await ledger.reserve([DAY], intent(2, 0), 100) == NoRoom(DAY, is_spent=False)
     await reserve(ledger, 1)
-    assert await ledger.reserve([DAY], intent(1, 0), 100) == NoRoom(DAY)
+    assert await ledger.reserve([DAY], intent(1, 0), 100) == NoRoom(DAY, is_spent=False)
     await reserve(ledger, 0)
     assert await balance(ledger) == (0, 1_000)
 
 
 async def test_more_than_the_cap_never_fits(ledger: SqlLedger) -> None:
-    assert await ledger.reserve([DAY], intent(1_001, 0), 100) == NoRoom(DAY)
+    assert await ledger.reserve([DAY], intent(1_001, 0), 100) == NoRoom(DAY, is_spent=True)
     assert await balance(ledger) == (0, 0)
 
 
 async def test_one_full_account_leaves_the_others_untouched(ledger: SqlLedger) -> None:
     await reserve(ledger, 1_000)
     first = Account("aaa", "a", 5_000, 9_000)
-    assert await ledger.reserve([MONTH, DAY, first], intent(1, 0), 100) == NoRoom(DAY)
+    assert await ledger.reserve([MONTH, DAY, first], intent(1, 0), 100) == NoRoom(DAY, is_spent=False)
     assert (await balance(ledger, MONTH), await balance(ledger, first)) == ((0, 0), (0, 0))
 
 
 async def test_the_cap_is_the_policys_of_today(ledger: SqlLedger) -> None:
     await reserve(ledger, 600)
     assert await ledger.reserve([replace(DAY, cap_usd_micros=700)], intent(200, 0), 100) == NoRoom(
-        replace(DAY, cap_usd_micros=700)
+        replace(DAY, cap_usd_micros=700), is_spent=False
     )
     await reserve(ledger, 1_000, replace(DAY, cap_usd_micros=2_000))
     assert await balance(ledger) == (0, 1_600)
@@ -119,9 +119,9 @@ async def test_the_same_call_settled_again_is_no_change(ledger: SqlLedger) -> No
 
 async def test_an_abandoned_reservation_counts_as_spent(ledger: SqlLedger) -> None:
     await reserve(ledger, 700, expires_ms=100)
-    assert await ledger.reserve([DAY], intent(400, 99), 200) == NoRoom(DAY)
+    assert await ledger.reserve([DAY], intent(400, 99), 200) == NoRoom(DAY, is_spent=False)
     assert await balance(ledger) == (0, 700)
-    assert await ledger.reserve([DAY], intent(400, 100), 200) == NoRoom(DAY)
+    assert await ledger.reserve([DAY], intent(400, 100), 200) == NoRoom(DAY, is_spent=True)
     assert await balance(ledger) == (700, 0)
     await reserve(ledger, 300, now_ms=101, expires_ms=200)
     assert await balance(ledger) == (700, 300)
@@ -148,7 +148,7 @@ async def test_expiry_and_settlement_at_once_never_book_twice(ledger: SqlLedger)
 async def test_a_call_that_cost_more_than_reserved_is_booked_as_it_was(ledger: SqlLedger) -> None:
     reservation = await reserve(ledger, 1_000)
     assert await ledger.settle(reservation, ended(reservation, 1_200)) == [(DAY, 0, 1_200)]
-    assert await ledger.reserve([DAY], intent(0, 0), 100) == NoRoom(DAY)
+    assert await ledger.reserve([DAY], intent(0, 0), 100) == NoRoom(DAY, is_spent=True)
 
 
 async def test_a_call_is_a_row_before_it_is_sent(ledger: SqlLedger) -> None:
@@ -162,7 +162,7 @@ async def test_a_call_is_a_row_before_it_is_sent(ledger: SqlLedger) -> None:
 
 
 async def test_where_there_is_no_room_nothing_is_booked(ledger: SqlLedger) -> None:
-    assert await ledger.reserve([DAY], intent(1_001), 100) == NoRoom(DAY)
+    assert await ledger.reserve([DAY], intent(1_001), 100) == NoRoom(DAY, is_spent=True)
     assert await ledger.calls() == []
 
 

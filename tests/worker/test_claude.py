@@ -73,13 +73,17 @@ RETRY, NEVER = True, False
 BILLED, FREE = True, False
 
 
-def error(status: int, error_code: str | None = None) -> Injected:
-    return Injected("error", status, error_code=error_code)
+NO_CREDIT = "Your credit balance is too low to access the Anthropic API. Please go to Plans & Billing."
+
+
+def error(status: int, error_code: str | None = None, message: str = "simulated") -> Injected:
+    return Injected("error", status, error_code=error_code, message=message)
 
 
 ERROR_TABLE: list[tuple[str, Injected, str, type[AIError], int | None, bool, bool]] = [
     ("400", error(400), "bad_request", AIError, 400, NEVER, FREE),
     ("400 image too large", error(400, "image_dimensions_too_large"), "bad_request", AIError, 400, NEVER, FREE),
+    ("400 no credit", error(400, message=NO_CREDIT), "spend_limit", AIError, 400, NEVER, FREE),
     ("401", error(401), "auth", AIError, 401, NEVER, FREE),
     ("402", error(402), "spend_limit", AIError, 402, NEVER, FREE),
     ("402 linked", error(402, "linked_organization_spend_limit_reached"), "spend_limit", AIError, 402, NEVER, FREE),

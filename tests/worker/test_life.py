@@ -13,11 +13,13 @@ from scopegate.clock import ManualClock
 from scopegate.demo.claude import Injected
 from scopegate.errors import LeaseLost, StoreUnavailable
 from scopegate.leads.job import AttemptState, JobState, LeadJob, StepState
+from scopegate.limits.budget import Reservation, accounts
 from scopegate.limits.steps import StepName
 from scopegate.policy.policy import WhenSpent
 from scopegate.stores.jobs import SqlJobs
 from scopegate.types import Json
 from tests.simulated import SimulatedClaude, _running_claude, simulated_claude  # noqa: F401 - fixtures for `home`
+from tests.stores.orders import intent
 from tests.worker.app import Asked, answer
 from tests.worker.house import JPEGS, House, ai, budget, house
 
@@ -105,7 +107,7 @@ async def test_a_step_is_tried_three_times_with_growing_waits(home: House) -> No
     assert home.app.messages == []
 
 
-@pytest.mark.parametrize(("status", "code"), [(401, "auth"), (400, "bad_request"), (402, "spend_limit")])
+@pytest.mark.parametrize(("status", "code"), [(401, "auth"), (400, "bad_request")])
 async def test_a_final_error_is_not_tried_again(
     home: House,
     status: int,
@@ -160,6 +162,46 @@ async def test_a_spent_budget_holds_the_job_until_the_period_ends(home: House) -
 async def test_a_spent_budget_fails_the_job_when_the_policy_says_so(home: House) -> None:
     job = await home.walk((await home.order()).job_id)
     assert (job.state, job.error_code) == (JobState.FAILED, "no_budget")
+
+
+SMALL = budget(100_000, WhenSpent.FAIL)
+
+
+@pytest.mark.parametrize("home", [ai(SMALL)], indirect=True)
+async def test_a_budget_that_is_only_set_aside_is_waited_for(home: House) -> None:
+    """Also where a spent one fails the job."""
+    job = await home.order(photos=[])
+    now_ms = home.clock.now_ms()
+    held = await home.ledger.reserve(accounts([SMALL], now_ms), intent(100_000, now_ms), now_ms + 3_600_000)
+    assert isinstance(held, Reservation)
+    job = await home.walk(job.job_id)
+    assert (job.state, job.error_code) == (JobState.QUEUED, "no_budget")
+    await home.ledger.withdraw(held)
+    job = await home.walk_to_end(job.job_id)
+    assert job.state is JobState.DONE
+    assert outcomes(job)["scope"] == ["no_budget", "done"]
+
+
+@pytest.mark.parametrize(
+    "refusal",
+    [
+        Injected("error", 402),
+        Injected("error", 429, error_code="enforced_spend_limit_reached"),
+        Injected("error", 400, message="Your credit balance is too low to access the API."),
+    ],
+)
+async def test_a_spend_limit_of_the_provider_is_waited_out(home: House, refusal: Injected) -> None:
+    home.claude.fail(*[refusal] * 5)
+    job = await home.order(photos=[])
+    for _ in range(5):
+        job = await home.walk(job.job_id)
+        assert (job.state, job.error_code) == (JobState.HELD, "spend_limit")
+        assert job.due_ms - home.clock.now_ms() == 600_000
+        assert isinstance(home.clock, ManualClock)
+        home.clock.advance(600)
+    job = await home.walk_to_end(job.job_id)
+    assert job.state is JobState.DONE
+    assert outcomes(job)["scope"] == ["spend_limit"] * 5 + ["done"]
 
 
 # ── the app ─────────────────────────────────────────────────────────────────────────────────────────────────────────

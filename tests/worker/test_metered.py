@@ -14,7 +14,7 @@ import pytest
 from prometheus_client import REGISTRY
 from pydantic import SecretStr
 
-from scopegate.clock import ManualClock
+from scopegate.clock import ManualClock, SystemClock
 from scopegate.demo.claude import Injected
 from scopegate.errors import (
     AIBudgetError,
@@ -30,7 +30,7 @@ from scopegate.leads.job import SENT, CallRecord
 from scopegate.leads.questions import photo_analysis
 from scopegate.leads.questions.photo_analysis import PhotoAnalysis
 from scopegate.limits.breaker import BreakerRule, CallOutcome, Denied, Permit
-from scopegate.limits.budget import Account, NoRoom, Reservation, account
+from scopegate.limits.budget import Account, NoRoom, Reservation, account, accounts
 from scopegate.limits.pricing import Usage, price, worst_case
 from scopegate.limits.steps import StepLimits, StepName
 from scopegate.policy.policy import AI, BudgetRule, WhenSpent
@@ -39,9 +39,10 @@ from scopegate.stores.ledger import SqlLedger
 from scopegate.stores.memory import MemoryBreakers
 from scopegate.worker.call import ModelClient, ModelReply, ModelRequest
 from scopegate.worker.claude import ClaudeCaller
-from scopegate.worker.metered import Completion, MeteredClaude, Purpose
+from scopegate.worker.metered import ROOM_WAIT_S, Completion, MeteredClaude, Purpose
 from scopegate.worker.prices import load
 from tests.simulated import KEY, SimulatedClaude, _running_claude, picture, simulated_claude
+from tests.stores.orders import intent
 
 __all__ = ["_running_claude", "simulated_claude"]
 
@@ -85,7 +86,7 @@ class Bench:
     claude: SimulatedClaude
     caller: ModelClient
     ledger: SqlLedger
-    clock: ManualClock = field(default_factory=ManualClock)
+    clock: Any = field(default_factory=ManualClock)
     breakers: Any = field(default_factory=Breakers)
 
     def client(self, ai: AI | None = None, **parts: Any) -> MeteredClaude:
@@ -349,17 +350,36 @@ async def test_an_answer_by_a_model_without_a_price_costs_what_was_asked_for(ben
 
 
 async def test_the_cap_holds_under_concurrency(bench: Bench) -> None:
-    """Room for ten worst cases: however forty callers interleave, spending stays below the cap."""
+    """Room for ten worst cases: however forty callers interleave, spending stays below the cap, and nobody is refused
+    while the money is only set aside for others."""
+    bench.clock = SystemClock()  # the API answers in real time
     room = BudgetRule("ten", worst(bench.client()) * 10, "day", None, (), WhenSpent.HOLD)
     client = bench.client(policy(room))
     results = await asyncio.gather(*(bench.ask(client) for _ in range(40)), return_exceptions=True)
     refused = [one for one in results if isinstance(one, AIBudgetError)]
     spent, reserved = await bench.account(room)
     assert len(refused) + bench.claude.requests == 40
-    assert bench.claude.requests >= 10
     assert all(isinstance(one, AIBudgetError | Completion) for one in results)
+    assert all(error.is_spent for error in refused)
+    assert not refused or spent + worst(client) > room.limit_usd_micros
     assert spent == sum(row.cost_usd_micros for row in await bench.rows()) <= room.limit_usd_micros
     assert reserved == 0
+
+
+async def test_money_that_is_set_aside_is_waited_for_and_not_for_ever(bench: Bench) -> None:
+    one = BudgetRule("one", worst(bench.client()), "day", None, (), WhenSpent.FAIL)
+    client = bench.client(policy(one))
+    now_ms = bench.clock.now_ms()
+    held = await bench.ledger.reserve(accounts([one], now_ms, None), intent(1, now_ms), now_ms + 3_600_000)
+    assert isinstance(held, Reservation)
+    error = await failure(bench, client)
+    assert isinstance(error, AIBudgetError)
+    assert (error.code, error.is_spent, error.retryable) == ("no_budget", False, True)
+    assert sum(bench.clock.slept) == pytest.approx(ROOM_WAIT_S, abs=1)
+    assert bench.claude.requests == 0
+    await bench.ledger.withdraw(held)
+    await bench.ask(client)
+    assert bench.claude.requests == 1
 
 
 async def test_thresholds_are_told_once(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:

@@ -51,7 +51,7 @@ _STATUS_TYPES: Final[Mapping[int, str]] = {
 }
 
 FAULTS: Final = {
-    "error": "an error answer: status, error_code, retry_after, type",
+    "error": "an error answer: status, error_code, retry_after, type, message",
     "error_in_200": "status 200 with an error object inside: type",
     "hang": "no answer for `seconds`",
     "reset": "the connection is reset before any answer",
@@ -85,6 +85,7 @@ class Injected:
     bytes: int = 64 * 1024 * 1024
     text: str = ""
     location: str = "/elsewhere"
+    message: str = "simulated"
 
 
 _FAULTS: Final = TypeAdapter(list[Injected])
@@ -295,7 +296,7 @@ def _right_words(question: MessageRequest, fault: Injected) -> tuple[str, str]:
 
 
 def _fault_error(fault: Injected, request_id: str) -> Response:
-    response = _error(fault.status, request_id, kind=fault.type, error_code=fault.error_code)
+    response = _error(fault.status, request_id, kind=fault.type, error_code=fault.error_code, message=fault.message)
     if fault.retry_after is not None:
         response.headers["retry-after"] = fault.retry_after
     return response

@@ -22,14 +22,16 @@ CRASHED: Final = "crashed"
 STOPPED: Final = "worker_stopped"
 """The error code of an attempt cut short by an orderly stop: neither a failure nor a crash."""
 
-_BLAMELESS: Final = frozenset({"no_budget", "breaker_open"})
-"""Attempts that ended before anything was sent."""
+_BLAMELESS: Final = frozenset({"no_budget", "breaker_open", "spend_limit"})
+"""Attempts that ended before anything was sent, or were refused for want of money."""
 
 _FIRST_DELAY_S: Final = 2.0
 _SPREAD: Final = 0.2
 _LONGEST_WAIT_S: Final = 86_400.0
 _HOLD_S: Final = 3_600.0
 """For a budget without a period: look again after this."""
+_SPEND_LIMIT_S: Final = 600.0
+"""The provider takes no more of our money: nobody tells when somebody has seen to it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +117,11 @@ def judge(fault: AttemptFailure, earlier: Sequence[Attempt], now_ms: int, jitter
 def hold_until_ms(reset_ms: int | None, now_ms: int) -> int:
     """When a held job looks again: the end of the budget's period, or in an hour when it has none."""
     return now_ms + _ms(_HOLD_S) if reset_ms is None else reset_ms
+
+
+def spend_limit_until_ms(now_ms: int) -> int:
+    """When a job looks again that met a spend limit of the provider."""
+    return now_ms + _ms(_SPEND_LIMIT_S)
 
 
 def with_attempt(job: LeadJob, name: StepName, attempt: Attempt, result: Json) -> LeadJob:

@@ -54,9 +54,11 @@ class Reservation:
 
 @dataclass(frozen=True, slots=True)
 class NoRoom:
-    """`account` has no room for the amount; nothing was reserved anywhere."""
+    """`account` has no room for the amount; nothing was reserved anywhere. `is_spent`: not even once everything that is
+    set aside in it is given back."""
 
     account: Account
+    is_spent: bool
 
 
 def account(rule: BudgetTerms, now_ms: int, contractor: str | None = None) -> Account:

@@ -55,7 +55,7 @@ class SqlLedger:
                 await self.expire(intent.started_ms)
                 await self._db.write(reserve)
         except _NoRoomError as refused:
-            return NoRoom(refused.account)
+            return NoRoom(refused.account, refused.is_spent)
         return reservation
 
     async def settle(self, reservation: Reservation, call: CallRecord) -> Sequence[tuple[Account, int, int]]:
@@ -96,8 +96,9 @@ class SqlLedger:
 class _NoRoomError(Exception):
     """Rolls the transaction back: all accounts or none."""
 
-    def __init__(self, account: Account) -> None:
+    def __init__(self, account: Account, is_spent: bool) -> None:
         self.account = account
+        self.is_spent = is_spent
 
 
 # ── reserving ───────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -116,7 +117,7 @@ def _reserve(
         return False
     for account in sorted(reservation.accounts, key=lambda account: account.scope):
         if not _set_aside(conn, account, reservation.amount_usd_micros):
-            raise _NoRoomError(account)
+            raise _NoRoomError(account, _is_spent(conn, account, reservation.amount_usd_micros))
     conn.execute(
         reservations.insert().values(
             reservation_id=reservation.call_id,
@@ -156,6 +157,11 @@ def _set_aside(conn: Connection, account: Account, amount: int) -> bool:
         where=accounts.c.spent_usd_micros + accounts.c.reserved_usd_micros + amount <= account.cap_usd_micros,
     )
     return conn.execute(row.returning(accounts.c.scope)).one_or_none() is not None
+
+
+def _is_spent(conn: Connection, account: Account, amount: int) -> bool:
+    spent = conn.scalar(select(accounts.c.spent_usd_micros).where(accounts.c.scope == account.scope))
+    return (spent or 0) + amount > account.cap_usd_micros
 
 
 def _expire(conn: Connection, now_ms: int) -> list[CallRecord]:

@@ -214,11 +214,12 @@ def _from_error_inside(body: Mapping[str, Any], response: httpx2.Response) -> AI
 
 
 def _from_status(status: int, body: object, headers: httpx2.Headers) -> AIError:
-    """The error table. Retried: 408, 409, 429 unless a spend limit, 5xx and 529; nothing else."""
+    """The error table. Retried: 408, 409, 429 unless a spend limit, 5xx and 529; nothing else. A spend limit is waited
+    out by the job (`leads/progress`)."""
     retry_after_s, request_id = _retry_after_s(headers), headers.get("request-id")
     kind, error_code = _error_words(body)
     detail = " ".join(word for word in (str(status), kind, error_code) if word)
-    if status == 402 or error_code in _SPEND_LIMITS:
+    if status == 402 or error_code in _SPEND_LIMITS or (status == 400 and _lacks_credit(body)):
         return AIError("spend_limit", detail, retryable=False, status=status, request_id=request_id)
     if status == 429:
         return AIRateLimitError(
@@ -254,6 +255,13 @@ def _verdict(status: int) -> tuple[AICode, bool]:
             return "server_error", True
         case _:
             return "bad_request", False
+
+
+def _lacks_credit(body: object) -> bool:
+    """An account without credit is told so in the words of a 400 alone."""
+    error = body.get("error") if isinstance(body, Mapping) else None
+    message = error.get("message") if isinstance(error, Mapping) else None
+    return isinstance(message, str) and "credit balance is too low" in message.lower()
 
 
 def _error_words(body: object) -> tuple[str | None, str | None]:

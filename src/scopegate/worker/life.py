@@ -35,6 +35,7 @@ from scopegate.leads.progress import (
     is_last_try,
     judge,
     next_step,
+    spend_limit_until_ms,
     with_attempt,
 )
 from scopegate.limits.steps import StepName
@@ -159,8 +160,10 @@ class Life:
         bug met once may depend on the answer that it met."""
         detail = logs.redact_text(str(error))[:_MAX_DETAIL_CHARS]
         match error:
-            case AIBudgetError(budget=budget, reset_ms=reset_ms):
+            case AIBudgetError(is_spent=True, budget=budget, reset_ms=reset_ms):
                 return AttemptFailure(error.code, detail, hold_until_ms=self._held_until_ms(budget, reset_ms))
+            case AIError(code="spend_limit"):
+                return AttemptFailure(error.code, detail, hold_until_ms=spend_limit_until_ms(self._clock.now_ms()))
             case AIError():
                 return AttemptFailure(error.code, detail, error.retryable, error.retry_after_s)
             case PhotoError() | DeliveryError():

@@ -42,6 +42,10 @@ BREAKER: Final = "claude"
 _RESERVATION_SLACK_S: Final = 60.0
 """A reservation outlives its call's time-out by this: only a dead holder's may expire."""
 
+ROOM_WAIT_S: Final = 30.0
+"""How long a call waits for money that is set aside for others; then its job comes again a little later."""
+_ROOM_POLL_S: Final = 0.25
+
 _SETTLE_TRIES: Final = 3
 _SETTLE_DELAY_S: Final = 0.2
 
@@ -90,6 +94,7 @@ class MeteredClaude:
         self._clock = clock
         self._jitter = jitter
         self._new_id = new_id
+        self._turn = asyncio.Lock()
 
     def request(
         self, step: StepName, system: str, text: str, schema: Mapping[str, Any], images: Sequence[Image] = ()
@@ -156,8 +161,7 @@ class MeteredClaude:
         permit = await self._admit(spent)
         outcome = CallOutcome.IGNORED
         try:
-            intent = self._intent(task, n)
-            reservation = await self._reserve(task, intent, spent)
+            intent, reservation = await self._make_room(task, n, spent)
             began_s = self._clock.monotonic_s()
             try:
                 reply = await self._call(task.request)
@@ -259,7 +263,21 @@ class MeteredClaude:
 
     # ── money ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
-    async def _reserve(self, task: _Task[T], intent: Try, spent: int) -> Reservation:
+    async def _make_room(self, task: _Task[T], n: int, spent: int) -> tuple[Try, Reservation]:
+        """A try as it is about to be sent. What is only set aside is waited for, for a while and in order of arrival: a
+        budget is not spent before its money is."""
+        async with self._turn:
+            until_s = self._clock.monotonic_s() + ROOM_WAIT_S
+            while True:
+                intent = self._intent(task, n)
+                reserved = await self._reserve(task, intent)
+                if isinstance(reserved, Reservation):
+                    return intent, reserved
+                if reserved.is_spent or self._clock.monotonic_s() >= until_s:
+                    self._refuse(task, reserved, spent)
+                await self._clock.sleep(_ROOM_POLL_S)
+
+    async def _reserve(self, task: _Task[T], intent: Try) -> Reservation | NoRoom:
         """Book the try as sent, and set its worst case aside in every budget. A caller cancelled meanwhile withdraws
         both before it leaves."""
         expires_ms = intent.started_ms + int((task.request.timeout_s + _RESERVATION_SLACK_S) * 1000)
@@ -267,20 +285,24 @@ class MeteredClaude:
         record = call_record(task.purpose, intent, self._prices.version)
         reserving = asyncio.ensure_future(self._ledger.reserve(wanted, record, expires_ms))
         try:
-            reserved = await asyncio.shield(reserving)
+            return await asyncio.shield(reserving)
         except asyncio.CancelledError:
             with suppress(StoreUnavailable):  # then it is found lost, at its worst case
                 await _finish(self._withdraw(reserving))
             raise
-        if isinstance(reserved, NoRoom):
-            self._refuse(task, reserved.account, spent)
-        return reserved
 
-    def _refuse(self, task: _Task[T], account: Account, spent: int) -> NoReturn:
+    def _refuse(self, task: _Task[T], no_room: NoRoom, spent: int) -> NoReturn:
+        account = no_room.account
         metrics.BUDGET_REFUSALS.labels(account.name).inc()
         worst = task.worst_usd_micros
-        log.warning("ai.no_budget", budget=account.name, wanted_usd_micros=worst, **task.purpose.fields())
-        error = AIBudgetError(account.name, account.ends_ms)
+        log.warning(
+            "ai.no_budget",
+            budget=account.name,
+            wanted_usd_micros=worst,
+            is_spent=no_room.is_spent,
+            **task.purpose.fields(),
+        )
+        error = AIBudgetError(account.name, account.ends_ms, is_spent=no_room.is_spent)
         error.cost_usd_micros = spent
         raise error
 
