@@ -172,7 +172,7 @@ def measure(
     pid = started.process.pid
     redis_pid = stage.redis_pid if started.peer.redis else 0
     before, redis_before = accounting.cpu_s(pid), _redis_s(redis_pid)
-    outcome = send(load, started.port, seconds, started.cpus, seed + turn + 1, started.folder)
+    outcome = send(load, started.port, seconds, started.cpus, seed, started.folder)
     used = accounting.used_s(before, accounting.cpu_s(pid))
     answers = outcome.bytes_in / load.answer_bytes if load.stream else outcome.requests
     return Sample(

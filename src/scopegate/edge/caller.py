@@ -181,18 +181,22 @@ def _element(pairs: Sequence[tuple[bytes, bytes]]) -> Element:
     return Element(node, protos == [b"https"])
 
 
-def _from_the_right(lines: Sequence[bytes]) -> Iterator[bytes]:
+def _from_the_right(lines: Sequence[bytes]) -> Sequence[bytes]:
     """At most MAX_HOPS entries, last line first: several lines are one list (RFC 9110 5.3). Empty ones name nobody and
     are passed over (5.6.1.2), but they count: the work is bounded."""
+    if len(lines) == 1 and b"," not in lines[0]:  # the usual case
+        return () if not lines[0].strip(b" \t") else lines
+    found: list[bytes] = []
     left = MAX_HOPS
     for line in reversed(lines):
         entries = line.rsplit(b",", left)
         if len(entries) > left:
             del entries[0]  # the unread rest
-        yield from (entry for entry in reversed(entries) if entry.strip(b" \t"))
+        found += [entry for entry in reversed(entries) if entry.strip(b" \t")]
         left -= len(entries)
         if left <= 0:
-            return
+            break
+    return found
 
 
 def _entry(entry: bytes) -> _Hop | None:

@@ -10,7 +10,6 @@ import html
 import json
 from collections.abc import Sequence
 from email.utils import formatdate
-from functools import lru_cache
 from http import HTTPStatus
 from math import ceil
 
@@ -142,11 +141,18 @@ def _fields_alone(spent: Spent, now_s: float) -> bytes:
     return limit_fields(spent._replace(alone=False), now_s) + b"x-ratelimit-store-error: local\r\n"
 
 
-@lru_cache(maxsize=256)
 def _limit_and_policy(name: str, quota: Quota) -> tuple[bytes, bytes]:
-    """What stays the same of a single window's lines, and the window's name in bytes."""
+    """What stays the same of a single window's lines, and the window's name in bytes. Kept for each name in the policy;
+    a quota is known by being the same thing, for to compare it costs more than all else here."""
+    kept = _kept.get(name)
+    if kept is not None and kept[0] is quota:
+        return kept[1], kept[2]
     lines = b"x-ratelimit-limit: %d\r\nratelimit-policy: %b\r\n" % (quota.limit, _policy_item(name, quota))
+    _kept[name] = (quota, lines, name.encode())
     return lines, name.encode()
+
+
+_kept: dict[str, tuple[Quota, bytes, bytes]] = {}
 
 
 def _policy_item(name: str, quota: Quota) -> bytes:
