@@ -86,7 +86,7 @@ HOMES: dict[str, set[str]] = {
         *("limits/pricing.py", "policy/compile.py", "policy/document.py", "policy/draft.py", "policy/faults.py"),
         *("policy/kinds.py", "settings.py", "worker/claude.py"),
         *(f"policy/sections/{name}.py" for name in ("server", "upstreams", "tiers", "auth", "bodies")),
-        *(f"policy/sections/{name}.py" for name in ("offloads", "ai", "promises", "keys", "costs", "lists")),
+        *(f"policy/sections/{name}.py" for name in ("offloads", "ai", "promises", "keys", "costs", "lists", "routes")),
     },
     "pydantic_settings": {"settings.py"},
     "httpx": {

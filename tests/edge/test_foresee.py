@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from scopegate.edge.foresee import decider
-from scopegate.policy.promises import Forecast
+from scopegate.policy.promises import Forecast, broken
 from tests.policies import EXAMPLE, examine
 
 
@@ -32,7 +32,7 @@ from tests.policies import EXAMPLE, examine
 def test_what_a_request_will_meet(method: str, target: str, without: tuple[str, ...], forecast: Forecast) -> None:
     found = examine(EXAMPLE, {}).policy
     assert found is not None
-    assert decider(found)(method, target, without) == forecast
+    assert decider(found)(method, target, without, None) == forecast
 
 
 def test_no_route_and_a_watching_one(tmp_path: Path) -> None:
@@ -46,6 +46,32 @@ def test_no_route_and_a_watching_one(tmp_path: Path) -> None:
     found = examine(file, {}).policy
     assert found is not None
     decide = decider(found)
-    assert decide("GET", "/form", ()) == Forecast(None, (), 405)
-    assert decide("GET", "/nothing", ()) == Forecast(None, (), 404)
-    assert decide("GET", "/api/contractor/x", ("authorization",)).answers is None
+    assert decide("GET", "/form", (), None) == Forecast(None, (), 405)
+    assert decide("GET", "/nothing", (), None) == Forecast(None, (), 404)
+    assert decide("GET", "/api/contractor/x", ("authorization",), None).answers is None
+
+
+def test_a_request_of_another_host(tmp_path: Path) -> None:
+    text = """
+version: 1
+server: {hosts: [app.example.com, shop.example.com]}
+upstreams: {web: {servers: ["http://127.0.0.1:3000"]}}
+routes:
+  - {hosts: app.example.com, routes: [{name: app, match: ANY /**, tier: strict}]}
+  - {name: shop, match: GET /**, tier: lenient, hosts: "*.example.com"}
+promises:
+  - {request: GET /, host: shop.example.com, route: shop}
+  - {request: POST /, host: shop.example.com, answers: 405}
+  - {request: GET /, host: other.example.com, answers: 421}
+  - {request: GET /, route: app}
+"""
+    file = tmp_path / "gateway.yaml"
+    file.write_text(text)
+    found = examine(file, {}).policy
+    assert found is not None
+    assert broken(found.promises, decider(found), "F") == []
+    file.write_text(text.replace("route: shop}", "route: app}"))
+    found = examine(file, {}).policy
+    assert found is not None
+    (problem,) = broken(found.promises, decider(found), "F")
+    assert problem.what == "GET / of shop.example.com meets route shop, not app"

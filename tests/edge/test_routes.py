@@ -301,7 +301,7 @@ def test_a_lower_case_path_is_not_the_route_in_capitals_to_everybody() -> None:
     assert name(routes.match("GET", "/other/x")) == "ANY /**"
 
 
-HOW_MET = {"name", "methods", "pattern", "line", "reads"}
+HOW_MET = {"name", "methods", "pattern", "line", "reads", "hosts"}
 DIFFERENT: dict[str, Any] = {
     "tiers": (STRICT,),
     "auth": Auth("a", JwtRule(None, None, None, None, (), None, 0), {}),

@@ -61,7 +61,7 @@ async def test_a_server_that_is_not_well_gets_nothing_until_it_is(gates: Rigs) -
         asked = next(each for each in sick.requests if each.target == b"/up")
         assert asked.get(b"user-agent") == [b"scopegate-health"]
         assert asked.get(b"host") == [sick.url.removeprefix("http://").encode()]
-        await rig.gateway.shared.rules.match("GET", "/x").pool.close()  # type: ignore[union-attr]
+        await rig.gateway.shared.rules.match("GET", "/x", "a.example").pool.close()  # type: ignore[union-attr]
         asks = len(sick.requests)
         await asyncio.sleep(0.1)
         assert len(sick.requests) == asks

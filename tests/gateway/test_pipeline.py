@@ -873,3 +873,26 @@ async def test_what_outlives_the_drain_time_is_broken(gates: Rigs) -> None:
     with pytest.raises(Exception, match="broken"):
         await client.answer()
     await eventually(lambda: rig.gateway.shared.in_flight == 0)
+
+
+# ── hosts ───────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+async def test_a_route_is_met_by_its_hosts_alone(gates: Rigs) -> None:
+    async with App() as other:
+        rig = await gates.start(
+            upstreams={"web": {"servers": ["http://127.0.0.1:1"]}, "shop": {"servers": [other.url]}},
+            routes=[
+                {"hosts": ["shop.example", "*.shop.example"], "routes": [route("s", "ANY /**", upstream="shop")]},
+                route("p", "POST /only", hosts="app.example", upstream="shop"),
+            ],
+        )
+        client = await rig.connect()
+
+        async def ask(host: str, line: str = "GET /x") -> int:
+            return (await client.ask(f"{line} HTTP/1.1\r\nHost: {host}\r\n\r\n".encode())).status
+
+        asked = ("shop.example", "SHOP.example:8080", "a.b.shop.example", "app.example", "example")
+        assert [await ask(host) for host in asked] == [200, 200, 200, 404, 404]
+        assert [await ask(host, "GET /only") for host in ("app.example", "shop.example")] == [405, 200]
+        assert len(other.requests) == 4

@@ -50,11 +50,11 @@ async def test_every_route_is_ready_to_serve() -> None:
 async def test_a_request_finds_its_plan_or_what_would_have_matched() -> None:
     policy = policy_of(["http://127.0.0.1:1"], routes=ROUTES[:1])
     rules = Ruleset(policy, lambda upstream: UpstreamPool(upstream, asyncio.get_running_loop()))
-    found = rules.match("POST", "/leads")
+    found = rules.match("POST", "/leads", "a.example")
     assert isinstance(found, RoutePlan)
     assert found.name == "leads"
-    assert rules.match("GET", "/leads") == NoRoute(("POST",))
-    assert rules.match("GET", "/other") == NoRoute(())
+    assert rules.match("GET", "/leads", "a.example") == NoRoute(("POST",))
+    assert rules.match("GET", "/other", "a.example") == NoRoute(())
     found.tally.count(200, 0.1, 1, 2)
     found.upstream_latencies.observe(0.1)
     rules.stray.tally.count(404, 0.1, 0, 0)

@@ -46,11 +46,15 @@ def test_broken(promised: Promise, forecast: Forecast, said: list[str]) -> None:
 
 
 def test_the_request_is_asked_as_it_is_written() -> None:
-    asked: list[tuple[str, str, tuple[str, ...]]] = []
+    asked: list[tuple[str, str, tuple[str, ...], str | None]] = []
 
-    def decide(method: str, target: str, without: tuple[str, ...]) -> Forecast:
-        asked.append((method, target, without))
+    def decide(method: str, target: str, without: tuple[str, ...], host: str | None) -> Forecast:
+        asked.append((method, target, without, host))
         return Forecast(None, (), None)
 
     broken([Promise("POST", "/a?b", ("cookie",), None, (), 400, 1)], decide, "F")
-    assert asked == [("POST", "/a?b", ("cookie",))]
+    broken([Promise("GET", "/", (), None, (), 400, 1, host="a.example")], decide, "F")
+    assert asked == [("POST", "/a?b", ("cookie",), None), ("GET", "/", (), "a.example")]
+    promised = Promise("GET", "/", (), "r", (), None, 1, host="a.example")
+    (problem,) = broken([promised], lambda *_: Forecast("s", (), None), "F")
+    assert "GET / of a.example meets route s, not r" in problem.what

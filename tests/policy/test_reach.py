@@ -36,14 +36,14 @@ from tests.policies import compiled
 )
 def test_hidden(earlier: str, later: str, hidden: bool) -> None:
     covers = Covers()
-    covers.add(parse_match(earlier), 7)
+    covers.add(parse_match(earlier), (), 7)
     assert covers.line_of(parse_match(later)) == (7 if hidden else None)
 
 
 def test_the_earliest_of_several_is_named() -> None:
     covers = Covers()
     for line, match in ((9, "ANY /a/**"), (3, "ANY /**"), (5, "GET /a/b")):
-        covers.add(parse_match(match), line)
+        covers.add(parse_match(match), (), line)
     assert covers.line_of(parse_match("GET /a/b")) == 3
 
 
@@ -64,7 +64,7 @@ def routes_of(matches: list[str]) -> tuple[Route, ...]:
 @given(earlier=MATCH, later=MATCH)
 def test_hidden_means_that_the_table_never_finds_it(earlier: str, later: str) -> None:
     covers = Covers()
-    covers.add(parse_match(earlier), 1)
+    covers.add(parse_match(earlier), (), 1)
     table = compile_routes(routes_of([earlier, later]))
     paths = [
         "/",
@@ -79,3 +79,24 @@ def test_hidden_means_that_the_table_never_finds_it(earlier: str, later: str) ->
     }
     if covers.line_of(parse_match(later)) is not None:
         assert "r1" not in found
+
+
+@pytest.mark.parametrize(
+    ("earlier", "later", "covered"),
+    [
+        ((), (), True),
+        ((), ("a.example.com",), True),
+        (("a.example.com",), (), False),
+        (("a.example.com", "b.example.com"), ("b.example.com",), True),
+        (("a.example.com",), ("a.example.com", "b.example.com"), False),
+        (("*.example.com",), ("a.example.com", "x.b.example.com"), True),
+        (("*.example.com",), ("*.b.example.com",), True),
+        (("*.b.example.com",), ("*.example.com",), False),
+        (("*.example.com",), ("example.com",), False),
+        (("*.example.com",), ("badexample.com",), False),
+    ],
+)
+def test_a_route_of_other_hosts_hides_none(earlier: tuple[str, ...], later: tuple[str, ...], covered: bool) -> None:
+    seen = Covers()
+    seen.add(parse_match("ANY /**"), earlier, 7)
+    assert seen.line_of(parse_match("GET /a"), later) == (7 if covered else None)

@@ -5,7 +5,8 @@ Pure. Called by `scopegate check` and before a reload, to hold a policy to its p
 
 from __future__ import annotations
 
-from scopegate.edge.routes import AMBIGUOUS, Ambiguous, NoRoute, compile_routes
+from scopegate.edge.hosts import RoutesByHost
+from scopegate.edge.routes import AMBIGUOUS, Ambiguous, NoRoute
 from scopegate.edge.target import judge_target
 from scopegate.edge.verdict import Refusal
 from scopegate.policy.policy import NO_TIER, Auth, Policy, Route
@@ -15,17 +16,17 @@ _CREDENTIAL_FIELDS = frozenset({"authorization", "cookie"})
 
 
 def decider(policy: Policy) -> Decide:
-    """Judges requests to a Host that is served: well-formed, within every limit, and signed in wherever that is
-    asked for, but for the fields they come without."""
-    table = compile_routes(policy.routes)
+    """Judges requests to a Host that is served (unless they name one): well-formed, within every limit, and signed in
+    wherever that is asked for, but for the fields they come without."""
+    tables = RoutesByHost(policy.routes)
     hosts = policy.server.hosts
-    host = min(hosts).encode() if hosts else b"localhost"
+    usual = min(hosts) if hosts else "localhost"
 
-    def decide(method: str, target: str, without: tuple[str, ...]) -> Forecast:
-        judged = judge_target(method.encode(), target.encode(), [host], hosts)
+    def decide(method: str, target: str, without: tuple[str, ...], host: str | None = None) -> Forecast:
+        judged = judge_target(method.encode(), target.encode(), [(host or usual).encode()], hosts)
         if isinstance(judged, Refusal):
             return Forecast(None, (), judged.status)
-        found = table.match(judged.method, judged.path)
+        found = tables.of(judged.host).match(judged.method, judged.path)
         if isinstance(found, Ambiguous):
             if found.watched is None:
                 return Forecast(None, (), AMBIGUOUS.status)

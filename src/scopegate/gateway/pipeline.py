@@ -169,7 +169,7 @@ def find_route(x: Exchange) -> Outcome:
     if known is not None and x.target is x.section.target:
         x.plan = x.met = known
         return None
-    found = x.rules.match(x.method, x.path)
+    found = x.rules.match(x.method, x.path, x.asked_host or x.target.host)
     if isinstance(found, RoutePlan):
         x.plan = x.met = x.section.plan = found
         return None
@@ -191,7 +191,8 @@ def _preflight(x: Exchange) -> Reply | None:
     a CORS rule. It carries no credentials, so it is answered before sign-in, and the app never hears of it."""
     origins = x.notes.get(b"origin")
     method = asked_method(origins, x.notes.get(b"access-control-request-method"))
-    found = x.rules.match(method, x.path) if method is not None else None
+    host = x.asked_host or x.target.host
+    found = x.rules.match(method, x.path, host) if method is not None else None
     if method is None or not isinstance(found, RoutePlan) or found.cors is None:
         return None
     x.met = found
@@ -206,7 +207,8 @@ def _next_hop(x: Exchange) -> Outcome:
     if left > 0:
         x.notes = x.notes.replacing(b"max-forwards", b"%d" % (left - 1))
         return None
-    served = [method for method in METHODS if isinstance(x.rules.match(method, x.path), RoutePlan)]
+    host = x.asked_host or x.target.host
+    served = [method for method in METHODS if isinstance(x.rules.match(method, x.path, host), RoutePlan)]
     return Reply(204, b"allow: %b\r\n" % ", ".join(served).encode()) if served else None
 
 

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from scopegate.edge.answer_fields import NO_ROUTE, SecurityLines
 from scopegate.edge.bodies import compile_bodies
 from scopegate.edge.cors import CrossOrigin
+from scopegate.edge.hosts import RoutesByHost
 from scopegate.edge.routes import Ambiguous, NoRoute, RouteTable, compile_routes
 from scopegate.gateway.counting import RouteCount, counts_of
 from scopegate.gateway.pool import UpstreamPool
@@ -97,6 +98,7 @@ class Ruleset:
         self.timeouts = policy.server.timeouts
         self.stray = Stray()
         self._table: RouteTable = compile_routes(policy.routes)
+        self._by_host = RoutesByHost(policy.routes) if any(route.hosts for route in policy.routes) else None
         counts = counts_of(policy, secret)
         self._latencies = {name: Latencies(metrics.UPSTREAM_SECONDS.labels(name)) for name in policy.upstreams}
         self._plans = {
@@ -112,9 +114,10 @@ class Ruleset:
 
         self.pools = frozenset(plan.pool for plan in self._plans.values())
 
-    def match(self, method: str, path: str) -> RoutePlan | NoRoute | Ambiguous:
-        """The plan for a path as sent."""
-        found = self._table.match(method, path)
+    def match(self, method: str, path: str, host: str) -> RoutePlan | NoRoute | Ambiguous:
+        """The plan for a path as sent to a host."""
+        table = self._table if self._by_host is None else self._by_host.of(host)
+        found = table.match(method, path)
         return self._plans[found.name] if isinstance(found, Route) else found
 
     def plan(self, route: Route) -> RoutePlan:

@@ -83,6 +83,19 @@ def parse_photo_host(text: str) -> str:
     return f"*.{rest}"
 
 
+def parse_route_host(text: str) -> str:
+    """As `parse_photo_host`, a name or address alone."""
+    host = parse_photo_host(text)
+    if host.endswith("]") or (":" not in host and not re.search(r":[0-9]*$", text)):
+        return host
+    raise ValueError("names a port: routes are told apart by the host's name alone")
+
+
+def covers_host(wider: str, narrower: str) -> bool:
+    """Whether every host that the one pattern means is one that the other means."""
+    return wider == narrower or (wider.startswith("*.") and narrower.removeprefix("*").endswith(wider[1:]))
+
+
 def _bare_host(host: str) -> str:
     """Without brackets, lower-case, an address in its shortest form."""
     if host.startswith("[") and host.endswith("]"):

@@ -35,7 +35,7 @@ from scopegate.policy.sections.cors import CorsShape
 from scopegate.policy.sections.headers import HeadersShape
 from scopegate.policy.sections.offloads import OffloadShape
 from scopegate.policy.sections.promises import PromiseShape
-from scopegate.policy.sections.routes import RouteShape
+from scopegate.policy.sections.routes import Routes
 from scopegate.policy.sections.server import ServerShape
 from scopegate.policy.sections.tiers import TierShape
 from scopegate.policy.sections.upstreams import UpstreamShape
@@ -54,7 +54,7 @@ class Document(Shape):
     auth: dict[Name, AuthShape] = option({}, "Sign-in rules, by name.")
     headers: dict[Name, HeadersShape] = option({}, "Sets of security fields for answers, by name.")
     cors: dict[Name, CorsShape] = option({}, "Which other origins may use a route from a browser, by name.")
-    routes: list[RouteShape] = required("Read from the top, the first match wins.", min_length=1, max_length=5000)
+    routes: Routes = required("Read from the top, the first match wins.", min_length=1, max_length=5000)
     offloads: dict[Name, OffloadShape] = option({}, "Work that leaves the request, by name.")
     ai: AIShape | None = option(None, "How the model is called and what it may cost. Needed by offloads.")
     promises: list[PromiseShape] = option([], "What must stay true; run by `check` and before each reload.")

@@ -13,6 +13,7 @@ from typing import Any, TypeAlias, TypeVar
 from pydantic import ValidationError
 
 from scopegate.policy import text
+from scopegate.policy.groups import ungrouped
 from scopegate.policy.kinds import Shape
 from scopegate.policy.tree import Fault, Loc, Scalar, Tree, plain
 
@@ -25,7 +26,7 @@ Way: TypeAlias = tuple[str | type[str] | type[int], ...]
 def draft_of(raw: bytes, file: str, environ: Mapping[str, str], *, lenient: bool = False) -> Draft:
     """Never raises: what is wrong is in the faults of the tree. `file` is its name in problems. `lenient`: a secret
     that the environment lacks is a warning, and empty in the policy; ask that policy questions, never serve it."""
-    tree = text.read(raw, file, environ, lenient=lenient)
+    tree = ungrouped(text.read(raw, file, environ, lenient=lenient))
     data = None if tree.root is None else plain(tree.root)
     return Draft(tree, data, data if isinstance(data, dict) else {})
 

@@ -24,8 +24,9 @@ class Forecast:
     answers: int | None
 
 
-Decide = Callable[[str, str, tuple[str, ...]], Forecast]
-"""(method, target, lower-case names of the fields the request comes without) -> what it meets."""
+Decide = Callable[[str, str, tuple[str, ...], str | None], Forecast]
+"""(method, target, lower-case names of the fields the request comes without, its host or None for the usual one) ->
+what it meets."""
 
 
 def broken(promises: Sequence[Promise], decide: Decide, file: str) -> list[Problem]:
@@ -34,8 +35,8 @@ def broken(promises: Sequence[Promise], decide: Decide, file: str) -> list[Probl
 
 
 def _broken(promise: Promise, index: int, decide: Decide, file: str) -> Iterator[Problem]:
-    found = decide(promise.method, promise.path, promise.without)
-    request = f"{promise.method} {promise.path}"
+    found = decide(promise.method, promise.path, promise.without, promise.host)
+    request = f"{promise.method} {promise.path}" + (f" of {promise.host}" if promise.host else "")
     missing = [name for name in promise.tiers if name not in found.tiers]
     for part, promised, met, holds in (
         ("route", promise.route, found.route or "no route", promise.route == found.route),

@@ -11,6 +11,7 @@ from typing import Annotated, TypeAlias
 
 from pydantic import BeforeValidator, Field
 
+from scopegate.policy.addresses import parse_host
 from scopegate.policy.draft import Draft
 from scopegate.policy.kinds import FieldName, Name, Names, Shape, Whole, as_list, option, parsed, required, written
 from scopegate.policy.sections.names import unknown
@@ -33,6 +34,7 @@ class Promise:
     answers: int | None
     line: int
     column: int = 1
+    host: str | None = None
 
 
 Request: TypeAlias = Annotated[tuple[str, str], parsed(parse_request), written("GET /api/leads")]
@@ -41,8 +43,12 @@ FieldNames: TypeAlias = Annotated[
 ]
 
 
+PromisedHost: TypeAlias = Annotated[str, parsed(parse_host), written("app.example.com")]
+
+
 class PromiseShape(Shape):
     request: Request = required("METHOD /path, as a client would send it, signed in and well-formed.")
+    host: PromisedHost | None = option(None, "The host it is sent to. Left out: one that is served.")
     without: FieldNames = option([], "Header fields the request comes without.")
     route: Name | None = option(None, "The route it must meet.")
     tier: Names = option([], "The tier it must be counted in, or `none`; of a list all.", max_length=4)
@@ -61,6 +67,7 @@ class PromiseShape(Shape):
             answers=self.answers,
             line=place.line,
             column=place.column,
+            host=self.host,
         )
 
 

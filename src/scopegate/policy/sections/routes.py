@@ -10,9 +10,12 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Annotated, TypeAlias, TypeVar
 
+from pydantic import BeforeValidator, Field
+
+from scopegate.policy.addresses import covers_host, parse_route_host
 from scopegate.policy.draft import Draft, Way
 from scopegate.policy.faults import closest
-from scopegate.policy.kinds import Choice, Name, Names, Shape, option, parsed, required, section, written
+from scopegate.policy.kinds import Choice, Name, Names, Shape, as_list, option, parsed, required, section, written
 from scopegate.policy.reach import Covers
 from scopegate.policy.sections import bodies
 from scopegate.policy.sections.auth import Auth, AuthShape
@@ -53,7 +56,7 @@ class Route:
     All of `tiers` count, in one step. `body` is always set: the route's own rule or the server's default. `line` is
     where the route stands in the file. Without `websocket` no upgrade passes; without `events` event streams are
     answers like any other. `reads` are the steps by which the app here reads a path; None where nobody knows, and every
-    known reading counts."""
+    known reading counts. `hosts`, in lower case, are those it is for, `*.example.com` all below one; empty for any."""
 
     name: str
     methods: frozenset[str] | None
@@ -70,6 +73,7 @@ class Route:
     answer_fields: AnswerFields | None = None
     cors: Cors | None = None
     reads: frozenset[PathStep] | None = None
+    hosts: frozenset[str] = frozenset()
 
 
 # Shape
@@ -91,6 +95,12 @@ class Named:
 
 
 Match: TypeAlias = Annotated[RequestLine, parsed(parse_match), written("POST /api/leads")]
+
+
+RouteHost: TypeAlias = Annotated[str, parsed(parse_route_host), written("app.example.com")]
+Hosts: TypeAlias = Annotated[
+    list[RouteHost], BeforeValidator(as_list, json_schema_input_type=RouteHost | list[RouteHost])
+]
 
 
 class RouteShape(Shape):
@@ -117,6 +127,7 @@ class RouteShape(Shape):
         None, "What the app does to a path before it routes; [] is nothing. Left out: unknown, all readings must agree."
     )
     upstream: Name | None = option(None, "A name out of `upstreams`. May be left out where there is one.")
+    hosts: Hosts = option([], "The hosts it is for: app.example.com, or *.example.com for all below. Left out: any.")
 
     def build(self, named: Named, server: Server, beside: SideFiles, line: int) -> Route:
         upstream = next(iter(named.upstreams)) if self.upstream is None else self.upstream
@@ -136,7 +147,20 @@ class RouteShape(Shape):
             answer_fields=named.headers.get(self.headers),
             cors=None if self.cors is None else named.cors.get(self.cors),
             reads=None if self.reads is None else frozenset(self.reads),
+            hosts=frozenset(self.hosts),
         )
+
+
+class GroupShape(Shape):
+    """Routes of the same hosts. For editors: `policy/groups` reads them."""
+
+    hosts: Annotated[Hosts, Field(min_length=1)] = required("The hosts that all its routes are for.")
+    routes: list[RouteShape] = required("Its routes, as they stand outside groups.", min_length=1)
+
+
+Routes: TypeAlias = Annotated[
+    list[RouteShape], BeforeValidator(lambda listed: listed, json_schema_input_type=list[RouteShape | GroupShape])
+]
 
 
 def _chosen(known: Mapping[str, T], name: str | None) -> T | None:
@@ -158,6 +182,7 @@ def checks(draft: Draft) -> Iterator[Fault]:
         yield from _offload(route, loc, draft)
         yield from bodies.checks(route.body, most_bytes, (*loc, "body"), draft)
         yield from _streams(route, loc, draft)
+        yield from _hosts(route, loc, server, draft)
     yield from _unused(draft)
     yield from _unreachable(routes, draft)
 
@@ -276,13 +301,24 @@ def _streams(route: RouteShape, loc: Loc, draft: Draft) -> Iterator[Fault]:
             yield draft.problem_at_key((*loc, key), what)
 
 
+def _hosts(route: RouteShape, loc: Loc, server: ServerShape | None, draft: Draft) -> Iterator[Fault]:
+    """Hosts that `server.hosts` lets nobody ask for."""
+    if server is None or server.hosts is None:
+        return
+    served = [each if each.endswith("]") else each.partition(":")[0] for each in server.hosts]
+    for index, host in enumerate(route.hosts):
+        if not any(covers_host(host, each) for each in served):
+            where = draft.tree.locate((*loc, "hosts", index)).loc
+            yield draft.problem(where, f"{draft.said(where)} is not served: `server.hosts` names no such host")
+
+
 def _unreachable(routes: Mapping[int, RouteShape], draft: Draft) -> Iterator[Fault]:
     """A route that one earlier route covers whole. Matching is that of `edge/routes`: case, trailing slash and
     escapes do not count, HEAD follows GET."""
     earlier = Covers()
     for index, route in routes.items():
         loc = ("routes", index)
-        line = earlier.line_of(route.match)
+        line = earlier.line_of(route.match, route.hosts)
         if line is not None:
             yield draft.warning(loc, f"never reached: the route on line {line} takes all of it")
-        earlier.add(route.match, draft.tree.at(loc).line)
+        earlier.add(route.match, route.hosts, draft.tree.at(loc).line)
