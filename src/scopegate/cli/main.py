@@ -15,7 +15,20 @@ from collections.abc import Sequence
 from scopegate import __version__, build
 from scopegate.errors import EXIT_CONFIG, ConfigError, ScopegateError
 
-COMMANDS = ("up", "gateway", "worker", "admin", "reload", "check", "simulate", "advise", "jobs", "usage", "demo")
+COMMANDS = (
+    "up",
+    "gateway",
+    "worker",
+    "admin",
+    "reload",
+    "check",
+    "schema",
+    "simulate",
+    "advise",
+    "jobs",
+    "usage",
+    "demo",
+)
 """Commands in the order of the help; each is the module `scopegate.cli.<name>` with `register` and `run`."""
 
 EXIT_FAILED = 1
