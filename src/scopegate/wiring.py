@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from scopegate.settings import Settings
     from scopegate.stores.database import Database
     from scopegate.stores.mirror import Mirror
-    from scopegate.stores.ports import BreakerStore, JobStore, LimitStore, Messenger, Outbox
+    from scopegate.stores.ports import BreakerStore, JobStore, LimitDesk, LimitStore, Messenger, Outbox
     from scopegate.worker.main import Terms, Worker
 
     Follow = Callable[[Applying], Coroutine[None, None, None]]
@@ -51,6 +51,14 @@ def _limit_store(settings: Settings, mirror: Mirror) -> LimitStore:
 
     store = RedisLimits(settings.redis_url, timeout_s=settings.limit_timeout_s, mirror=mirror)
     return RememberedRefusals(store, SystemClock())
+
+
+def _limit_desk(settings: Settings) -> LimitDesk | None:
+    if settings.redis_url is None:
+        return None
+    from scopegate.stores.redis_desk import RedisDesk
+
+    return RedisDesk(settings.redis_url)
 
 
 def _start_limits(settings: Settings) -> LimitStore:
@@ -344,6 +352,7 @@ async def serve_admin(
     metrics.declare(policy)
     database = LateDatabase(settings.database)
     messenger = None if settings.redis_url is None else _messenger(settings)
+    desk = _limit_desk(settings)
     sources = Sources(
         policy=lambda: in_force,
         jobs=SqlJobs(database),
@@ -353,6 +362,8 @@ async def serve_admin(
         messenger=messenger,
         checks=None if messenger is None else {"redis": messenger.ping},
         metrics_directory=exposition.active_directory(),
+        limits=desk,
+        limit_secret=b"" if settings.limit_secret is None else settings.limit_secret.get_secret_value().encode(),
     )
     app = create_admin(sources, settings.admin_token)
     try:
@@ -361,4 +372,6 @@ async def serve_admin(
     finally:
         if messenger is not None:
             await messenger.close()
+        if desk is not None:
+            await desk.close()
         await database.close()

@@ -24,9 +24,11 @@ from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
 from scopegate import logs
+from scopegate.admin import limits
 from scopegate.admin.access import Access
 from scopegate.admin.answers import AsciiJson, problem
 from scopegate.admin.health import Check, HealthChecks, is_ready, limit_store
+from scopegate.admin.limits import Stand
 from scopegate.admin.page import Overview, render
 from scopegate.admin.records import job_detail, job_summary, moment, order_summary, usage_row
 from scopegate.admin.scrape import Scrape, read_budget_states
@@ -35,7 +37,7 @@ from scopegate.errors import StoreError, StoreUnavailable
 from scopegate.leads.job import JobFilter, JobState
 from scopegate.metrics.totals import DirectoryBusy
 from scopegate.policy.policy import Policy
-from scopegate.stores.ports import JobStore, Ledger, Messenger, Outbox
+from scopegate.stores.ports import JobStore, Ledger, LimitDesk, Messenger, Outbox
 
 log = logs.get("admin")
 T = TypeVar("T")
@@ -51,7 +53,8 @@ _JOB_ID = re.compile(r"[A-Za-z0-9_.-]{1,100}")
 class Sources:
     """What the admin port shows. `policy` gives the one in force; `checks` besides the database, e.g. `redis`;
     `metrics_directory` is where the processes count (`exposition.active_directory()`), None when this one alone does;
-    `messenger` wakes a worker for a replay, None where the workers' sweep must find it."""
+    `messenger` wakes a worker for a replay, None where the workers' sweep must find it; `limits` looks at windows, None
+    where each gateway counts in its own memory, under keys that are hashed with `limit_secret`."""
 
     policy: Callable[[], Policy]
     jobs: JobStore
@@ -61,6 +64,8 @@ class Sources:
     messenger: Messenger | None = None
     checks: Mapping[str, Check] | None = None
     metrics_directory: Path | None = None
+    limits: LimitDesk | None = None
+    limit_secret: bytes = b""
 
 
 def create_admin(sources: Sources, token: SecretStr | None) -> Starlette:
@@ -77,6 +82,8 @@ def create_admin(sources: Sources, token: SecretStr | None) -> Starlette:
             Route("/api/jobs/{job_id}/replay", port.replay, methods=["POST"]),
             Route("/api/orders", port.orders),
             Route("/api/usage", port.usage),
+            Route("/api/limits", port.client_limits),
+            Route("/api/limits/{action:str}", port.change_limits, methods=["POST"]),
             Mount("/static", StaticFiles(directory=Path(__file__).parent / "static")),
         ],
         middleware=[Middleware(Access, token=token, clock=sources.clock)],
@@ -168,6 +175,40 @@ class _Port:
         )
         rows = await self._s.ledger.spend_by(by, since.isoformat())
         return AsciiJson({"by": by, "since": since.isoformat(), "rows": [usage_row(row) for row in rows]})
+
+    async def client_limits(self, request: Request) -> Response:
+        """How a client stands: `key` is its address or its key."""
+        desk, found = self._stands(request)
+        return AsciiJson({"limits": await limits.show(desk, found)})
+
+    async def change_limits(self, request: Request) -> Response:
+        """reset, ban or unban of `key`."""
+        desk, found = self._stands(request)
+        action = request.path_params["action"]
+        told: dict[str, object]
+        try:
+            match action:
+                case "reset":
+                    told = {"reset": await limits.reset(desk, found)}
+                case "ban":
+                    told = {"banned": await limits.ban(desk, found)}
+                case "unban":
+                    told = {"unbanned": await limits.unban(desk, found)}
+                case _:
+                    raise HTTPException(404, "There is no such action.")
+        except limits.BadKey as fault:
+            raise HTTPException(409, f"{fault}.") from None
+        log.info("admin.limits_changed", action=action)
+        return AsciiJson(told)
+
+    def _stands(self, request: Request) -> tuple[LimitDesk, list[Stand]]:
+        if self._s.limits is None:
+            raise HTTPException(409, "Each gateway counts in its own memory: there is no Redis to look in.")
+        try:
+            key = request.query_params.get("key", "")
+            return self._s.limits, limits.stands(self._s.policy(), key, self._s.limit_secret)
+        except limits.BadKey as fault:
+            raise HTTPException(400, f"key: {fault}.") from None
 
     async def first_page(self, request: Request) -> Response:
         now_ms, policy = self._s.clock.now_ms(), self._s.policy()

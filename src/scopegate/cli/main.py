@@ -25,6 +25,7 @@ COMMANDS = (
     "schema",
     "simulate",
     "advise",
+    "limits",
     "jobs",
     "usage",
     "demo",
@@ -44,6 +45,7 @@ examples:
   scopegate demo                     see all of it at work, nothing to set up
   scopegate check gateway.yaml       every problem of a policy file, with line and column
   scopegate simulate --log access.log  whom the policy would have refused; advise proposes limits
+  scopegate limits show 192.0.2.7    how a client stands; then limits reset, ban, unban
   scopegate up -c gateway.yaml       gateway, worker and admin on this machine
   scopegate gateway -c gateway.yaml  one role alone; likewise worker and admin
   scopegate reload                   have the running gateway read its policy file again

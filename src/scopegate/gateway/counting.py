@@ -5,7 +5,6 @@ Made once per policy, asked by `spending`.
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -16,8 +15,8 @@ from scopegate.edge.caller import is_trusted
 from scopegate.edge.verdict import Refusal
 from scopegate.gateway.keys import Countable, Counted, key_of
 from scopegate.gateway.lists import holder
-from scopegate.limits.barriers import Ban, Barrier, Seats, ban_of
-from scopegate.limits.window import Window, window_key
+from scopegate.limits.barriers import Ban, Barrier, Seats, ban_key, ban_of
+from scopegate.limits.window import Window, counted_as, window_key
 from scopegate.policy.policy import KeyKind, Network, OnStoreError, Policy, Route, Tier
 
 DENIED = Refusal(403, "denied", "Requests of this client are not served.")
@@ -43,7 +42,7 @@ def windows_of(tier: Tier, secret: bytes) -> WindowsOf:
 
     @lru_cache(maxsize=8192)
     def windows(key: str, origin: str) -> Windows:
-        digest = hashlib.blake2b(key.encode(), digest_size=12, key=secret).hexdigest()
+        digest = counted_as(key, secret)
         return tuple([Window(name, prefix + digest, quota, origin, cost, firm) for name, prefix, quota, cost in kinds])
 
     return windows
@@ -64,7 +63,7 @@ class _Barring:
         if tier.ban is None:
             return None
         rule = tier.ban
-        key = f"{tier.name}:{rule.within_ms}.{rule.for_ms}:{self._digest(counted)}"
+        key = ban_key(tier.name, rule, self._digest(counted))
         return ban_of(tier.name, key, rule, counted.origin, first, len(tier.quotas))
 
     def seats(self, counted: Counted) -> Seats | None:
@@ -75,7 +74,7 @@ class _Barring:
         return Seats(tier.name, f"{tier.name}:seats:{self._digest(counted)}", tier.in_flight, holder)
 
     def _digest(self, counted: Counted) -> str:
-        return hashlib.blake2b(counted.key.encode(), digest_size=12, key=self._secret).hexdigest()
+        return counted_as(counted.key, self._secret)
 
 
 def tier_of(window: Window) -> str:

@@ -55,6 +55,11 @@ class Seats:
 Barrier: TypeAlias = Ban | Seats
 
 
+def ban_key(tier: str, rule: BanRule, counted: str) -> str:
+    """Of a tier's ban for who is counted (see `window.counted_as`): unlike any window's."""
+    return f"{tier}:{rule.within_ms}.{rule.for_ms}:{counted}"
+
+
 def ban_of(name: str, key: str, rule: BanRule, origin: str, first: int, count: int) -> Ban:
     """`name`: of the tier; `key`: unlike any window's."""
     strikes = Window(name, f"{key}:s", Quota(rule.strikes, rule.within_ms), origin)

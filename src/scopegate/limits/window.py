@@ -15,6 +15,7 @@ afterwards (`amend`): given back, it counts as if it had never been; booked, as 
 
 from __future__ import annotations
 
+import hashlib
 from array import array
 from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
@@ -65,6 +66,11 @@ def window_key(tier: str, quota: Quota, counted: str) -> str:
     """The key of a tier's window for who is counted (hashed: it may be read in Redis). Unlike for any two tiers, spans
     and ways to count; the same whatever the limit, so that a changed one keeps its windows. Tiers have no colon."""
     return f"{tier}:{quota.span_ms}{'p' if quota.burst else ''}:{counted}"
+
+
+def counted_as(key: str, secret: bytes) -> str:
+    """A key as windows know it. `secret`: at most 64 bytes."""
+    return hashlib.blake2b(key.encode(), digest_size=12, key=secret).hexdigest()
 
 
 # Named tuples, not frozen dataclasses: two of these are made for every request, at half the cost.

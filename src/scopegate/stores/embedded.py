@@ -186,13 +186,23 @@ class EmbeddedValkey:
 
     def _refuse_second(self) -> None:
         """A second server would take the socket away from the first and write into the same log."""
-        try:
-            written: Any = jsontext.parse((self._folder / "address.json").read_bytes(), max_depth=1)
-            address = _Address(**written)
-        except (FileNotFoundError, ValueError, TypeError):
-            return
-        if address.is_taken():
+        address = _written_address(self._folder)
+        if address is not None and address.is_taken():
             raise StoreError(f"another server is running on {self._folder}: stop it first")
+
+
+def running_url(directory: Path) -> str | None:
+    """Where the server of this directory is, for who did not start it; None when none runs. May hold the password."""
+    address = _written_address(directory.resolve() / "valkey")
+    return address.url() if address is not None and address.is_taken() else None
+
+
+def _written_address(folder: Path) -> _Address | None:
+    try:
+        written: Any = jsontext.parse((folder / "address.json").read_bytes(), max_depth=1)
+        return _Address(**written)
+    except (FileNotFoundError, ValueError, TypeError):
+        return None
 
 
 def known_binaries() -> Iterator[Path]:

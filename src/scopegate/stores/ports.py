@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from scopegate.errors import StoreUnavailable
 from scopegate.leads.job import (
@@ -56,6 +56,31 @@ class LimitStore(Protocol):
 
     def leave(self, seats: Sequence[Seats]) -> None:
         """The request is over. Returns at once and tells nothing."""
+        ...
+
+    async def close(self) -> None: ...
+
+
+class Holding(NamedTuple):
+    """What counts in a window now, and milliseconds until nothing does."""
+
+    counted: int
+    left_ms: int
+
+
+class LimitDesk(Protocol):
+    """Windows as operators see them; no two of a call are the same, and there is one at least."""
+
+    async def look(self, windows: Sequence[Window]) -> Sequence[Holding]:
+        """How they stand. Counts nothing."""
+        ...
+
+    async def forget(self, windows: Sequence[Window]) -> int:
+        """They begin anew; how many had counted anything."""
+        ...
+
+    async def sentence(self, windows: Sequence[Window]) -> None:
+        """These are the sentences of bans: they begin now, for their span."""
         ...
 
     async def close(self) -> None: ...

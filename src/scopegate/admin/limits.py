@@ -1,0 +1,116 @@
+"""What operators may ask of limits: how a client stands in every tier, and to let it begin anew, ban it or free it.
+
+A client is named by its address, or by its key as tiers count it: `user:AUTH:NAME`, `header:NAME:VALUE`,
+`cookie:NAME:VALUE`, `claim:AUTH:NAME:VALUE`, `route:NAME`, `all`; parts of one key are joined by commas. Called by the
+admin port and by `scopegate limits`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from ipaddress import ip_address
+from typing import NamedTuple
+
+from scopegate.edge.caller import limit_group
+from scopegate.limits.barriers import Ban, ban_key, ban_of
+from scopegate.limits.window import Window, counted_as, window_key
+from scopegate.policy.policy import Policy, Tier
+from scopegate.stores.ports import LimitDesk
+from scopegate.types import Json
+
+MAX_KEY_CHARS = 1000
+
+
+class BadKey(ValueError):
+    """Says what is wrong with a key."""
+
+
+class Stand(NamedTuple):
+    """A client's windows in one tier, and its ban there."""
+
+    tier: Tier
+    windows: tuple[Window, ...]
+    ban: Ban | None
+
+
+def stands(policy: Policy, key: str, secret: bytes) -> list[Stand]:
+    """In every tier of the policy. Raises BadKey."""
+    if not key or len(key) > MAX_KEY_CHARS or not key.isprintable():
+        raise BadKey(f"a key is 1 to {MAX_KEY_CHARS} printable characters")
+    return [_stand(tier, counted_as(_text(tier, key, secret), secret)) for tier in policy.tiers.values()]
+
+
+def _stand(tier: Tier, counted: str) -> Stand:
+    windows = tuple(
+        Window(f"{tier.name}/{n}" if n > 1 else tier.name, window_key(tier.name, quota, counted), quota)
+        for n, quota in enumerate(tier.quotas, 1)
+    )
+    rule = tier.ban
+    ban = None if rule is None else ban_of(tier.name, ban_key(tier.name, rule, counted), rule, "", 0, len(windows))
+    return Stand(tier, windows, ban)
+
+
+def _text(tier: Tier, key: str, secret: bytes) -> str:
+    return "\n".join(_part(tier, part, secret) for part in key.split(","))
+
+
+def _part(tier: Tier, part: str, secret: bytes) -> str:
+    try:
+        return f"ip:{limit_group(str(ip_address(part)), tier.ipv6_prefix)}"
+    except ValueError:
+        kind, _, rest = part.partition(":")
+    if kind in ("header", "cookie"):  # what a visitor sends is kept as a hash alone
+        name, _, value = rest.partition(":")
+        name = name.lower() if kind == "header" else name
+        return f"{kind}:{name}:{hashlib.blake2b(value.encode(), digest_size=16, key=secret).hexdigest()}"
+    if part != "all" and kind not in ("user", "claim", "route"):
+        raise BadKey("is neither an address nor a key: write user:AUTH:NAME, header:NAME:VALUE, route:NAME or all")
+    return part
+
+
+async def show(desk: LimitDesk, found: Sequence[Stand]) -> list[dict[str, Json]]:
+    """Of each window {tier, window, counted, limit, reset_ms}; of each ban {tier, banned_ms}."""
+    windows = [window for stand in found for window in stand.windows]
+    bans = [stand.ban.sentence for stand in found if stand.ban is not None]
+    if not windows:
+        return []
+    counted = await desk.look([*windows, *bans])
+    rows: list[dict[str, Json]] = [
+        {
+            "tier": window.name.partition("/")[0],
+            "window": window.name,
+            "counted": each.counted,
+            "limit": window.quota.most,
+            "reset_ms": each.left_ms,
+        }
+        for window, each in zip(windows, counted, strict=False)
+    ]
+    rows += [
+        {"tier": ban.name, "banned_ms": each.left_ms} for ban, each in zip(bans, counted[len(windows) :], strict=True)
+    ]
+    return rows
+
+
+async def reset(desk: LimitDesk, found: Sequence[Stand]) -> int:
+    """Windows and bans begin anew; how many of them counted anything."""
+    return await desk.forget([window for stand in found for window in (*stand.windows, *_of_ban(stand))])
+
+
+async def ban(desk: LimitDesk, found: Sequence[Stand]) -> list[str]:
+    """In every tier that has a `ban`, for as long as it says; their names. Raises BadKey where none has."""
+    bans = [stand.ban for stand in found if stand.ban is not None]
+    if not bans:
+        raise BadKey("no tier of the policy has a `ban`, which says for how long")
+    await desk.sentence([each.sentence for each in bans])
+    return [each.name for each in bans]
+
+
+async def unban(desk: LimitDesk, found: Sequence[Stand]) -> int:
+    """Bans end and their strikes are forgotten; how many there were."""
+    windows = [window for stand in found for window in _of_ban(stand)]
+    return await desk.forget(windows) if windows else 0
+
+
+def _of_ban(stand: Stand) -> list[Window]:
+    return [] if stand.ban is None else [stand.ban.strikes, stand.ban.sentence]

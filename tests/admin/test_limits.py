@@ -1,0 +1,144 @@
+"""What operators ask of limits: which windows a client has, and the same windows as the gateway counts it in."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+
+import httpx
+import pytest
+from pydantic import SecretStr
+
+from scopegate.admin.app import Sources, create_admin
+from scopegate.admin.limits import BadKey, stands
+from scopegate.clock import SystemClock
+from scopegate.gateway.counting import counts_of
+from scopegate.limits.barriers import Ban
+from scopegate.limits.window import Window
+from scopegate.policy.policy import Policy
+from scopegate.stores.redis_desk import RedisDesk
+from scopegate.stores.redis_limits import RedisLimits
+from tests.admin.house import TOKEN
+from tests.gateway.rig import policy_of
+
+SECRET = b"this installation's own"
+TIERS = {
+    "banning": {"limit": ["5 per 60s", "50 per 1h"], "ban": "15m after 3 refusals in 1m"},
+    "site": {"limit": "9 per 60s", "key": "global", "ipv6_prefix": 56},
+}
+
+
+@pytest.fixture
+def policy() -> Policy:
+    return policy_of(
+        ["http://127.0.0.1:1"], tiers=TIERS, routes=[{"name": "all", "match": "ANY /**", "tier": ["banning", "site"]}]
+    )
+
+
+class Asked:
+    """A request as tiers count it."""
+
+    class notes:  # noqa: N801 - stands for an attribute
+        length = 0
+
+    class caller:  # noqa: N801 - stands for an attribute
+        address = group = "192.0.2.1"
+        user = None
+
+
+def keys(windows: Sequence[Window]) -> list[str]:
+    return [window.key for window in windows]
+
+
+def test_windows_and_bans_are_those_of_the_gateway(policy: Policy) -> None:
+    count = counts_of(policy, SECRET)["all"]
+    counted = count.windows(Asked())  # type: ignore[arg-type]
+    assert isinstance(counted, tuple)
+    by_address, by_word = stands(policy, "192.0.2.1", SECRET), stands(policy, "all", SECRET)
+    assert keys(counted) == keys([*by_address[0].windows, *by_word[1].windows])
+    [ban] = count.barriers(Asked(), counted)  # type: ignore[arg-type]
+    assert by_address[0].ban is not None
+    assert isinstance(ban, Ban)
+    assert (by_address[0].ban.strikes.key, by_address[0].ban.sentence.key) == (ban.strikes.key, ban.sentence.key)
+
+
+def test_an_address_is_its_network_as_each_tier_has_it(policy: Policy) -> None:
+    one, other = stands(policy, "2001:db8::1", SECRET), stands(policy, "2001:db8:0:ff::1", SECRET)
+    assert keys(one[0].windows) != keys(other[0].windows)
+    assert keys(one[1].windows) == keys(other[1].windows)
+
+
+@pytest.mark.parametrize("key", ["", "x" * 1001, "a\nb", "nobody", "ip:192.0.2.1", "192.0.2.1,nobody"])
+def test_what_is_no_key_is_named(policy: Policy, key: str) -> None:
+    with pytest.raises(BadKey):
+        stands(policy, key, SECRET)
+
+
+# ── over the admin port ─────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.fixture
+async def store(valkey_url: str) -> AsyncIterator[RedisLimits]:
+    store = RedisLimits(valkey_url, timeout_s=10)
+    yield store
+    await store.close()
+
+
+@pytest.fixture
+async def port(valkey_url: str, policy: Policy) -> AsyncIterator[httpx.AsyncClient]:
+    desk = RedisDesk(valkey_url)
+    unused = None
+    sources = Sources(
+        policy=lambda: policy,
+        jobs=_Nothing(),  # type: ignore[arg-type]
+        ledger=unused,  # type: ignore[arg-type]
+        outbox=unused,  # type: ignore[arg-type]
+        clock=SystemClock(),
+        limits=desk,
+        limit_secret=SECRET,
+    )
+    transport = httpx.ASGITransport(create_admin(sources, SecretStr(TOKEN)))
+    headers = {"authorization": f"Bearer {TOKEN}", "host": "127.0.0.1"}
+    async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1", headers=headers) as client:
+        yield client
+    await desk.close()
+
+
+class _Nothing:
+    async def counts(self) -> None: ...
+
+
+async def test_show_reset_ban_and_unban(port: httpx.AsyncClient, policy: Policy, store: RedisLimits) -> None:
+    key = {"key": "198.51.100.77"}
+    [banning, _] = stands(policy, key["key"], SECRET)
+    assert banning.ban is not None
+    await port.post("/api/limits/reset", params=key)
+    for _ in range(2):
+        await store.spend(banning.windows, [banning.ban])
+    rows = (await port.get("/api/limits", params=key)).json()["limits"]
+    assert [(row.get("window"), row.get("counted")) for row in rows] == [
+        *(("banning", 2), ("banning/2", 2), ("site", 0), (None, None)),
+    ]
+    assert (await port.post("/api/limits/ban", params=key)).json() == {"banned": ["banning"]}
+    assert not (await store.spend(banning.windows, [banning.ban])).admitted
+    assert (await port.get("/api/limits", params=key)).json()["limits"][-1]["banned_ms"] > 800_000
+    assert (await port.post("/api/limits/unban", params=key)).json() == {"unbanned": 1}
+    assert (await store.spend(banning.windows, [banning.ban])).admitted
+    assert (await port.post("/api/limits/reset", params=key)).json() == {"reset": 2}
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status"),
+    [
+        ("GET", "/api/limits?key=nobody", 400),
+        ("GET", "/api/limits", 400),
+        ("POST", "/api/limits/burn?key=all", 404),
+        ("GET", "/api/limits/ban?key=all", 405),
+    ],
+)
+async def test_what_cannot_be_asked(port: httpx.AsyncClient, method: str, path: str, status: int) -> None:
+    assert (await port.request(method, path)).status_code == status
+
+
+async def test_nobody_without_the_token_is_told(port: httpx.AsyncClient) -> None:
+    for method, path in (("GET", "/api/limits?key=all"), ("POST", "/api/limits/ban?key=all")):
+        assert (await port.request(method, path, headers={"authorization": "Bearer wrong"})).status_code == 401
