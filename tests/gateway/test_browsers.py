@@ -213,7 +213,7 @@ async def test_answers_and_refusals_can_be_read_by_an_allowed_page(gates: Rigs) 
         b"access-control-allow-origin": SHOP.encode(),
         b"access-control-allow-credentials": b"true",
         b"access-control-expose-headers": b"retry-after, ratelimit, ratelimit-policy, x-ratelimit-limit, "
-        b"x-ratelimit-remaining, x-ratelimit-reset",
+        b"x-ratelimit-remaining, x-ratelimit-reset, x-ratelimit-store-error",
     }
     served = await client.ask(ask("GET /", f"Origin: {SHOP}"))
     assert (served.status, served.get(b"vary"), cors_of(served)) == (200, [b"accept, origin"], opened)
