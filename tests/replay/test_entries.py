@@ -24,6 +24,7 @@ CADDY = {
     "request": {
         "remote_ip": "10.0.0.1",
         "client_ip": "192.0.2.1",
+        "host": "a.example",
         "proto": "HTTP/1.1",
         "method": "POST",
         "uri": "/api/leads?a=b",
@@ -53,7 +54,7 @@ COMBINED = b'192.0.2.1 - anna [28/Nov/2026:02:02:03 +0100] "POST /api/leads HTTP
     ("line", "entry"),
     [
         (OURS, LogEntry(AT_US, "192.0.2.1", "POST", "/api/leads", 200, 70, "leads")),
-        (json.dumps(CADDY).encode(), LogEntry(AT_US, "192.0.2.1", "POST", "/api/leads?a=b", 200, 70)),
+        (json.dumps(CADDY).encode(), LogEntry(AT_US, "192.0.2.1", "POST", "/api/leads?a=b", 200, 70, host="a.example")),
         (json.dumps(NGINX).encode(), LogEntry(AT_US, "192.0.2.1", "POST", "/api/leads", 200)),
         (json.dumps(NGINX_PARTS).encode(), LogEntry(AT_US - 500_000, "192.0.2.1", "POST", "/api/leads", 200)),
         (COMBINED, LogEntry(AT_US - 500_000, "192.0.2.1", "POST", "/api/leads", 200)),

@@ -81,7 +81,7 @@ def _namer(policy: Path | None) -> Callable[[LogEntry], str | None]:
     routing = Routing(policy_at(policy))
 
     def name_of(entry: LogEntry) -> str | None:
-        route = routing.route_of(entry.method, entry.target)
+        route = routing.route_of(entry)
         return None if route is None else route.name
 
     return name_of

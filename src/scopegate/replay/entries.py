@@ -31,8 +31,8 @@ _MONTHS = "JanFebMarAprMayJunJulAugSepOctNovDec"
 
 
 class LogEntry(NamedTuple):
-    """A request. `at_us`: Unix microseconds of its begin. `target`: as sent, with or without query. `route`: as ours
-    named it, else empty."""
+    """A request. `at_us`: Unix microseconds of its begin. `target`: as sent, with or without query. `route`, as a gateway
+    of ours named it, and `host` are empty where the log does not tell."""
 
     at_us: int
     client: str
@@ -41,6 +41,7 @@ class LogEntry(NamedTuple):
     status: int
     bytes_in: int = 0
     route: str = ""
+    host: str = ""
 
 
 class BadLine(ValueError):
@@ -127,6 +128,7 @@ def _caddy(found: Mapping[str, Json], request: Mapping[str, Json]) -> LogEntry:
         _text(request, "uri"),
         _status(found.get("status")),
         int(_number(found.get("bytes_read", 0), "bytes_read")),
+        host=_host(request.get("host")),
     )
 
 
@@ -141,6 +143,7 @@ def _nginx(found: Mapping[str, Json]) -> LogEntry:
         method,
         target,
         _status(found.get("status")),
+        host=_host(found.get("http_host", found.get("host"))),
     )
 
 
@@ -177,6 +180,11 @@ def _first(found: Mapping[str, Json], *names: str) -> str:
         if isinstance(found.get(name), str) and found[name]:
             return _text(found, name)
     raise BadLine(f"has no {names[0]}")
+
+
+def _host(value: Json) -> str:
+    """Empty where the log does not tell."""
+    return value if isinstance(value, str) else ""
 
 
 def _number(value: Json, name: str) -> float:

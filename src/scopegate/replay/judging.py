@@ -44,7 +44,7 @@ class Replay:
         self._judged += 1
         if self._judged % _SWEPT_EVERY == 0:
             self._sweep()
-        route = self._routing.route_of(entry.method, entry.target)
+        route = self._routing.route_of(entry)
         if route is None:
             return Judgement("")
         judging = [tier for tier in route.tiers if tier.mode.refuses]

@@ -4,29 +4,38 @@ from __future__ import annotations
 
 from functools import lru_cache
 
-from scopegate.edge.routes import Ambiguous, NoRoute, compile_routes
+from scopegate.edge.hosts import RoutesByHost
+from scopegate.edge.routes import Ambiguous, NoRoute
 from scopegate.edge.target import judge_target
 from scopegate.edge.verdict import Refusal
 from scopegate.policy.policy import Policy, Route
+from scopegate.replay.entries import LogEntry
 
 _REMEMBERED = 8192
 
 
 class Routing:
-    """Judges targets as a request to a Host that is served."""
+    """Where a log does not tell the host and routes are for hosts of their own, the route that the log names counts,
+    else one of the hosts that are served."""
 
     def __init__(self, policy: Policy) -> None:
-        self._table = compile_routes(policy.routes)
-        hosts = policy.server.hosts
-        self._host = min(hosts).encode() if hosts else b"localhost"
-        self.route_of = lru_cache(_REMEMBERED)(self._route_of)
+        self._tables = RoutesByHost(policy.routes)
+        self._usual = min(policy.server.hosts) if policy.server.hosts else "localhost"
+        by_name = {route.name: route for route in policy.routes}
+        self._named = by_name if any(route.hosts for route in policy.routes) else {}
+        self._find = lru_cache(_REMEMBERED)(self._found)
 
-    def _route_of(self, method: str, target: str) -> Route | None:
+    def route_of(self, entry: LogEntry) -> Route | None:
         """None for a request that no route governs."""
-        judged = judge_target(method.encode(), target.encode(), [self._host], None)
+        if not entry.host and entry.route in self._named:
+            return self._named[entry.route]
+        return self._find(entry.method, entry.target, entry.host or self._usual)
+
+    def _found(self, method: str, target: str, host: str) -> Route | None:
+        judged = judge_target(method.encode(), target.encode(), [host.encode()], None)
         if isinstance(judged, Refusal):
             return None
-        found = self._table.match(judged.method, judged.path)
+        found = self._tables.of(judged.host).match(judged.method, judged.path)
         if isinstance(found, Ambiguous):
             return found.watched
         return None if isinstance(found, NoRoute) else found
