@@ -31,8 +31,8 @@ _MONTHS = "JanFebMarAprMayJunJulAugSepOctNovDec"
 
 
 class LogEntry(NamedTuple):
-    """A request. `at_us`: Unix microseconds of its begin. `target`: as sent, with or without query. `route`, as a gateway
-    of ours named it, and `host` are empty where the log does not tell."""
+    """A request. `at_us`: Unix microseconds of its begin. `target`: as sent, with or without query. `route`, as a
+    gateway of ours named it, and `host` are empty where the log does not tell."""
 
     at_us: int
     client: str
