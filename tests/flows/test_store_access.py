@@ -8,6 +8,7 @@ import socket
 import subprocess
 import uuid
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -21,6 +22,7 @@ from scopegate.stores.mirror import Mirror
 from scopegate.stores.redis_desk import RedisDesk
 from scopegate.stores.redis_limits import RedisLimits
 from tests.engines import missing
+from tests.flows.processes import wait_until
 from tests.flows.test_limit_store_outages import certificate
 from tests.valkey import Server
 
@@ -109,3 +111,47 @@ async def test_a_real_server_over_tls(tls_url: str) -> None:
     with pytest.raises(StoreUnavailable):
         await plain.spend([window()])  # nobody vouches for its certificate
     await plain.close()
+
+
+# ── a cluster ───────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.fixture
+def cluster(tmp_path: Path) -> Iterator[list[Server]]:
+    """Three nodes, a third of the slots each."""
+    with ExitStack() as stack:
+        nodes: list[Server] = []
+        for n in range(3):
+            folder = tmp_path / str(n)
+            folder.mkdir()
+            nodes.append(stack.enter_context(Server(folder, "valkey", "--cluster-enabled", "yes")))
+        for n, node in enumerate(nodes):
+            node.run("CLUSTER", "ADDSLOTSRANGE", n * 5461, 16383 if n == 2 else n * 5461 + 5460)
+            node.run("CLUSTER", "MEET", "127.0.0.1", nodes[0].port)
+        assert wait_until(lambda: all("cluster_state:ok" in _info(node) for node in nodes), 60)
+        yield nodes
+
+
+def _info(node: Server) -> str:
+    with node.client() as client:
+        answer = client.execute_command("CLUSTER INFO")
+    return answer if isinstance(answer, str) else " ".join(f"{key}:{value}" for key, value in answer.items())
+
+
+async def test_any_node_of_a_cluster_leads_to_the_one_that_counts(cluster: list[Server]) -> None:
+    one = window()
+    stores = [RedisLimits(node.url, timeout_s=10) for node in cluster]
+    for store in stores:
+        await store.open()
+    async with asyncio.timeout(30):
+        admitted = []
+        for store in (*stores, stores[0]):
+            while True:
+                try:
+                    admitted.append((await store.spend([one, window()])).admitted)
+                    break
+                except StoreUnavailable:  # it follows the answer of the wrong node
+                    await asyncio.sleep(0.02)
+    assert admitted == [True, True, True, False]
+    for store in stores:
+        await store.close()

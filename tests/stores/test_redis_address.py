@@ -55,3 +55,22 @@ def test_the_server_is_proven_unless_the_url_says_otherwise(options: str, mode: 
     tls = RedisAddress(f"rediss://cache.example{options}")._tls
     assert tls is not None
     assert (tls.verify_mode, tls.check_hostname) == (mode, named)
+
+
+@pytest.mark.parametrize(
+    ("answer", "node"),
+    [
+        ("MOVED 7365 10.0.0.2:6380", ("10.0.0.2", 6380)),
+        ("MOVED 7365 ::1:6380", ("::1", 6380)),
+        ("MOVED 7365 :6380", ("h", 6380)),  # the node that was asked, on another port
+        ("MOVED", ("h", 1)),
+        ("MOVED 7365 10.0.0.2:x", ("h", 1)),
+        ("closed", ("h", 1)),
+    ],
+)
+def test_an_answer_of_a_cluster_names_the_node_to_dial(answer: str, node: tuple[str, int]) -> None:
+    address = RedisAddress("redis://h:1")
+    assert address.follow(answer) is (node != ("h", 1))
+    assert address._node == node
+    address.follow("connection refused")
+    assert address._node == ("h", 1)

@@ -33,6 +33,7 @@ class RedisAddress:
             self.path = _path(parts.scheme, parts.path)
             self.host = unquote(parts.hostname or "localhost")
             self.port = parts.port or 6379
+            self._node = (self.host, self.port)
             self.db = int(options["db"]) if "db" in options else _database(self.path, parts.path)
             self._tls = _tls(options) if parts.scheme == "rediss" else None
         except ValueError:
@@ -46,7 +47,16 @@ class RedisAddress:
         if self.path is not None:
             await loop.create_unix_connection(protocol, self.path)
         else:
-            await loop.create_connection(protocol, self.host, self.port, ssl=self._tls)
+            await loop.create_connection(protocol, *self._node, ssl=self._tls)
+
+    def follow(self, answer: str) -> bool:
+        """An error answer of a cluster (`MOVED 7365 10.0.0.2:6379`) names the node to dial from now on; after any other
+        answer the URL's own is dialled again. Whether it was followed."""
+        words = answer.split(" ")
+        host, _, port = words[2].rpartition(":") if words[0] == "MOVED" and len(words) == 3 else ("", "", "")
+        is_named = port.isdecimal() and self.path is None
+        self._node = (host or self._node[0], int(port)) if is_named else (self.host, self.port)
+        return is_named
 
 
 def _path(scheme: str, path: str) -> str | None:

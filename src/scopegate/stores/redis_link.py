@@ -19,6 +19,7 @@ from scopegate.stores.redis_address import RedisAddress
 from scopegate.stores.redis_errors import kind_of_answer
 
 _RETRY_S = 0.25  # between attempts to reach a server that is down
+_FOLLOW_S = 0.02  # to the node that a cluster names: two that name each other must not make us spin
 _CONNECT_S = 1.0  # for one attempt, which nobody waits for longer than for an answer
 
 
@@ -160,7 +161,7 @@ class Link:
                 await wire.closed.wait()
             self._connecting = None
             if fault is not None:
-                self._is_down(fault, _RETRY_S)
+                self._is_down(fault, _FOLLOW_S if self._address.follow(fault.detail) else _RETRY_S)
 
     def _is_up(self, wire: _Wire) -> None:
         self._wire = wire
