@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
@@ -30,6 +31,7 @@ class Listening:
     def __init__(self) -> None:
         self.had = bytearray()
         self.connections = 0
+        self.answer = OK
         self.open: set[asyncio.StreamWriter] = set()
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -38,8 +40,8 @@ class Listening:
         try:
             while data := await reader.read(65536):
                 self.had += data
-                if self.had.endswith(b"0\r\n\r\n"):
-                    writer.write(OK)
+                if self.had.endswith(b"0\r\n\r\n") or self.had.startswith(b"GET"):
+                    writer.write(self.answer)
         except ConnectionError:
             pass
         finally:
@@ -57,6 +59,18 @@ class Served:
         client.send(b"POST " + path + b" HTTP/1.1\r\n" + HOST + fields + b"\r\n" + body)
         return client
 
+    async def speaks(self, answer: bytes) -> None:
+        """Have the app answer once, on a connection that ends."""
+        self.app.answer = answer
+        client = await self.rig.connect()
+        assert (await client.ask(b"GET / HTTP/1.1\r\n" + HOST + b"\r\n")).status == 200
+        for writer in self.app.open:
+            writer.transport.abort()
+        await eventually(lambda: not self.app.open)
+        await client.close()
+        self.app.had.clear()
+        self.app.connections = 0
+
     async def has(self, text: bytes) -> None:
         await eventually(lambda: text in self.app.had, lambda: bytes(self.app.had))
 
@@ -72,16 +86,26 @@ ROUTES = [
     route("form", multipart={}),
     route("form-on", multipart={"file": "10B"}, buffer="off"),
     route("form-watched", multipart={}) | {"mode": "watch"},
+    {"name": "rest", "match": "GET /**", "tier": "none"},
 ]
+
+
+@asynccontextmanager
+async def serving(gates: Rigs) -> AsyncIterator[Served]:
+    app = Listening()
+    server = await asyncio.start_server(app.serve, "127.0.0.1", 0)
+    yield Served(
+        await gates.start(servers=[f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"], routes=ROUTES), app
+    )
+    server.close()
 
 
 @pytest_asyncio.fixture(loop_scope="module")
 async def served(gates: Rigs) -> AsyncIterator[Served]:
-    app = Listening()
-    server = await asyncio.start_server(app.serve, "127.0.0.1", 0)
-    rig = await gates.start(servers=[f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"], routes=ROUTES)
-    yield Served(rig, app)
-    server.close()
+    """An app that has spoken HTTP/1.1 before."""
+    async with serving(gates) as served:
+        await served.speaks(OK)
+        yield served
 
 
 def chunk(payload: bytes) -> bytes:
@@ -105,6 +129,22 @@ async def test_a_body_goes_on_as_it_comes(served: Served, path: bytes, framing: 
 async def _held(served: Served, size: int) -> None:
     await eventually(lambda: served.rig.gateway.shared.held.bytes == size)
     assert served.app.connections == 0
+
+
+@pytest.mark.parametrize("answer", [b"", OK.replace(b"1.1", b"1.0")], ids=["nothing yet", "HTTP/1.0"])
+async def test_who_is_not_known_to_read_chunks_gets_a_length(gates: Rigs, answer: bytes) -> None:
+    """RFC 9112 6.1. One that passes over Transfer-Encoding would take the body for its next request."""
+    async with serving(gates) as served:
+        if answer:
+            await served.speaks(answer)
+        client = await served.sends(b"/plain", CHUNKED, chunk(b"1234"))
+        await _held(served, 4)
+        client.send(chunk(b"5678") + b"0\r\n\r\n")
+        await served.has(b"content-length: 8\r\n")
+        assert b"transfer-encoding" not in served.app.had
+        await client.close()
+        client = await served.sends(b"/form-on", FORM + CHUNKED, chunk(FILE))  # the policy's own word
+        await served.has(FILE)
 
 
 @pytest.mark.parametrize("path", [b"/held", b"/form"])
@@ -177,6 +217,7 @@ async def test_the_body_is_asked_for_once_the_app_is_reached(served: Served, gat
     assert (await client.interim()).status == 100
     assert served.app.connections == 1
     away = await gates.start(servers=["http://127.0.0.1:9"])
+    away.servers[0].version = "1.1"
     client = await away.connect()
     client.send(b"POST / HTTP/1.1\r\n" + HOST + EXPECTING + CHUNKED + b"\r\n")
     reply = await client._answer("POST")
@@ -194,3 +235,17 @@ async def test_an_answer_before_the_end_reaches_a_client_that_goes_on_sending(se
     assert (reply.status, reply.body, reply.get(b"connection")) == (int(status[:3]), b"no", [b"close"])
     assert await client.ends() == b""
     await eventually(lambda: not served.app.open)
+
+
+@pytest.mark.parametrize(
+    ("versions", "reads"),
+    [(("", ""), False), (("1.1", ""), True), (("1.1", "1.1"), True), (("1.1", "1.0"), False), (("", "1.0"), False)],
+)
+async def test_one_server_of_old_is_enough_for_all_to_get_a_length(
+    gates: Rigs, versions: tuple[str, str], reads: bool
+) -> None:
+    rig = await gates.start(servers=["http://127.0.0.1:9", "http://127.0.0.1:11"])
+    pool = rig.gateway.shared.rules.plan(rig.gateway.shared.rules.policy.routes[0]).pool
+    for server, version in zip(pool.servers, versions, strict=True):
+        server.version = version
+    assert pool.reads_chunks is reads

@@ -65,6 +65,7 @@ class Question:
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.status: asyncio.Future[int] = loop.create_future()
         """0 when there is no answer."""
+        self.version = ""
 
     def on_answer(self, status: int, notes: Noted, payload: bytes, done: bool) -> None:
         if not self.status.done():

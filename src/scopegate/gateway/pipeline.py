@@ -245,7 +245,8 @@ def gather_body(x: Exchange) -> Outcome:
     where it belongs is judged as an empty one."""
     bodies, incoming = x.plan.bodies, x.incoming
     if bodies is None:
-        return None if incoming is None else hold(incoming, x.plan)
+        unread = incoming is not None and incoming.length == headers.CHUNKED and not x.plan.pool.reads_chunks
+        return None if incoming is None else hold(incoming, x.plan, unless_said=unread)
     if incoming is None and x.method in _BODILESS:
         return None
     return judge_body(x, x.plan, bodies)

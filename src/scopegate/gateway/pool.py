@@ -40,6 +40,7 @@ class UpstreamServer:
         self.dialler = dialler
         self.failing = False
         """Whether its last exchange failed: `succeeded` need not be told otherwise."""
+        self.version = ""
         self.down_until = _LONG_AGO_S
         self._upstream = upstream
         self._loop = loop
@@ -308,6 +309,13 @@ class UpstreamPool:
         self.guard = Guard(upstream, loop) if upstream.breaker is not None else None
         self._turn = 0
         self._watching: list[asyncio.Task[None]] = []
+
+    @property
+    def reads_chunks(self) -> bool:
+        """Whether its servers are known to speak HTTP/1.1: nobody else need know what a chunked body is (RFC 9112
+        6.1)."""
+        versions = {server.version for server in self.servers}
+        return "1.1" in versions and "1.0" not in versions
 
     def start(self) -> None:
         """Begin to ask the servers whether they are well, if the policy says so. `close` ends it."""

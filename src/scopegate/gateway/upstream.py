@@ -73,6 +73,8 @@ class Home(Protocol):
 
     failing: bool
     """Whether it wants to hear of the next success."""
+    version: str
+    """Of HTTP, in its last answer whose head was new; empty before the first."""
 
     def released(self, connection: UpstreamConnection) -> None:
         """The connection may serve another exchange."""
@@ -370,9 +372,8 @@ class UpstreamConnection(asyncio.Protocol):
         except BadAnswerError as error:
             self._fail("protocol", str(error))
             return
-        persistent = (
-            self._parser.get_http_version() == "1.1" and b"close" not in notes.tokens and notes.length != UNTIL_EOF
-        )
+        self.home.version = version = self._parser.get_http_version()
+        persistent = version == "1.1" and b"close" not in notes.tokens and notes.length != UNTIL_EOF
         self.kept_s = kept_for_s(self._fields)
         if self.kept_s == 0:
             persistent = False
