@@ -22,6 +22,7 @@ COMMANDS = (
     "admin",
     "reload",
     "check",
+    "explain",
     "schema",
     "simulate",
     "advise",
@@ -44,6 +45,7 @@ _EPILOG = """\
 examples:
   scopegate demo                     see all of it at work, nothing to set up
   scopegate check gateway.yaml       every problem of a policy file, with line and column
+  scopegate explain GET /api/leads   what a request would meet, and where the file says so
   scopegate simulate --log access.log  whom the policy would have refused; advise proposes limits
   scopegate limits show 192.0.2.7    how a client stands; then limits reset, ban, unban
   scopegate up -c gateway.yaml       gateway, worker and admin on this machine
