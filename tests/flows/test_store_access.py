@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import shutil
-import socket
 import subprocess
 import uuid
 from collections.abc import Iterator
@@ -24,6 +23,7 @@ from scopegate.stores.redis_limits import RedisLimits
 from tests.engines import missing
 from tests.flows.processes import wait_until
 from tests.flows.test_limit_store_outages import certificate
+from tests.flows.test_store_faults import free_port
 from tests.valkey import Server
 
 DOCS = Path(__file__).parents[2] / "docs" / "limits.md"
@@ -83,8 +83,7 @@ def tls_url(tmp_path: Path) -> Iterator[str]:
     """A real server that speaks TLS alone."""
     binary = shutil.which("redis-server") or missing("redis-server")
     file = certificate(tmp_path, "localhost")
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    port = free_port()
     command = [binary, "--port", "0", "--tls-port", str(port), "--bind", "127.0.0.1", "--save", ""]
     command += ["--tls-cert-file", str(file), "--tls-key-file", str(file), "--tls-ca-cert-file", str(file)]
     command += ["--tls-auth-clients", "no"]
@@ -121,13 +120,15 @@ def cluster(tmp_path: Path) -> Iterator[list[Server]]:
     """Three nodes, a third of the slots each."""
     with ExitStack() as stack:
         nodes: list[Server] = []
-        for n in range(3):
+        buses = [free_port() for _ in range(3)]  # their own choice, 10,000 above the port, may be no port at all
+        for n, bus in enumerate(buses):
             folder = tmp_path / str(n)
             folder.mkdir()
-            nodes.append(stack.enter_context(Server(folder, "valkey", "--cluster-enabled", "yes")))
+            options = ("--cluster-enabled", "yes", "--cluster-port", str(bus))
+            nodes.append(stack.enter_context(Server(folder, "valkey", *options)))
         for n, node in enumerate(nodes):
             node.run("CLUSTER", "ADDSLOTSRANGE", n * 5461, 16383 if n == 2 else n * 5461 + 5460)
-            node.run("CLUSTER", "MEET", "127.0.0.1", nodes[0].port)
+            node.run("CLUSTER", "MEET", "127.0.0.1", nodes[0].port, buses[0])
         assert wait_until(lambda: all("cluster_state:ok" in _info(node) for node in nodes), 60)
         yield nodes
 
