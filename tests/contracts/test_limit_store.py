@@ -325,3 +325,12 @@ async def test_a_window_that_refuses_takes_no_seat(shop: Shop) -> None:
     seats = [Seats("s", key, 2, uuid.uuid4().hex) for _ in range(4)]
     assert [(await shop.spend(window, barriers=[each])).admitted for each in seats] == [True, False, False, False]
     assert (await shop.spend(barriers=[seats[3]])).admitted
+
+
+async def test_what_is_booked_after_a_span_counts_from_then_on(shop: Shop) -> None:
+    window = shop.window(5, 10)
+    spent = await shop.at(0, window)
+    for _ in range(9):  # a store that looks for what is empty has found it
+        await shop.at(1_000, shop.window(1, 10))
+    shop.store.amend([amended(spent.standings[0], 9, spent.at_us)])
+    assert not (await shop.at(1_000, window)).admitted

@@ -93,6 +93,8 @@ class MemoryLimits:
         now_us = int(self._monotonic_s() * 1e6 + 0.5)
         for change in changes:
             log = self._logs.get(change.window.key)
+            if log is None and change.more > 0:  # what was admitted counts no longer, what is booked does from now on
+                log = KeyLog(change.window)
             if log is not None:
                 log.amend(change, self._room_for(change, log, now_us), now_us)
 
