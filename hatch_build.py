@@ -134,6 +134,13 @@ class CustomBuildHook(BuildHookInterface):  # type: ignore[type-arg]
     def dependencies(self) -> list[str]:
         return [] if wish(os.environ) is Wish.PURE else list(NEEDS)
 
+    @property
+    def _folder(self) -> Path:
+        return Path(self.directory, ".compiled")
+
+    def finalize(self, version: str, build_data: dict[str, Any], artifact_path: str) -> None:
+        shutil.rmtree(self._folder, ignore_errors=True)
+
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
         asked = wish(os.environ)
         if version != "standard" or asked is Wish.PURE:  # an editable install runs the sources as they are
@@ -142,7 +149,7 @@ class CustomBuildHook(BuildHookInterface):  # type: ignore[type-arg]
         if not decide(asked, fault):
             self.app.display_warning(f"pure Python: no C compiler that can build for this Python: {fault}")
             return
-        folder = Path(self.directory, ".compiled")
+        folder = self._folder
         shutil.rmtree(folder, ignore_errors=True)
         for path in compile_into(folder, ROOT / "src" / PACKAGE):
             build_data["force_include"][str(path)] = path.relative_to(folder).as_posix()
