@@ -17,6 +17,7 @@ from scopegate.clock import SystemClock
 from scopegate.demo.claude import Injected
 from scopegate.leads.job import AttemptState, JobState, LeadJob
 from scopegate.limits.steps import StepName
+from scopegate.stores.jobs import LOST
 from tests.simulated import SimulatedClaude, _running_claude, simulated_claude  # noqa: F401 - fixtures for `home`
 from tests.worker.app import Asked
 from tests.worker.house import House, house
@@ -151,9 +152,8 @@ async def test_killed_by_turns_at_every_step_the_job_still_ends_done(workers: Wo
         await workers.kill(workers.holder())
         await workers.start()
     done = await workers.job_is(job.job_id, JobState.DONE)
-    assert {step.name: [attempt.state for attempt in step.attempts] for step in done.steps} == {
-        name: [AttemptState.LOST, AttemptState.DONE] for name in StepName
-    }
+    ends = {step.name: [attempt.error_code or attempt.state for attempt in step.attempts] for step in done.steps}
+    assert ends == {name: [LOST, AttemptState.DONE] for name in StepName}
     assert answered(claude) == {"PhotoAnalysis": 1, "ScopeOfWork": 1, "Estimate": 1}
     assert claude.requests == 6
     assert await outcomes_in_the_books(home, job) == {"sent": 3, "ok": 3}
