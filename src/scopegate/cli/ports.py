@@ -77,5 +77,5 @@ def shown(address: Address) -> str:
 
 def url(address: Address, *, tls: bool = False) -> str:
     """Where a browser on this machine finds it: a wildcard address is shown as loopback."""
-    host = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}.get(address.host, address.host)  # noqa: S104
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}.get(address.host, address.host)  # noqa: S104 - shown
     return f"{'https' if tls else 'http'}://{shown(Address(host, address.port))}"
