@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -48,3 +50,25 @@ def test_what_fails_twice_has_failed(tmp_path: Path) -> None:
 
 def test_a_run_without_tests_is_no_success(tmp_path: Path) -> None:
     assert _outcome(tmp_path) == 5
+
+
+_DEAF = """
+import signal, threading
+def test_deaf():
+    signal.signal(signal.SIGALRM, signal.SIG_IGN)
+    threading.Event().wait()
+"""
+
+
+def test_what_no_signal_ends_is_ended_with_its_process_and_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A hang would hide its own name and take the whole run with it."""
+    monkeypatch.delenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD")
+    (tmp_path / "pyproject.toml").write_bytes(Path("pyproject.toml").read_bytes())
+    (tmp_path / "tests").mkdir()
+    (tmp_path / "tests/test_deaf.py").write_text(_DEAF + "def test_next(): pass")
+    words = [sys.executable, "-m", "pytest", "-n", "1", "-o", "faulthandler_timeout=2", "--no-cov"]
+    done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    assert "crashed while running 'tests/test_deaf.py::test_deaf'" in done.stdout
+    assert "1 failed, 1 passed" in done.stdout
