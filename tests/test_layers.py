@@ -109,7 +109,7 @@ HOMES: dict[str, set[str]] = {
     "httpx2": {"worker/claude.py"},
     "pydantic_core": {"leads/findings.py", "policy/faults.py"},
     "uvloop": {"cli/role.py"},
-    "jmespath": {"leads/intake.py", "policy/spelling.py"},
+    "jmespath": {"leads/reading.py", "policy/spelling.py"},
     "rich": {"cli/tables.py", "demo/narrator.py"},
 }
 """One outside thing, the files that may name it."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from grafana.parts import Alert, Group, Panel, Query, Row, pick, quantile, quantiles, rate, rise
 
 OPEN_JOBS = pick("scopegate_jobs", 'state=~"queued|running|held"')
-OPEN_ORDERS = pick("scopegate_outbox_orders", 'state=~"pending|unknown"')
+OPEN_ORDERS = pick("scopegate_outbox_orders", 'state=~"pending|unknown|unreadable"')
 
 JOBS = Row(
     "Jobs",
@@ -50,9 +50,10 @@ JOBS = Row(
             [Query(rate(pick("scopegate_orders_total"), "outcome"), "{{outcome}}")],
         ),
         Panel(
-            "Orders without an answer",
+            "Orders without a job",
             "Orders whose fate is open: pending (the app is answering), unknown (the gateway died in between), "
-            "and accepted ones that wait in memory for the database.",
+            "unreadable (the app took what our reader cannot read), and accepted ones that wait in memory for the "
+            "database.",
             "short",
             [
                 Query(f"max by (state) ({OPEN_ORDERS})", "{{state}}"),
@@ -116,6 +117,21 @@ ALERTS = Group(
             runbook="""
                 Start `scopegate worker`, or see why the supervisor cannot: its last lines name the exit code; 78 is a
                 bad policy or environment, and the log names every problem. No lead is lost: the database holds them.
+                """,
+        ),
+        Alert(
+            "ScopegateOrdersUnreadable",
+            "ticket",
+            expr='max by (job) (scopegate_outbox_orders{state="unreadable"}) > 0',
+            hold="5m",
+            summary="A lead waits for a person to read it",
+            description="{{ $value | humanize }} leads were taken by the app and could not be read here.",
+            runbook="""
+                `scopegate jobs orders` lists them, the line `order.unreadable` of the request says why, and
+                `scopegate jobs body ORDER_ID` shows the request as it came. Write what it says as JSON, then
+                `scopegate jobs confirm ORDER_ID --lead ID --request FILE` makes its job; `scopegate jobs discard
+                ORDER_ID` makes none. Many of one reason mean that the offload's expressions do not fit the app, or that
+                somebody tries something: `on_unreadable: refuse` turns such requests away before the app hears them.
                 """,
         ),
         Alert(

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from scopegate.cli.main import main
-from scopegate.leads.job import JobState, LeadJob, LeadOrder, OrderRecord, OrderState
+from scopegate.leads.job import JobState, LeadJob, LeadOrder, OrderRecord, OrderState, Unreadable
 from scopegate.stores.database import Database
 from scopegate.stores.jobs import SqlJobs
 from scopegate.stores.outbox import SqlOutbox
@@ -230,7 +230,7 @@ def test_no_orders_is_said(state: Path, failed: LeadJob, capsys: pytest.CaptureF
     assert capsys.readouterr().out == "no open orders\n"
 
 
-def put_orders(state: Path, *ids: str, request: Json = None) -> None:
+def put_orders(state: Path, *ids: str, request: Json | Unreadable = None) -> None:
     async def put(database: Database) -> None:
         outbox = SqlOutbox(database)
         for name in ids:
@@ -273,7 +273,8 @@ def test_confirm_makes_the_job_from_the_kept_request(
 @pytest.mark.parametrize(
     ("request_body", "order_id", "lead_id", "said"),
     [
-        (None, "ord_1", "x", "order ord_1 gives no lead: its request was not JSON"),
+        (None, "ord_1", "x", "order ord_1 gives no lead: neither words nor photos"),
+        (Unreadable("why", b"{"), "ord_1", "x", "order ord_1 gives no lead: the request cannot be read: why"),
         ({"text": 5}, "ord_1", "x", "order ord_1 gives no lead: text is not a string"),
         ({"text": "t"}, "ord_1", "", "order ord_1 gives no lead: lead id is empty"),
         ({"text": "t"}, "ord_2", "x", "there is no order ord_2"),
@@ -282,7 +283,7 @@ def test_confirm_makes_the_job_from_the_kept_request(
 def test_confirm_says_why_it_cannot(
     state: Path,
     policy_file: str,
-    request_body: Json,
+    request_body: Json | Unreadable,
     order_id: str,
     lead_id: str,
     said: str,
@@ -292,6 +293,40 @@ def test_confirm_says_why_it_cannot(
     assert main(["jobs", "confirm", order_id, "--lead", lead_id, "-c", policy_file]) == 1
     assert capsys.readouterr().err.startswith(f"scopegate: {said}")
     assert record(state, "ord_1").state is OrderState.UNKNOWN
+
+
+def test_a_person_reads_what_we_could_not(
+    state: Path, policy_file: str, tmp_path: Path, capsysbinary: pytest.CaptureFixture[bytes]
+) -> None:
+    put_orders(state, "ord_1", request=Unreadable("it is not JSON in UTF-8", b"text=The+roof\xff"))
+    assert main(["jobs", "body", "ord_1"]) == 0
+    said = capsysbinary.readouterr()
+    assert (said.out, said.err) == (b"text=The+roof\xff", b"scopegate: it could not be read: it is not JSON in UTF-8\n")
+    read = tmp_path / "read.json"
+    words = ["jobs", "confirm", "ord_1", "--lead", "7", "-c", policy_file, "--request", str(read)]
+    assert main(words) == 1
+    assert b"No such file" in capsysbinary.readouterr().err
+    read.write_text('{"text": "The roof"}')
+    assert main(words) == 0
+    job_id = capsysbinary.readouterr().out.decode().strip()
+    job = within(state, lambda database: SqlJobs(database).get(job_id))
+    assert job is not None
+    assert job.lead.text == "The roof"
+
+
+def test_confirm_does_not_take_an_answer_that_was_not_kept_for_none(
+    state: Path, policy_file: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The contractor of the answer: without it the job would leave that contractor's budget."""
+    policy = Path(policy_file)
+    policy.write_text(policy.read_text().replace("    text: ", "    contractor: response.contractor\n    text: "))
+    put_orders(state, "ord_1", request={"text": "The roof leaks"})
+    words = ["jobs", "confirm", "ord_1", "--lead", "7", "-c", policy_file]
+    assert main(words) == 1
+    assert "the response cannot be read: it was not kept (--answer FILE)" in capsys.readouterr().err
+    answer = tmp_path / "answer.json"
+    answer.write_text('{"contractor": "roofers"}')
+    assert main([*words, "--answer", str(answer)]) == 0
 
 
 def test_discard_closes_an_unknown_order_and_forgets_its_words(state: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -19,7 +19,7 @@ from sqlalchemy import select
 from scopegate.clock import SystemClock
 from scopegate.errors import StoreUnavailable
 from scopegate.gateway.intake import Intake
-from scopegate.leads.job import Lead, LeadJob, LeadOrder, OpenOrder, OrderRecord, OrderState
+from scopegate.leads.job import Lead, LeadJob, LeadOrder, OpenOrder, OrderRecord, OrderState, Unreadable
 from scopegate.metrics import catalogue as metrics
 from scopegate.stores.late import LateDatabase
 from scopegate.stores.outbox import SqlOutbox
@@ -137,13 +137,13 @@ async def test_a_lead_the_app_refused_is_no_job(rig: Rig, status: str) -> None:
 @pytest.mark.parametrize(
     ("answer", "reason"),
     [
-        (body_of(b"<p>thanks</p>", "201 Created"), "no lead id"),
+        (body_of(b"<p>thanks</p>", "201 Created"), "the response cannot be read: it is not JSON in UTF-8"),
         (body_of(b"{}", "201 Created"), "no lead id"),
         (body_of(b"", "201 Created"), "no lead id"),
         (body_of(b'{"id": {}}', "201 Created"), "lead id is neither text nor a whole number"),
         (
             body_of(gzip.compress(b'{"id": 1}', mtime=0), "201 Created", b"Content-Encoding: gzip\r\n"),
-            "the answer is compressed",
+            "the response cannot be read: it is compressed",
         ),
     ],
 )
@@ -153,7 +153,7 @@ async def test_an_answer_that_cannot_be_read_reaches_the_client_all_the_same(
     rig.app.answers.append(answer)
     reply = await (await rig.connect()).ask(post())
     assert (reply.status, reply.body) == (201, answer.partition(b"\r\n\r\n")[2])
-    await has_state(rig, ["accepted"])
+    await has_state(rig, ["unreadable"])
     assert await made(rig.database) == []
     assert [vars(record) for record in logged.records if record.getMessage() == "order.unreadable"]
     assert any(reason in str(vars(record)) for record in logged.records)
@@ -167,7 +167,7 @@ async def test_an_answer_too_large_to_be_read_is_passed_on_as_it_comes(rig: Rig,
     rig.app.answers.append(b"HTTP/1.1 201 Created\r\n" + length + b"\r\n\r\n" + body)
     reply = await (await rig.connect()).ask(post())
     assert (reply.status, reply.framing, reply.body == payload) == (201, framing, True)
-    await has_state(rig, ["accepted"])
+    await has_state(rig, ["unreadable"])
     assert await made(rig.database) == []
 
 
@@ -179,10 +179,64 @@ async def test_the_same_lead_twice_is_one_job(rig: Rig) -> None:
     assert len(await made(rig.database)) == 1
 
 
-@pytest.mark.parametrize("body", [b"not JSON", b"\xff", b""])
-async def test_a_body_that_is_no_json_is_the_apps_business(rig: Rig, body: bytes) -> None:
-    assert (await (await rig.connect()).ask(post(body))).status == 201
+WORDS = json.dumps(LEAD).encode()
+UNREAD: list[tuple[bytes, tuple[bytes, ...]]] = [
+    (b"not JSON", ()),
+    (b"\xff", ()),
+    (WORDS[:-1] + b', "contractor": "c-2"}', ()),
+    (WORDS[:-1] + b', "area": 1e999}', ()),
+    (WORDS[:-1] + b', "deep": ' + b"[" * 65 + b"]" * 65 + b"}", ()),
+    (json.dumps({**LEAD, "contractor": 2**53}).encode(), ()),
+    (json.dumps({**LEAD, "contractor": "c-1\0"}).encode(), ()),
+    (json.dumps({**LEAD, "photos": {"0": "https://photos.example/1.jpg"}}).encode(), ()),
+    (json.dumps({**LEAD, "text": ["The roof leaks."]}).encode(), ()),
+    (json.dumps(LEAD).encode("utf-16"), ()),
+    (gzip.compress(WORDS, mtime=0), (b"Content-Encoding: gzip",)),
+    (WORDS, (b"Content-Encoding: x-app",)),
+]
+
+
+@pytest.mark.parametrize(("body", "fields"), UNREAD)
+async def test_a_lead_that_the_app_reads_and_we_cannot_waits_for_a_person(
+    rig: Rig, logged: Lines, body: bytes, fields: tuple[bytes, ...]
+) -> None:
+    """Never a paid job on nothing, and no contractor's budget left by what a visitor sends."""
+    assert (await (await rig.connect()).ask(post(body, *fields))).status == 201
     assert rig.app.requests[0].body == body
+    assert await state(rig) == ["unreadable"]
+    assert await made(rig.database) == []
+    assert "order.unreadable" in events(logged)
+    (row,) = await rows(rig.database)
+    kept = row.request.body if isinstance(row.request, Unreadable) else json.dumps(row.request).encode()
+    assert kept == body
+
+
+async def test_a_charset_that_makes_other_words_of_the_same_bytes_is_not_believed(rig: Rig) -> None:
+    request = post().replace(TYPE, TYPE + b"; charset=utf-7")
+    assert (await (await rig.connect()).ask(request)).status == 201
+    assert await state(rig) == ["unreadable"]
+
+
+@pytest.mark.parametrize("body", [b"", b"{}", b'{"photos": [], "text": " "}'])
+async def test_a_lead_of_nothing_is_no_paid_job(rig: Rig, body: bytes) -> None:
+    assert (await (await rig.connect()).ask(post(body))).status == 201
+    assert await state(rig) == ["unreadable"]
+    assert await made(rig.database) == []
+
+
+@pytest.mark.parametrize(("body", "fields"), UNREAD)
+async def test_what_cannot_be_read_is_refused_where_the_policy_asks_for_it(
+    gates: Rigs, logged: Lines, body: bytes, fields: tuple[bytes, ...]
+) -> None:
+    photos = {**OFFLOADING["offloads"]["photos"], "on_unreadable": "refuse"}
+    rig = await gates.start(**{**OFFLOADING, "offloads": {"photos": photos}})
+    rig.app.default = created()
+    client = await rig.connect()
+    reply = await client.ask(post(body, *fields))
+    assert (reply.status, reply.code) == (400, "lead_unreadable")
+    assert (rig.app.requests, await state(rig)) == ([], [])
+    assert "order.unreadable" in events(logged)
+    assert (await client.ask(post())).status == 201
     assert await state(rig) == ["accepted"]
 
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from sqlalchemy import select
 
-from scopegate.leads.job import JobFilter, JobState, OrderState, StepState
+from scopegate.leads.job import JobFilter, JobState, OrderState, StepState, Unreadable
 from scopegate.limits.steps import StepName
 from scopegate.stores.database import Database
 from scopegate.stores.jobs import SqlJobs
@@ -34,7 +35,7 @@ async def counts(outbox: SqlOutbox) -> dict[str, int]:
 async def test_an_order_is_there_when_put_returns_and_only_once(outbox: SqlOutbox, database: Database) -> None:
     await outbox.put(order())
     await outbox.put(order())
-    assert await counts(outbox) == {"pending": 1, "accepted": 0, "refused": 0, "unknown": 0}
+    assert await counts(outbox) == {"pending": 1, "accepted": 0, "refused": 0, "unknown": 0, "unreadable": 0}
     row = await row_of(database, "order-1")
     assert row.request == {"text": HOSTILE, "n": 1}
     assert (row.offload, row.route, row.request_id, row.received_ms) == ("photos", "submit-lead", "req-1", 1_000)
@@ -67,7 +68,7 @@ async def test_an_accepted_lead_becomes_a_queued_job_with_every_step(outbox: Sql
 async def test_an_order_that_was_never_put_can_be_settled(outbox: SqlOutbox) -> None:
     assert await outbox.settle(order(), OrderState.ACCEPTED, 201, lead()) is not None
     assert await outbox.settle(order(2), OrderState.REFUSED, 422, None) is None
-    assert await counts(outbox) == {"pending": 0, "accepted": 1, "refused": 1, "unknown": 0}
+    assert await counts(outbox) == {"pending": 0, "accepted": 1, "refused": 1, "unknown": 0, "unreadable": 0}
 
 
 async def test_a_refused_order_makes_no_job_and_forgets_the_request(outbox: SqlOutbox, database: Database) -> None:
@@ -116,7 +117,7 @@ async def test_old_pending_orders_become_unknown(outbox: SqlOutbox) -> None:
     await outbox.settle(order(3, received_ms=500), OrderState.REFUSED, 400, None)
     assert await outbox.overdue(2_000) == 1
     assert await outbox.overdue(2_000) == 0
-    assert await counts(outbox) == {"pending": 1, "accepted": 0, "refused": 1, "unknown": 1}
+    assert await counts(outbox) == {"pending": 1, "accepted": 0, "refused": 1, "unknown": 1, "unreadable": 0}
 
 
 async def test_open_orders_are_those_without_a_job_that_were_not_refused(outbox: SqlOutbox) -> None:
@@ -152,10 +153,28 @@ async def test_an_unknown_order_can_be_accepted_or_refused(outbox: SqlOutbox) ->
     await outbox.overdue(2_000)
     assert await outbox.settle(order(1), OrderState.ACCEPTED, None, lead()) is not None
     await outbox.settle(order(2), OrderState.REFUSED, None, None)
-    assert await counts(outbox) == {"pending": 0, "accepted": 1, "refused": 1, "unknown": 0}
+    assert await counts(outbox) == {"pending": 0, "accepted": 1, "refused": 1, "unknown": 0, "unreadable": 0}
 
 
-STRENGTH = [OrderState.PENDING, OrderState.UNKNOWN, OrderState.REFUSED, OrderState.ACCEPTED]
+async def test_a_request_that_could_not_be_read_is_kept_as_it_came(outbox: SqlOutbox) -> None:
+    kept = Unreadable("it is not JSON in UTF-8", b'\xff\x00!{"text"')
+    await outbox.put(replace(order(), request=kept))
+    await outbox.settle(replace(order(), request=kept), OrderState.UNREADABLE, 201, None)
+    held = await outbox.get("order-1")
+    assert held is not None
+    assert (held.state, held.order.request, held.job_id) == (OrderState.UNREADABLE, kept, None)
+    assert [one.state for one in await outbox.open(5)] == [OrderState.UNREADABLE]
+    assert await outbox.settle(held.order, OrderState.ACCEPTED, 201, lead()) is not None
+    assert await outbox.open(5) == []
+
+
+STRENGTH = [
+    OrderState.PENDING,
+    OrderState.UNKNOWN,
+    OrderState.UNREADABLE,
+    OrderState.REFUSED,
+    OrderState.ACCEPTED,
+]
 
 
 @pytest.mark.parametrize(("first", "second"), [*itertools.product(STRENGTH[1:], repeat=2)])

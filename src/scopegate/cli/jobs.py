@@ -1,10 +1,11 @@
-"""`scopegate jobs list | show ID | replay ID | orders | confirm ORDER | discard ORDER`: the leads' jobs, their history,
-another go for one that failed, and the lead orders that gave no job: seeing them, and closing them by hand."""
+"""`scopegate jobs list | show ID | replay ID | orders | body ORDER | confirm ORDER | discard ORDER`: the leads' jobs,
+their history, another go for one that failed, and the lead orders that gave no job: seeing and closing them by hand."""
 
 from __future__ import annotations
 
 import argparse
 import json
+import sys
 from argparse import _SubParsersAction
 from functools import partial
 from pathlib import Path
@@ -18,7 +19,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from scopegate.cli.books import Books
-    from scopegate.leads.job import Attempt, CallRecord, Lead, LeadJob, LeadOrder
+    from scopegate.leads.job import Attempt, CallRecord, Lead, LeadJob, LeadOrder, Unreadable
+    from scopegate.types import Json
 
 MAX_LISTED = 1000
 
@@ -46,10 +48,15 @@ def register(commands: _SubParsersAction[argparse.ArgumentParser]) -> None:
     confirming.add_argument(
         "-c", "--config", metavar="FILE", type=Path, default=Path("gateway.yaml"), help="the policy (%(default)s)"
     )
+    for side in ("request", "answer"):
+        confirming.add_argument(
+            f"--{side}", metavar="FILE", type=Path, help=f"its {side} as JSON, where the kept one cannot be read"
+        )
     discarding = actions.add_parser(
-        "discard", help="the app has no lead of this unknown order: close it, forget its words"
+        "discard", help="no job is wanted of this unknown or unreadable order: close it, forget its words"
     )
-    for action, run_action in ((confirming, _confirm), (discarding, _discard)):
+    kept = actions.add_parser("body", help="the request of an order as it came, where it could not be read")
+    for action, run_action in ((confirming, _confirm), (discarding, _discard), (kept, _body)):
         action.add_argument("id", metavar="ORDER_ID", help="the order's id, as `orders` shows it")
         action.set_defaults(run=run, action=run_action)
     for action in (showing, replaying):
@@ -118,11 +125,11 @@ async def _confirm(args: argparse.Namespace, books: Books) -> int:
         return _unknown(args.id, "order")
     if held.job_id is not None:
         return complain(f"order {held.order.order_id} has a job already: {held.job_id}")
-    if held.state not in (OrderState.UNKNOWN, OrderState.ACCEPTED):
+    if held.state not in (OrderState.UNKNOWN, OrderState.UNREADABLE, OrderState.ACCEPTED):
         return complain(
-            f"order {held.order.order_id} is {held.state}: only one that is unknown or accepted is confirmed"
+            f"order {held.order.order_id} is {held.state}: only one that is unknown or unreadable is confirmed"
         )
-    lead = _lead_of(held.order, args.lead, args.config)
+    lead = _lead_of(held.order, args)
     if not isinstance(lead, Lead):
         return complain(f"order {held.order.order_id} gives no lead: {lead}")
     job = await books.outbox.settle(held.order, OrderState.ACCEPTED, held.status, lead)
@@ -132,26 +139,37 @@ async def _confirm(args: argparse.Namespace, books: Books) -> int:
     return 0
 
 
-def _lead_of(order: LeadOrder, lead_id: str, config: Path) -> Lead | str:
+def _lead_of(order: LeadOrder, args: argparse.Namespace) -> Lead | str:
     """The lead of the kept request under this id, or why there is none. Raises ConfigError for a bad policy."""
     import os
     from dataclasses import replace
 
     from scopegate.errors import ConfigError
     from scopegate.following.source import on_disk
-    from scopegate.leads.intake import Unreadable, read_lead
+    from scopegate.leads.intake import read_lead
+    from scopegate.leads.job import Unreadable
 
-    review = on_disk(config).examine(os.environ, lenient=True)
+    review = on_disk(args.config).examine(os.environ, lenient=True)
     if review.policy is None:
         raise ConfigError(review.problems)
     offload = review.policy.offloads.get(order.offload)
     if offload is None:
         return f"the policy has no offload {shown(order.offload)}"
-    if order.request is None:
-        return "its request was not JSON, so nothing of it was kept"
-    literal = json.dumps(lead_id).replace("`", "\\u0060")  # a JMESPath literal ends at the next backtick
-    found = read_lead(replace(offload, lead_id=f"`{literal}`"), order.request, None)
+    request = order.request if args.request is None else _given(args.request)
+    answer = Unreadable("it was not kept (--answer FILE)") if args.answer is None else _given(args.answer)
+    literal = json.dumps(args.lead).replace("`", "\\u0060")  # a JMESPath literal ends at the next backtick
+    found = read_lead(replace(offload, lead_id=f"`{literal}`"), request, answer)
     return found.reason if isinstance(found, Unreadable) else found
+
+
+def _given(path: Path) -> Json | Unreadable:
+    from scopegate.leads.job import Unreadable
+    from scopegate.leads.reading import read_body
+
+    try:
+        return read_body(path.read_bytes())
+    except OSError as error:
+        return Unreadable(f"{path}: {error.strerror}")
 
 
 async def _discard(args: argparse.Namespace, books: Books) -> int:
@@ -161,10 +179,32 @@ async def _discard(args: argparse.Namespace, books: Books) -> int:
     held = await books.outbox.get(args.id)
     if held is None:
         return _unknown(args.id, "order")
-    if held.state is not OrderState.UNKNOWN:
-        return complain(f"order {held.order.order_id} is {held.state}: only one that is unknown is discarded")
+    if held.state not in (OrderState.UNKNOWN, OrderState.UNREADABLE):
+        return complain(
+            f"order {held.order.order_id} is {held.state}: only one that is unknown or unreadable is discarded"
+        )
     await books.outbox.settle(held.order, OrderState.REFUSED, None, None)
     print(f"{held.order.order_id} is discarded")
+    return 0
+
+
+# ── body ────────────────────────────────────────────────────────────────────────────────────────────────────────────
+async def _body(args: argparse.Namespace, books: Books) -> int:
+    from scopegate.cli.books import complain
+    from scopegate.leads.job import Unreadable
+
+    held = await books.outbox.get(args.id)
+    if held is None:
+        return _unknown(args.id, "order")
+    match held.order.request:
+        case None:
+            return complain(f"order {held.order.order_id} keeps no request")
+        case Unreadable(reason, body):
+            complain(f"it could not be read: {reason}")
+            sys.stdout.flush()
+            sys.stdout.buffer.write(body)
+        case request:
+            print(json.dumps(request, indent=2))
     return 0
 
 

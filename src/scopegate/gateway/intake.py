@@ -1,9 +1,10 @@
 """Lead orders: what a route with `offload` does besides proxying.
 
 The order is in the outbox before the request goes on, and settled with the app's answer before the client gets it:
-accepted leads become a job, in the same transaction. While the database is away no lead is taken: 503, and the app
-hears nothing. When it goes in between, the order is safe there as pending; its settlement waits here, in memory and
-bounded. Called by the pipeline; owns no request.
+accepted leads become a job, in the same transaction; one that cannot be read waits for a person, or is refused where
+the policy asks for that. While the database is away no lead is taken: 503, and the app hears nothing. When it goes in
+between, the order is safe there as pending; its settlement waits here, in memory and bounded. Called by the pipeline;
+owns no request.
 """
 
 from __future__ import annotations
@@ -22,13 +23,13 @@ from scopegate.errors import StoreError, StoreUnavailable, UpstreamError
 from scopegate.gateway.exchange import Exchange, Outcome, Pending
 from scopegate.gateway.incoming import Incoming
 from scopegate.gateway.watcher import NOBODY_WATCHES, AppSide, Watcher
-from scopegate.leads.intake import Unreadable, parse_body, read_lead
-from scopegate.leads.job import Lead, LeadOrder, OrderState
+from scopegate.leads.intake import judge_request, read_lead
+from scopegate.leads.job import Lead, LeadOrder, OrderState, Unreadable
+from scopegate.leads.reading import read_body
 from scopegate.metrics import catalogue as metrics
 from scopegate.metrics.labels import OrderOutcome
-from scopegate.policy.policy import Offload
+from scopegate.policy.policy import Offload, OnUnreadable
 from scopegate.stores.ports import Messenger, Outbox
-from scopegate.types import Json
 
 MAX_ANSWER_BYTES = 1024 * 1024
 MAX_UNRECORDED = 10_000
@@ -174,9 +175,14 @@ class OrderInHand(Watcher):
         self._collecting = False
         """The app's answer is held back until the order is settled."""
 
-    def record(self, body: bytes) -> Pending:
-        """The body is complete: write the order."""
+    def record(self, body: bytes) -> Outcome:
+        """The body is complete: write the order, or refuse what cannot be read where the policy asks for that."""
         x = self._x
+        request = read_body(body, _said(x.notes, b"content-type"), _said(x.notes, b"content-encoding"))
+        if self._offload.on_unreadable is OnUnreadable.REFUSE and (fault := judge_request(self._offload, request)):
+            self._unreadable(fault.reason)
+            x.watcher = NOBODY_WATCHES
+            return Refusal(400, "lead_unreadable", f"This request cannot be read as a lead: {fault.reason}.")
         x.notes = x.notes.replacing(b"accept-encoding", b"identity")  # the answer has to be read here
         self._order = LeadOrder(
             order_id=f"ord_{x.shared.next_request_id().decode()}",
@@ -184,7 +190,7 @@ class OrderInHand(Watcher):
             route=x.plan.name,
             request_id=x.request_id.decode(),
             received_ms=x.shared.now_ms(),
-            request=_json_or_none(body),
+            request=request,
         )
         return Pending(self._intake.run(self._intake.put(self._order)), _recorded)
 
@@ -212,7 +218,8 @@ class OrderInHand(Watcher):
         lead = self._lead(b"".join(self._parts))
         assert self._order is not None
         self._settled = True
-        work = self._intake.settle(self._order, OrderState.ACCEPTED, self._status, lead)
+        state = OrderState.UNREADABLE if lead is None else OrderState.ACCEPTED
+        work = self._intake.settle(self._order, state, self._status, lead)
         self._x.wait_for(self._intake.run(work), self._answer)
 
     def _answer(self, _x: Exchange, future: asyncio.Future[None]) -> None:
@@ -227,17 +234,14 @@ class OrderInHand(Watcher):
         self._collecting = False
         assert self._notes is not None
         self._unreadable("the answer is too large")
-        self._settle_beside(OrderState.ACCEPTED, "unreadable")
+        self._settle_beside(OrderState.UNREADABLE, "unreadable")
         self._app.send_answer(self._status, self._notes, b"".join(self._parts), False)
 
     def _lead(self, body: bytes) -> Lead | None:
         assert self._order is not None
         assert self._notes is not None
-        found: Lead | Unreadable
-        if self._notes.get(b"content-encoding"):
-            found = Unreadable("the answer is compressed")
-        else:
-            found = read_lead(self._offload, self._order.request, _json_or_none(body))
+        response = read_body(body, coding=_said(self._notes, b"content-encoding"))
+        found = read_lead(self._offload, self._order.request, response)
         if isinstance(found, Unreadable):
             self._unreadable(found.reason)
             metrics.ORDERS.labels(self._offload.name, "unreadable").inc()
@@ -268,11 +272,8 @@ class OrderInHand(Watcher):
             self._intake.run(self._intake.settle(self._order, state, self._status or None, None))
 
 
-def _json_or_none(body: bytes) -> Json:
-    try:
-        return parse_body(body)
-    except ValueError:
-        return None
+def _said(notes: Noted, name: bytes) -> str:
+    return b", ".join(notes.get(name)).decode("latin-1")
 
 
 def _body_is_here(order: OrderInHand, incoming: Incoming, x: Exchange, future: asyncio.Future[None]) -> Outcome:

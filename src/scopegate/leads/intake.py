@@ -6,83 +6,67 @@ reason, never guessed at. Expressions come from the policy file, everything they
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from functools import lru_cache
-from typing import Protocol, cast
+from collections.abc import Callable
 
-import jmespath
-from jmespath.exceptions import JMESPathError
-
-from scopegate import jsontext
-from scopegate.leads.job import Lead
+from scopegate.leads.job import Lead, Unreadable
+from scopegate.leads.reading import BothSides, NotReadError, search
 from scopegate.policy.policy import Offload
 from scopegate.types import Json
 
-MAX_DEPTH = 64
 MAX_ID_CHARS = 200
 MAX_TEXT_CHARS = 20_000
-MAX_PHOTOS = 12
+MAX_PHOTOS = 100
+"""Addresses of one lead. How many of them the model sees is `photos.MAX_SEEN`'s business."""
 MAX_URL_CHARS = 2048
 CUT_MARK = "… [cut]"
 """Ends a text that was longer than MAX_TEXT_CHARS, so that nobody takes the rest for the whole."""
+MAX_SAFE_NUMBER = 2**53 - 1
+"""A larger one is another number to readers that know doubles alone (RFC 7493 section 2.2)."""
 
 _KEPT = "\n\t\u200c\u200d"
 """Not printable, yet part of honest text: line ends, and the joiners that Persian, Hindi and emoji need."""
 
 
-@dataclass(frozen=True, slots=True)
-class Unreadable:
-    """Why an accepted exchange gives no Lead. `reason` is one clause from a closed set and never holds the client's
-    own text."""
+def read_lead(offload: Offload, request: Json | Unreadable, response: Json | Unreadable) -> Lead | Unreadable:
+    """What the job needs of a lead. `request` and `response` are bodies as `read_body` gives them.
 
-    reason: str
-
-
-class _Expression(Protocol):
-    def search(self, value: Json) -> Json: ...
-
-
-def parse_body(body: bytes) -> Json:
-    """A JSON text as the app would read it; ValueError says what is wrong, without quoting the body.
-
-    Strict where readers disagree (`jsontext`), at most MAX_DEPTH levels. Of two equal keys the last one counts, as in
-    ECMAScript's JSON.parse, because the app behind us reads it so.
+    Text longer than MAX_TEXT_CHARS is cut and marked. A photo address is cut just beyond MAX_URL_CHARS, so that
+    `photos.judge_url` refuses it by name. No photos is fine, and so is no text, but not neither: nobody is paid for
+    reading nothing.
     """
-    return jsontext.parse(body, max_depth=MAX_DEPTH, repeated_keys=True)
-
-
-def read_lead(offload: Offload, request: Json, response: Json) -> Lead | Unreadable:
-    """What the job needs of a lead. `request` and `response` are parsed bodies, None where there was none.
-
-    Text longer than MAX_TEXT_CHARS is cut and marked; of more than MAX_PHOTOS photos the first are kept. A photo
-    address is cut just beyond MAX_URL_CHARS, so that `photos.judge_url` refuses it by name. No photos is fine.
-    """
-    exchange: Json = {"request": request, "response": response}
+    exchange = BothSides(request, response)
     try:
-        return Lead(
-            lead_id=_lead_id(_search(offload.lead_id, exchange)),
-            contractor=_contractor(_search(offload.contractor, exchange)) if offload.contractor else None,
-            text=_text(_search(offload.text, exchange)),
-            photos=_photos(_search(offload.photos, exchange)),
+        lead = Lead(
+            lead_id=_lead_id(search(offload.lead_id, exchange)),
+            contractor=_contractor(search(offload.contractor, exchange)) if offload.contractor else None,
+            text=_text(search(offload.text, exchange)),
+            photos=_photos(search(offload.photos, exchange)),
         )
-    except _Refused as refused:
-        return Unreadable(refused.args[0])
+    except NotReadError as fault:
+        return Unreadable(fault.args[0])
+    return lead if lead.text.strip() or lead.photos else Unreadable("neither words nor photos")
 
 
-class _Refused(Exception):
-    """Carries a reason up to read_lead and no further."""
+def judge_request(offload: Offload, request: Json | Unreadable) -> Unreadable | None:
+    """Whether the request alone already says that no lead can be read of it. Asked before the app hears it; what comes
+    from the app's answer is not looked at."""
+    exchange = BothSides(request, _NOT_YET)
+    for expression, read in _reads(offload):
+        try:
+            read(search(expression, exchange))
+        except NotReadError as fault:
+            if _NOT_YET.reason not in fault.args[0]:
+                return Unreadable(fault.args[0])
+    return None
 
 
-def _search(expression: str, exchange: Json) -> Json:
-    try:
-        return _compiled(expression).search(exchange)
-    except JMESPathError:  # a function met a type it does not take, e.g. join() over numbers
-        raise _Refused("an expression does not fit this exchange") from None
+_NOT_YET = Unreadable("it is not here yet")
 
 
-@lru_cache(maxsize=256)
-def _compiled(expression: str) -> _Expression:
-    return cast(_Expression, jmespath.compile(expression))
+def _reads(offload: Offload) -> list[tuple[str, Callable[[Json], object]]]:
+    """The expressions for what a visitor sends, and how each is read; the id is the app's."""
+    found: list[tuple[str, Callable[[Json], object]]] = [(offload.text, _text), (offload.photos, _photos)]
+    return [*found, (offload.contractor, _contractor)] if offload.contractor else found
 
 
 def _lead_id(found: Json) -> str:
@@ -90,17 +74,25 @@ def _lead_id(found: Json) -> str:
 
 
 def _contractor(found: Json) -> str | None:
-    return None if found is None else _identifier(found, "contractor")
+    """Budgets count by it, so it must be one word to every reader."""
+    if found is None:
+        return None
+    name = _identifier(found, "contractor")
+    if isinstance(found, int) and abs(found) > MAX_SAFE_NUMBER:
+        raise NotReadError("contractor is a number that readers round")
+    if name != name.strip():
+        raise NotReadError("contractor has space around it")
+    return name
 
 
 def _identifier(found: Json, what: str) -> str:
     if found is None:
-        raise _Refused(f"no {what}")
+        raise NotReadError(f"no {what}")
     if isinstance(found, bool) or not isinstance(found, str | int):
-        raise _Refused(f"{what} is neither text nor a whole number")
+        raise NotReadError(f"{what} is neither text nor a whole number")
     text = str(found)
-    if not text or len(text) > MAX_ID_CHARS or not text.isprintable():
-        raise _Refused(f"{what} is empty, longer than {MAX_ID_CHARS} characters or not printable")
+    if not text or len(text) > MAX_ID_CHARS or not text.isprintable() or "\ufffd" in text:
+        raise NotReadError(f"{what} is empty, longer than {MAX_ID_CHARS} characters or not printable")
     return text
 
 
@@ -108,7 +100,7 @@ def _text(found: Json) -> str:
     if found is None:
         return ""
     if not isinstance(found, str):
-        raise _Refused("text is not a string")
+        raise NotReadError("text is not a string")
     text = "".join(char if char.isprintable() or char in _KEPT else " " for char in found.replace("\r\n", "\n"))
     return text if len(text) <= MAX_TEXT_CHARS else text[: MAX_TEXT_CHARS - len(CUT_MARK)] + CUT_MARK
 
@@ -118,10 +110,12 @@ def _photos(found: Json) -> tuple[str, ...]:
         return ()
     addresses = [found] if isinstance(found, str) else found
     if not isinstance(addresses, list):
-        raise _Refused("photos is not a list")
+        raise NotReadError("photos is not a list")
+    if len(addresses) > MAX_PHOTOS:
+        raise NotReadError(f"more than {MAX_PHOTOS} photos")
     urls = []
-    for address in addresses[:MAX_PHOTOS]:
+    for address in addresses:
         if not isinstance(address, str):
-            raise _Refused("a photo is not an address")
+            raise NotReadError("a photo is not an address")
         urls.append(address[: MAX_URL_CHARS + 1])
     return tuple(urls)

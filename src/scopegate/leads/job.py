@@ -15,12 +15,14 @@ from scopegate.types import Json
 
 
 class OrderState(StrEnum):
-    """`pending` before the app has answered; `unknown` when the gateway died in between."""
+    """`pending` before the app has answered; `unknown` when the gateway died in between; `unreadable` when the app has
+    accepted what our reader cannot read: no job is made of it until a person has seen it."""
 
     PENDING = "pending"
     ACCEPTED = "accepted"
     REFUSED = "refused"
     UNKNOWN = "unknown"
+    UNREADABLE = "unreadable"
 
 
 class JobState(StrEnum):
@@ -64,21 +66,31 @@ class Lead:
 
 
 @dataclass(frozen=True, slots=True)
+class Unreadable:
+    """What is there and cannot be read. `reason` is one clause from a closed set and never holds the client's own text;
+    `body` is what a person may make of it."""
+
+    reason: str
+    body: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
 class LeadOrder:
-    """Written to the outbox before the request is forwarded. `request` is the parsed request body."""
+    """Written to the outbox before the request is forwarded. `request` is the parsed request body, None where there is
+    none."""
 
     order_id: str
     offload: str
     route: str
     request_id: str
     received_ms: int
-    request: Json
+    request: Json | Unreadable
 
 
 @dataclass(frozen=True, slots=True)
 class OpenOrder:
-    """An order that gave no job and was not refused. `pending` waits for the app, `unknown` never heard of it, and one
-    that is `accepted` holds no lead that could be read. `status` is the app's, None without an answer."""
+    """An order that gave no job and was not refused. `pending` waits for the app, `unknown` never heard of it, and of
+    one that is `unreadable` no lead could be read. `status` is the app's, None without an answer."""
 
     order_id: str
     offload: str

@@ -20,8 +20,9 @@ from scopegate.stores.schema import orders
 _WEAKER = {
     OrderState.PENDING: (),
     OrderState.UNKNOWN: (OrderState.PENDING,),
-    OrderState.REFUSED: (OrderState.PENDING, OrderState.UNKNOWN),
-    OrderState.ACCEPTED: (OrderState.PENDING, OrderState.UNKNOWN, OrderState.REFUSED),
+    OrderState.UNREADABLE: (OrderState.PENDING, OrderState.UNKNOWN),
+    OrderState.REFUSED: (OrderState.PENDING, OrderState.UNKNOWN, OrderState.UNREADABLE),
+    OrderState.ACCEPTED: (OrderState.PENDING, OrderState.UNKNOWN, OrderState.UNREADABLE, OrderState.REFUSED),
 }
 """What a settlement may replace: an accepted lead stays accepted, whatever arrives late."""
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import re
+from base64 import b64decode, b64encode
 from typing import Any
 
 from sqlalchemy import (
@@ -28,6 +29,7 @@ from sqlalchemy import (
 from sqlalchemy.types import TypeDecorator
 
 from scopegate import jsontext
+from scopegate.leads.job import Unreadable
 from scopegate.types import Json
 
 SCHEMA_VERSION = 1
@@ -70,6 +72,23 @@ class JsonText(TypeDecorator[Any]):
         return None if value is None else jsontext.parse_as_written(value.encode(), max_depth=_MAX_DEPTH)
 
 
+class RequestText(JsonText):
+    """A request body as it was read: a JSON value, or behind `!` why it is none, and its bytes in base64."""
+
+    cache_ok = True
+
+    def process_bind_param(self, value: Json | Unreadable, dialect: Dialect) -> str | None:
+        if isinstance(value, Unreadable):
+            return f"!{value.reason}\n{b64encode(value.body).decode()}"
+        return super().process_bind_param(value, dialect)
+
+    def process_result_value(self, value: str | None, dialect: Dialect) -> Any:
+        if value is None or not value.startswith("!"):
+            return super().process_result_value(value, dialect)
+        reason, _, body = value[1:].partition("\n")
+        return Unreadable(reason, b64decode(body))
+
+
 metadata = MetaData()
 
 schema_version = Table(
@@ -87,7 +106,7 @@ orders = Table(
     Column("route", Words, nullable=False),
     Column("request_id", Words, nullable=False),
     Column("received_ms", BigInteger, nullable=False),
-    Column("request", JsonText),  # NULL once the app has answered and nothing of it is needed any more
+    Column("request", RequestText),  # NULL once the app has answered and nothing of it is needed any more
     Column("state", Text, nullable=False),
     Column("status", Integer),  # the app's HTTP status
     Column("lead_id", Words),

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Annotated, TypeAlias
 
 from pydantic import Field, PlainValidator, SecretStr
@@ -15,6 +16,7 @@ from scopegate.limits.window import Quota
 from scopegate.policy.addresses import is_local, parse_photo_host, url_host
 from scopegate.policy.draft import Draft
 from scopegate.policy.kinds import (
+    Choice,
     Limit,
     Shape,
     Url,
@@ -31,6 +33,13 @@ from scopegate.policy.spelling import parse_expression, parse_webhook_secret
 from scopegate.policy.tree import Fault
 
 # Values
+
+
+class OnUnreadable(StrEnum):
+    """A request that our reader cannot read is refused before the app hears it, or its order waits for a person."""
+
+    HOLD = "hold"
+    REFUSE = "refuse"
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +62,7 @@ class Offload:
     photo_hosts: tuple[str, ...]
     deliver: Deliver
     starts: Quota | None
+    on_unreadable: OnUnreadable = OnUnreadable.HOLD
 
 
 # Shapes
@@ -92,6 +102,9 @@ class OffloadShape(Shape):
     contractor: Expression | None = option(None, "JMESPath: the contractor, for budgets and reports.")
     photos: Expression = required("JMESPath: a list of photo URLs.")
     text: Expression = required("JMESPath: the visitor's own words.")
+    on_unreadable: Choice[OnUnreadable] = option(
+        "hold", "A request that cannot be read as a lead: `hold` its order for a person, or `refuse` it before the app."
+    )
     photo_hosts: list[PhotoHost] = required("The only hosts photos are fetched from.", min_length=1)
     deliver: DeliverShape = required("How the result reaches the app.")
     starts: Limit = option("10 per 1m", "The most job starts, over all workers.")
@@ -107,6 +120,7 @@ class OffloadShape(Shape):
             photo_hosts=tuple(self.photo_hosts),
             deliver=self.deliver.build(),
             starts=self.starts,
+            on_unreadable=self.on_unreadable,
         )
 
 
