@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import AsyncIterator, Mapping
 from decimal import Decimal
 from pathlib import Path
@@ -57,6 +58,14 @@ async def test_a_bad_photo_is_recorded_and_the_others_go_on(home: House) -> None
     words = [photo["outcome"] for photo in home.app.messages[0]["data"]["photos"]]
     assert words == ["used", "bad_status", "forbidden_host", "duplicate", "used", "bad_url"]
     assert len(home.claude.calls[0].pictures) == 2
+
+
+async def test_every_photo_of_a_lead_has_an_outcome(home: House) -> None:
+    job = await home.walk((await home.order(home.app.photos(25))).job_id)
+    photos = home.app.messages[0]["data"]["photos"]
+    assert job.state is JobState.DONE
+    assert [photo["photo"] for photo in photos] == list(range(1, 26))
+    assert Counter(photo["outcome"] for photo in photos) == {"used": 3, "bad_status": 9, "too_many": 13}
 
 
 async def test_when_no_photo_is_usable_the_text_has_to_do(home: House) -> None:

@@ -21,6 +21,8 @@ MAX_REDIRECTS: Final = 3
 MAX_PIXELS: Final = 51_000_000
 """Of a picture as stored: above it a file is called a bomb. Phones make 50 million; a transparent PNG of that size
 takes 4 bytes each, twice, to scale down, and has to fit into the decoder's memory."""
+MAX_SEEN: Final = 12
+"""Photos of one lead that are fetched and shown to the model: the first. The others are `too_many`."""
 MAX_SIDE_PX: Final = 1568
 """The longest side the model reads; anything larger is scaled down before it is sent."""
 
@@ -44,6 +46,7 @@ class PhotoCode(StrEnum):
     BOMB = "bomb"
     DECODER_FAILED = "decoder_failed"
     DUPLICATE = "duplicate"
+    TOO_MANY = "too_many"
 
 
 class PhotoType(StrEnum):

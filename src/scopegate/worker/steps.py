@@ -23,7 +23,7 @@ from scopegate.errors import DeliveryError, PhotoError
 from scopegate.leads import prompts
 from scopegate.leads.findings import Broken, Finding, Trade, Urgency, restore, schema
 from scopegate.leads.job import LeadJob
-from scopegate.leads.photos import PhotoCode, Picture
+from scopegate.leads.photos import MAX_SEEN, PhotoCode, Picture
 from scopegate.leads.questions import estimate, photo_analysis, scope
 from scopegate.leads.questions.estimate import Estimate
 from scopegate.leads.questions.photo_analysis import PhotoAnalysis
@@ -169,9 +169,10 @@ class Steps:
         """Every photo of the lead, or PhotoError while a passing fault keeps one away and there are tries left: money
         is not spent on half the evidence. On the last try the job goes on with what there is."""
         hosts = work.offload.photo_hosts
+        urls = work.job.lead.photos
         async with asyncio.TaskGroup() as group:
-            fetching = [group.create_task(self._photo(n, url, hosts)) for n, url in enumerate(work.job.lead.photos, 1)]
-        found = [task.result() for task in fetching]
+            fetching = [group.create_task(self._photo(n, url, hosts)) for n, url in enumerate(urls[:MAX_SEEN], 1)]
+        found = [task.result() for task in fetching] + [PhotoError(PhotoCode.TOO_MANY) for _ in urls[MAX_SEEN:]]
         passing = [fault for fault in found if isinstance(fault, PhotoError) and fault.retryable]
         if passing and not work.is_last_try:
             raise passing[0]
