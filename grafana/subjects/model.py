@@ -85,6 +85,14 @@ MODEL = Row(
             [Query(rate(pick("scopegate_budget_refusals_total"), "budget"), "{{budget}}")],
             width=7,
         ),
+        Panel(
+            "Bills without a price",
+            "Calls whose bill says something that has no price, in the time shown: booked at their worst case.",
+            "short",
+            [Query(rise(pick("scopegate_ai_unpriced_total")))],
+            "stat",
+            4,
+        ),
     ],
 )
 
@@ -113,6 +121,18 @@ ALERTS = Group(
             runbook="""
                 Held jobs continue with the next period, or after the limit is raised and the policy reloaded. Failed
                 ones (when_spent: fail) are replayed by hand.
+                """,
+        ),
+        Alert(
+            "ScopegateBillUnpriced",
+            "ticket",
+            expr="sum by (job) (increase(scopegate_ai_unpriced_total[1h])) > 0",
+            summary="A model call was billed under terms without a price",
+            description="{{ $value }} calls of the last hour say something on their bill that has no price here. They "
+            "are booked at their worst case.",
+            runbook="""
+                The log line `ai.unpriced_usage` names it. A newer release may price it; `scopegate reconcile` corrects
+                the ledger from the provider's own figures.
                 """,
         ),
         Alert(

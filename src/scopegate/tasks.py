@@ -1,9 +1,9 @@
-"""Several waits at once: until the first ends, or until none runs any more."""
+"""Several waits at once: until the first ends, or until none runs any more; and one that is not to be cut short."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection, Coroutine
+from collections.abc import Awaitable, Collection, Coroutine
 from typing import Any
 
 
@@ -38,6 +38,22 @@ async def end(tasks: Collection[asyncio.Task[Any]]) -> None:
             left = {task for task in left if not task.done()}
     if cancelled is not None:
         raise cancelled
+
+
+async def finish(work: Awaitable[None]) -> None:
+    """Run to the end even when the caller is cancelled meanwhile; the cancellation follows."""
+    task = asyncio.ensure_future(work)
+    cancelled: asyncio.CancelledError | None = None
+    while not task.done():
+        try:
+            await asyncio.shield(task)
+        except asyncio.CancelledError as again:
+            cancelled = again
+        except Exception:  # noqa: S110  # raised below, once, from the task itself
+            pass
+    if cancelled is not None:
+        raise cancelled
+    task.result()
 
 
 def _cancel(tasks: Collection[asyncio.Task[Any]]) -> None:

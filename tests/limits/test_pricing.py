@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import math
 import re
+from dataclasses import replace
 from datetime import UTC, datetime
 from decimal import Decimal
+from fractions import Fraction
 from importlib.resources import files
 
 import genai_prices
@@ -88,11 +90,14 @@ def test_a_dated_name_costs_what_its_plain_name_costs() -> None:
 
 
 TOKENS = st.integers(0, 120_000)
+GEOGRAPHIES = st.sampled_from(["global", "us"])
 
 
-@given(st.sampled_from(sorted(TABLE.models)), TOKENS, TOKENS, TOKENS, TOKENS, st.integers(0, 8_192))
-def test_the_worst_case_is_never_passed(model: str, fresh: int, read: int, w5: int, w1: int, output: int) -> None:
-    usage = Usage(fresh, output, read, w5, w1)
+@given(GEOGRAPHIES, st.sampled_from(sorted(TABLE.models)), TOKENS, TOKENS, TOKENS, TOKENS, st.integers(0, 8_192))
+def test_the_worst_case_is_never_passed(
+    geo: str, model: str, fresh: int, read: int, w5: int, w1: int, output: int
+) -> None:
+    usage = Usage(fresh, output, read, w5, w1, (("inference_geo", geo),))
     actual, worst = price(usage, model, TABLE), worst_case(model, usage.prompt_tokens, 8_192, TABLE)
     assert actual is not None
     assert worst is not None
@@ -100,8 +105,37 @@ def test_the_worst_case_is_never_passed(model: str, fresh: int, read: int, w5: i
 
 
 def test_the_worst_case_meets_the_long_prompt_price() -> None:
-    assert worst_case(HAIKU, 100_000, 1_000, TABLE) == 20_000 + 500
-    assert worst_case(HAIKU, 100_001, 1_000, TABLE) == 100_001 + 2_500
+    assert worst_case(HAIKU, 100_000, 1_000, TABLE) == 22_550
+    assert worst_case(HAIKU, 100_001, 1_000, TABLE) == 112_752
+
+
+def test_terms_of_a_bill_multiply_the_whole_call() -> None:
+    plain = Usage(1_000, 100, 50, 20, 10)
+    cost = price(plain, HAIKU, TABLE)
+    assert cost is not None
+    for terms, factor in [
+        ((("inference_geo", "global"), ("service_tier", "standard"), ("speed", "standard")), Fraction(1)),
+        ((("inference_geo", "not_available"),), Fraction(1)),
+        ((("inference_geo", "us"),), Fraction(11, 10)),
+        ((("service_tier", "batch"),), Fraction(1, 2)),
+        ((("inference_geo", "us"), ("service_tier", "batch")), Fraction(11, 20)),
+    ]:
+        micros = Fraction(1_000 * 100_000 + 100 * 500_000 + 50 * 10_000 + 20 * 125_000 + 10 * 200_000, 1_000_000)
+        assert price(replace(plain, terms=terms), HAIKU, TABLE) == math.ceil(micros * factor)
+
+
+@pytest.mark.parametrize(
+    ("usage", "names"),
+    [
+        (Usage(1, 1, terms=(("service_tier", "priority"),)), ("service_tier=priority",)),
+        (Usage(1, 1, terms=(("inference_geo", "us"), ("speed", "fast"))), ("speed=fast",)),
+        (Usage(1, 1, terms=(("moon_phase", "full"),)), ("moon_phase=full",)),
+        (Usage(1, 1, unread=("audio_tokens",)), ("audio_tokens",)),
+    ],
+)
+def test_what_has_no_price_is_never_taken_for_nothing(usage: Usage, names: tuple[str, ...]) -> None:
+    assert TABLE.unpriced(usage) == names
+    assert price(usage, HAIKU, TABLE) is None
 
 
 MODEL = 'input: "1"\n    output: "5"\n    cache_read: "0.1"\n    cache_write_5m: "1.25"\n    cache_write_1h: "2"\n'

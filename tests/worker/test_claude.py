@@ -50,7 +50,8 @@ async def failure(caller: ClaudeCaller, asked: ModelRequest) -> AIError:
 async def test_an_answer_comes_with_its_bill(caller: ClaudeCaller, simulated_claude: SimulatedClaude) -> None:
     reply = await caller.call(request())
     (seen,) = simulated_claude.calls
-    assert reply.usage == Usage(seen.input_tokens, seen.output_tokens)
+    terms = (("service_tier", "standard"),)
+    assert reply.usage == Usage(seen.input_tokens, seen.output_tokens, terms=terms)
     assert reply.usage.output_tokens > 0
     assert (reply.stop_reason, reply.model, reply.api_request_id) == (
         "end_turn",
@@ -67,6 +68,43 @@ async def test_the_bill_stays_below_the_bound(caller: ClaudeCaller) -> None:
     asked = request()
     reply = await caller.call(asked)
     assert reply.usage.prompt_tokens <= asked.input_tokens_upper()
+
+
+async def test_the_api_counts_the_input_as_it_bills_it(caller: ClaudeCaller, simulated_claude: SimulatedClaude) -> None:
+    counted = await caller.count_input(request())
+    assert simulated_claude.requests == 0
+    assert (await caller.call(request())).usage.prompt_tokens == counted
+
+
+async def test_a_count_fails_by_the_names_of_calls(caller: ClaudeCaller) -> None:
+    with pytest.raises(AIError) as caught:
+        await caller.count_input(request(model="claude-nobody"))
+    assert (caught.value.code, caught.value.status) == ("bad_request", 404)
+
+
+@pytest.mark.parametrize(
+    ("said", "terms", "unread"),
+    [
+        ({"inference_geo": "us", "service_tier": "batch"}, {"inference_geo": "us", "service_tier": "batch"}, ()),
+        ({"inference_geo": None, "speed": None, "server_tool_use": {"web_search_requests": 0}}, {}, ()),
+        ({"server_tool_use": {"web_search_requests": 2}}, {}, ("server_tool_use",)),
+        ({"audio_tokens": 7, "images": [], "video": 0}, {}, ("audio_tokens",)),
+        ({"cache_creation": {"ephemeral_24h_input_tokens": 9}}, {}, ("cache_creation_ephemeral_24h_input_tokens",)),
+        ({"service_tier": "<b>", "Ünknown": 1}, {"service_tier": "unreadable"}, ("unreadable",)),
+        ({"output_tokens_details": {"thinking_tokens": 5}}, {}, ()),
+    ],
+)
+async def test_what_a_bill_says_besides(
+    caller: ClaudeCaller,
+    simulated_claude: SimulatedClaude,
+    said: dict[str, object],
+    terms: dict[str, str],
+    unread: tuple[str, ...],
+) -> None:
+    simulated_claude.fail(Injected("usage", usage=said))
+    usage = (await caller.call(request())).usage
+    assert dict(usage.terms) == {"service_tier": "standard"} | terms
+    assert usage.unread == unread
 
 
 RETRY, NEVER = True, False

@@ -5,137 +5,49 @@ from __future__ import annotations
 import asyncio
 import itertools
 import logging
-from collections.abc import AsyncIterator, Callable, Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
+import math
+from collections.abc import Sequence
+from fractions import Fraction
 from typing import Any
 
 import pytest
-from prometheus_client import REGISTRY
-from pydantic import SecretStr
 
-from scopegate.clock import ManualClock, SystemClock
 from scopegate.demo.claude import Injected
 from scopegate.errors import (
-    AIBudgetError,
     AICircuitBreakerError,
-    AIError,
     AIOutputError,
     AITimeoutError,
     StoreUnavailable,
 )
-from scopegate.leads import findings
 from scopegate.leads.findings import Broken
 from scopegate.leads.job import SENT, CallRecord
-from scopegate.leads.questions import photo_analysis
 from scopegate.leads.questions.photo_analysis import PhotoAnalysis
 from scopegate.limits.breaker import BreakerRule, CallOutcome, Denied, Permit
-from scopegate.limits.budget import Account, NoRoom, Reservation, account, accounts
-from scopegate.limits.pricing import Usage, price, worst_case
-from scopegate.limits.steps import StepLimits, StepName
-from scopegate.policy.policy import AI, BudgetRule, WhenSpent
-from scopegate.stores.database import open_database
+from scopegate.limits.budget import Account, NoRoom, Reservation
+from scopegate.limits.pricing import Usage, price
+from scopegate.limits.steps import StepName
 from scopegate.stores.ledger import SqlLedger
 from scopegate.stores.memory import MemoryBreakers
-from scopegate.worker.call import ModelClient, ModelReply, ModelRequest
-from scopegate.worker.claude import ClaudeCaller
-from scopegate.worker.metered import ROOM_WAIT_S, Completion, MeteredClaude, Purpose
-from scopegate.worker.prices import load
-from tests.simulated import KEY, SimulatedClaude, _running_claude, picture, simulated_claude
-from tests.stores.orders import intent
+from scopegate.worker.call import ModelReply, ModelRequest
+from scopegate.worker.metered import Completion, Purpose
+from tests.simulated import _running_claude, simulated_claude
+from tests.worker.metering import (
+    CONTRACTOR,
+    MODEL,
+    OVERLOADED,
+    PRICES,
+    PURPOSE,
+    Bench,
+    Breakers,
+    bench,
+    counter,
+    failure,
+    policy,
+    question,
+    worst,
+)
 
-__all__ = ["_running_claude", "simulated_claude"]
-
-MODEL = "claude-haiku-5-5"
-PRICES = load()
-PURPOSE = Purpose("job-1", "lead-1", "roofers-inc", StepName.PHOTO_ANALYSIS, 1)
-DAY = BudgetRule("day", 20_000_000, "day", None, (0.5, 0.8), WhenSpent.HOLD)
-CONTRACTOR = BudgetRule("contractor-day", 2_000_000, "day", "contractor", (), WhenSpent.HOLD)
-OVERLOADED = Injected("error", 529)
-
-
-def policy(
-    *budgets: BudgetRule, model: str = MODEL, timeout_s: float = 5.0, retries: int = 3, max_tokens: int = 2048
-) -> AI:
-    limits = StepLimits(timeout_s, retries, max_tokens)
-    steps = {"photo_analysis": limits, "scope": limits, "estimate": limits}
-    return AI(model, steps, BreakerRule(5, 60.0), budgets or (DAY, CONTRACTOR))
-
-
-class Breakers:
-    """Remembers what it was told; `permit` decides what comes next."""
-
-    def __init__(self, permit: Callable[[], Permit | Denied] = lambda: Permit(1)) -> None:
-        self.permit = permit
-        self.outcomes: list[CallOutcome] = []
-
-    async def admit(self, name: str, rule: BreakerRule) -> Permit | Denied:
-        return self.permit()
-
-    async def record(self, name: str, rule: BreakerRule, permit: Permit, outcome: CallOutcome) -> None:
-        self.outcomes.append(outcome)
-
-    async def state(self, name: str, rule: BreakerRule) -> str:
-        return "closed"
-
-
-@dataclass
-class Bench:
-    """A metered client and everything around it, to look at afterwards."""
-
-    claude: SimulatedClaude
-    caller: ModelClient
-    ledger: SqlLedger
-    clock: Any = field(default_factory=ManualClock)
-    breakers: Any = field(default_factory=Breakers)
-
-    def client(self, ai: AI | None = None, **parts: Any) -> MeteredClaude:
-        chosen = {"caller": self.caller, "ledger": self.ledger, "breakers": self.breakers, "jitter": lambda: 0.5}
-        return MeteredClaude(**chosen | parts, prices=PRICES, ai=ai or policy(), clock=self.clock)
-
-    async def ask(self, client: MeteredClaude, purpose: Purpose = PURPOSE, **options: Any) -> Any:
-        return await client.run(purpose, question(client), parse, **options)
-
-    async def rows(self) -> Sequence[CallRecord]:
-        rows = await self.ledger.calls(limit=1_000)
-        return sorted(rows, key=lambda row: (row.job_id or "", row.call_n))
-
-    async def account(self, rule: BudgetRule = DAY) -> tuple[int, int]:
-        """(spent, reserved)."""
-        scope = account(rule, self.clock.now_ms(), PURPOSE.contractor).scope
-        return (await self.ledger.accounts([scope]))[scope]
-
-
-def question(client: MeteredClaude) -> ModelRequest:
-    prompt = photo_analysis.prompt("The roof leaks.", 2, "0" * 32)
-    schema = findings.schema(PhotoAnalysis)
-    return client.request(StepName.PHOTO_ANALYSIS, prompt.system, prompt.text, schema, (picture("blue"), picture()))
-
-
-def parse(text: str) -> PhotoAnalysis | Broken:
-    return photo_analysis.parse(text, photos=2)
-
-
-def worst(client: MeteredClaude) -> int:
-    asked = question(client)
-    cost = worst_case(asked.model, asked.input_tokens_upper(), asked.max_tokens, PRICES)
-    assert cost is not None
-    return cost
-
-
-@pytest.fixture
-async def bench(simulated_claude: SimulatedClaude, tmp_path: Path) -> AsyncIterator[Bench]:
-    database = await open_database(f"sqlite:///{tmp_path}/scopegate.db")
-    caller = ClaudeCaller(SecretStr(KEY), simulated_claude.url)
-    yield Bench(simulated_claude, caller, SqlLedger(database))
-    await caller.close()
-    await database.close()
-
-
-async def failure(bench: Bench, client: MeteredClaude, **options: Any) -> AIError:
-    with pytest.raises(AIError) as caught:
-        await bench.ask(client, **options)
-    return caught.value
+__all__ = ["_running_claude", "bench", "simulated_claude"]
 
 
 # ── a good call ─────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -318,20 +230,6 @@ async def test_a_parser_that_fails_still_leaves_the_bill(bench: Bench) -> None:
     assert row.cost_usd_micros > 0
 
 
-async def test_no_room_sends_nothing(bench: Bench) -> None:
-    client = bench.client(policy(DAY, BudgetRule("tiny", 10, "month", None, (), WhenSpent.HOLD)))
-    before = counter("scopegate_budget_refusals_total", budget="tiny")
-    error = await failure(bench, client)
-    assert isinstance(error, AIBudgetError)
-    assert (error.budget, error.code, error.retryable) == ("tiny", "no_budget", False)
-    assert error.reset_ms == 1_801_440_000_000  # 2027-02-01
-    assert bench.claude.requests == 0
-    assert await bench.rows() == []
-    assert await bench.account() == (0, 0)
-    assert bench.breakers.outcomes == [CallOutcome.IGNORED]
-    assert counter("scopegate_budget_refusals_total", budget="tiny") == before + 1
-
-
 async def test_an_unknown_model_is_refused_before_it_is_asked(bench: Bench) -> None:
     error = await failure(bench, bench.client(policy(model="claude-new-9")))
     assert (error.code, error.retryable) == ("unknown_price", False)
@@ -349,48 +247,24 @@ async def test_an_answer_by_a_model_without_a_price_costs_what_was_asked_for(ben
     assert (row.model, row.cost_usd_micros) == ("claude-secret-1", 105)
 
 
-async def test_the_cap_holds_under_concurrency(bench: Bench) -> None:
-    """Room for ten worst cases: however forty callers interleave, spending stays below the cap, and nobody is refused
-    while the money is only set aside for others."""
-    bench.clock = SystemClock()  # the API answers in real time
-    room = BudgetRule("ten", worst(bench.client()) * 10, "day", None, (), WhenSpent.HOLD)
-    client = bench.client(policy(room))
-    results = await asyncio.gather(*(bench.ask(client) for _ in range(40)), return_exceptions=True)
-    refused = [one for one in results if isinstance(one, AIBudgetError)]
-    spent, reserved = await bench.account(room)
-    assert len(refused) + bench.claude.requests == 40
-    assert all(isinstance(one, AIBudgetError | Completion) for one in results)
-    assert all(error.is_spent for error in refused)
-    assert not refused or spent + worst(client) > room.limit_usd_micros
-    assert spent == sum(row.cost_usd_micros for row in await bench.rows()) <= room.limit_usd_micros
-    assert reserved == 0
-
-
-async def test_money_that_is_set_aside_is_waited_for_and_not_for_ever(bench: Bench) -> None:
-    one = BudgetRule("one", worst(bench.client()), "day", None, (), WhenSpent.FAIL)
-    client = bench.client(policy(one))
-    now_ms = bench.clock.now_ms()
-    held = await bench.ledger.reserve(accounts([one], now_ms, None), intent(1, now_ms), now_ms + 3_600_000)
-    assert isinstance(held, Reservation)
-    error = await failure(bench, client)
-    assert isinstance(error, AIBudgetError)
-    assert (error.code, error.is_spent, error.retryable) == ("no_budget", False, True)
-    assert sum(bench.clock.slept) == pytest.approx(ROOM_WAIT_S, abs=1)
-    assert bench.claude.requests == 0
-    await bench.ledger.withdraw(held)
-    await bench.ask(client)
-    assert bench.claude.requests == 1
-
-
-async def test_thresholds_are_told_once(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level(logging.INFO, "scopegate")
-    cost = (await bench.ask(bench.client())).cost_usd_micros
-    half = BudgetRule("half", max(cost * 4, worst(bench.client())) + cost * 2, "day", None, (0.01,), WhenSpent.HOLD)
-    client = bench.client(policy(half))
+@pytest.mark.parametrize("usage", [{"service_tier": "priority"}, {"audio_tokens": 3}])
+async def test_a_bill_with_a_part_that_has_no_price_is_booked_at_the_worst_case(
+    bench: Bench, caplog: pytest.LogCaptureFixture, usage: dict[str, object]
+) -> None:
+    bench.claude.fail(*[Injected("usage", usage=usage)] * 2)
+    client, before = bench.client(), counter("scopegate_ai_unpriced_total")
     for _ in range(2):
-        await bench.ask(client)
-    told = [record for record in caplog.records if record.msg == "ai.budget_threshold"]
-    assert [record.scopegate_fields["share"] for record in told] == [0.01]  # type: ignore[attr-defined]
+        assert (await bench.ask(client)).cost_usd_micros == worst(client)
+    assert counter("scopegate_ai_unpriced_total") == before + 2
+    assert [record.levelname for record in caplog.records if record.msg == "ai.unpriced_usage"] == ["ERROR"]
+    assert await bench.account() == (worst(client) * 2, 0)
+
+
+async def test_a_call_in_another_geography_is_booked_at_its_price(bench: Bench) -> None:
+    bench.claude.fail(Injected("usage", usage={"inference_geo": "us"}))
+    answer, (seen,) = await bench.ask(bench.client()), bench.claude.calls
+    micros = Fraction(seen.input_tokens * 100 + seen.output_tokens * 500, 1_000)
+    assert answer.cost_usd_micros == math.ceil(micros * Fraction(11, 10))
 
 
 # ── cancellation and outages ────────────────────────────────────────────────────────────────────────────────────────
@@ -580,10 +454,6 @@ async def test_our_own_mistakes_never_open_it(bench: Bench) -> None:
 
 
 # ── what is told ────────────────────────────────────────────────────────────────────────────────────────────────────
-
-
-def counter(name: str, **labels: str) -> float:
-    return REGISTRY.get_sample_value(name, labels) or 0.0
 
 
 async def test_metrics_and_log_lines_agree_with_the_ledger(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:

@@ -21,4 +21,4 @@ def test_a_model_that_is_not_in_it_has_none() -> None:
 
 
 def test_it_names_its_version() -> None:
-    assert load().version == "2026-11-24"
+    assert load().version == "2026-11-24.1"

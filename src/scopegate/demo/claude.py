@@ -65,6 +65,7 @@ FAULTS: Final = {
     "refusal": "stop_reason is refusal and there is no text",
     "wrong_schema": "valid JSON of another shape",
     "answer": "the model says `text`",
+    "usage": "the bill says `usage` besides",
     "redirect": "status 307 to `location`",
     "none": "no fault: holds a place in the queue",
 }
@@ -86,6 +87,7 @@ class Injected:
     text: str = ""
     location: str = "/elsewhere"
     message: str = "simulated"
+    usage: dict[str, Any] = field(default_factory=dict)
 
 
 _FAULTS: Final = TypeAdapter(list[Injected])
@@ -136,6 +138,7 @@ def create_app(simulation: Simulation | None = None) -> Starlette:
     routes = [
         Route("/", _home),
         Route("/v1/messages", _messages, methods=["POST"]),
+        Route("/v1/messages/count_tokens", _count_tokens, methods=["POST"]),
         Route("/_sim/faults", _set_faults, methods=["POST"]),
         Route("/_sim/settings", _set_settings, methods=["POST"]),
         Route("/_sim/calls", _show_calls),
@@ -180,12 +183,24 @@ async def _messages(request: Request) -> Response:
     return response
 
 
-def _question(headers: Mapping[str, str], content: bytes) -> MessageRequest:
+async def _count_tokens(request: Request) -> Response:
+    """Free, and neither counted nor failed as a call."""
+    simulation: Simulation = request.app.state.simulation
+    try:
+        if not simulation.accepts(request.headers):
+            raise _Refused(401, "invalid x-api-key")
+        question = _question(request.headers, await request.body(), max_tokens=1)
+    except _Refused as refused:
+        return _error(refused.status, "req_sim_count", message=str(refused))
+    return JSONResponse({"input_tokens": question.input_tokens()}, headers=_headers("req_sim_count"))
+
+
+def _question(headers: Mapping[str, str], content: bytes, **given: int) -> MessageRequest:
     """The request's body, checked as the API would."""
     if "anthropic-version" not in headers:
         raise _Refused(400, "anthropic-version: header is required")
     try:
-        body = json.loads(content)
+        body = json.loads(content) | given
         model, max_tokens, messages = body["model"], body["max_tokens"], body["messages"]
         schema = body.get("output_config", {}).get("format", {}).get("schema", {})
         blocks = [block for message in messages for block in _blocks(message["content"])]
@@ -260,6 +275,7 @@ def _message(question: MessageRequest, fault: Injected, request_id: str) -> tupl
             "service_tier": "standard",
         },
     }
+    body["usage"] |= fault.usage
     if fault.kind == "no_usage":
         del body["usage"]
     content, headers = json.dumps(body).encode(), _headers(request_id)

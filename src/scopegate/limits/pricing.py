@@ -1,15 +1,18 @@
 """What a model call costs, in integer micro-dollars, from a versioned price table.
 
 Pure. Called by the metered client before a call (worst case) and after it (the real usage). The table's text is read
-elsewhere; here it is parsed. A model without a price is None everywhere, never zero.
+elsewhere; here it is parsed. A model without a price is None everywhere, never zero; so is a usage under a term (where
+and how a call ran) that the table has no factor for.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from decimal import Decimal
+from fractions import Fraction
+from math import prod
 from typing import Annotated
 
 import yaml
@@ -21,13 +24,18 @@ _MTOK = 1_000_000
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """What the API says it billed, in tokens. `input_tokens` excludes cache reads and writes, as the API reports it."""
+    """What the API says it billed, in tokens. `input_tokens` excludes cache reads and writes, as the API reports it.
+
+    `terms` are words of the bill beside the counts, as (kind, word): `("inference_geo", "us")`. `unread` names what
+    else was counted there, under names that nobody here knows."""
 
     input_tokens: int = 0
     output_tokens: int = 0
     cache_read_tokens: int = 0
     cache_write_5m_tokens: int = 0
     cache_write_1h_tokens: int = 0
+    terms: tuple[tuple[str, str], ...] = ()
+    unread: tuple[str, ...] = ()
 
     @property
     def cache_write_tokens(self) -> int:
@@ -66,43 +74,59 @@ class ModelPrice:
 
 @dataclass(frozen=True, slots=True)
 class PriceTable:
-    """`version` is stored with every booked call."""
+    """`version` is stored with every booked call. `factors` multiply the whole call: kind of term, word, factor."""
 
     version: str
     models: Mapping[str, ModelPrice]
+    factors: Mapping[str, Mapping[str, Fraction]] = field(default_factory=dict)
 
     def price_of(self, model: str) -> ModelPrice | None:
         """The model's price; a dated name (`...-20251001`) falls back to its plain name. None when unknown."""
         return self.models.get(model) or self.models.get(_DATED.sub("", model))
 
+    def unpriced(self, usage: Usage) -> tuple[str, ...]:
+        """What of a bill has no price here: terms without a factor (`service_tier=priority`), counts nobody knows."""
+        terms = tuple(f"{kind}={word}" for kind, word in usage.terms if word not in self.factors.get(kind, {}))
+        return terms + usage.unread
+
+    def dearest_factor(self) -> Fraction:
+        """Of any call: who asks for nothing special may still be given it, by a default of the account."""
+        return prod((max(factors.values()) for factors in self.factors.values()), start=Fraction(1))
+
 
 def price(usage: Usage, model: str, table: PriceTable) -> int | None:
-    """Micro-dollars for this usage, rounded up once over the whole call; None when the model has no price."""
+    """Micro-dollars for this usage, rounded up once over the whole call; None when the model or a part of the bill has
+    no price."""
     entry = table.price_of(model)
-    if entry is None:
+    if entry is None or table.unpriced(usage):
         return None
     rates = entry.rates(usage.prompt_tokens)
+    factor = prod((table.factors[kind][word] for kind, word in usage.terms), start=Fraction(1))
     return _round_up(
+        factor,
         usage.input_tokens * rates.input
         + usage.output_tokens * rates.output
         + usage.cache_read_tokens * rates.cache_read
         + usage.cache_write_5m_tokens * rates.cache_write_5m
-        + usage.cache_write_1h_tokens * rates.cache_write_1h
+        + usage.cache_write_1h_tokens * rates.cache_write_1h,
     )
 
 
 def worst_case(model: str, input_tokens_upper: int, max_tokens: int, table: PriceTable) -> int | None:
     """The most a call can cost: every input token in the dearest class, every output token used, at whichever rates a
-    prompt of up to that length can meet. None when the model has no price."""
+    prompt of up to that length can meet, under the dearest terms. None when the model has no price."""
     entry = table.price_of(model)
     if entry is None:
         return None
+    factor = table.dearest_factor()
     reachable = [entry.base, *(rates for above, rates in entry.long if input_tokens_upper > above)]
-    return max(_round_up(input_tokens_upper * rates.dearest_input() + max_tokens * rates.output) for rates in reachable)
+    return max(
+        _round_up(factor, input_tokens_upper * rates.dearest_input() + max_tokens * rates.output) for rates in reachable
+    )
 
 
-def _round_up(usd_micros_times_mtok: int) -> int:
-    return -(-usd_micros_times_mtok // _MTOK)
+def _round_up(factor: Fraction, usd_micros_times_mtok: int) -> int:
+    return -(-usd_micros_times_mtok * factor.numerator // (_MTOK * factor.denominator))
 
 
 def _is_price(text: str) -> str:
@@ -141,6 +165,7 @@ class _TableText(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
     version: str = Field(pattern=r"^\d{4}-\d{2}-\d{2}(\.\d+)?$")
     models: dict[str, _ModelText] = Field(min_length=1)
+    factors: dict[str, dict[str, _PriceText]] = {}
 
 
 def parse_table(text: str) -> PriceTable:
@@ -150,7 +175,11 @@ def parse_table(text: str) -> PriceTable:
         parsed = _TableText.model_validate(yaml.safe_load(text))
     except (yaml.YAMLError, ValidationError) as fault:
         raise ValueError(f"price table: {fault}") from fault
-    return PriceTable(parsed.version, {name: _model_price(entry) for name, entry in parsed.models.items()})
+    return PriceTable(
+        parsed.version,
+        {name: _model_price(entry) for name, entry in parsed.models.items()},
+        {kind: {word: Fraction(text) for word, text in words.items()} for kind, words in parsed.factors.items()},
+    )
 
 
 def _model_price(entry: _ModelText) -> ModelPrice:

@@ -253,6 +253,10 @@ BREAKER_OPEN = Gauge(
 )
 BUDGET_REFUSALS = Counter("scopegate_budget_refusals", "Calls not made because a budget had no room.", ["budget"])
 
+AI_UNPRICED = Counter(
+    "scopegate_ai_unpriced", "Calls whose bill says something that has no price: booked at their worst case."
+)
+
 # ── the admin port ──────────────────────────────────────────────────────────────────────────────────────────────────
 ADMIN_REFUSALS = _of(
     Counter(

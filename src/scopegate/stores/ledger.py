@@ -35,6 +35,7 @@ _GROUPS = {
     "lead": calls.c.lead_id,
     "contractor": calls.c.contractor,
 }
+_LATEST = 200
 _COUNTS = ("calls", "failed", "unknown", "unknown_usd_micros")
 _SUMS = ("input_tokens", "output_tokens", "cache_read_tokens", "cache_write_tokens", "cost_usd_micros")
 
@@ -88,6 +89,9 @@ class SqlLedger:
         if by not in _GROUPS:
             raise ValueError(f"spend can be grouped by {', '.join(_GROUPS)}, not by {by}")
         return await self._db.read(partial(_spend_by, by=by, since_day=since_day))
+
+    async def longest_answer(self, step: str) -> tuple[int, int]:
+        return await self._db.read(partial(_longest_answer, step=step))
 
     async def accounts(self, scopes: Sequence[str]) -> Mapping[str, tuple[int, int]]:
         return await self._db.read(partial(_accounts, scopes=scopes))
@@ -276,6 +280,18 @@ def _spend_by(conn: Connection, by: str, since_day: str) -> list[Mapping[str, Js
     rows = [_sums_of(row) for row in conn.execute(query)]
     # sorted here: the engines disagree about collation and about where NULL goes
     return sorted(rows, key=lambda row: (row["key"] is None, str(row["key"])))
+
+
+def _longest_answer(conn: Connection, step: str) -> tuple[int, int]:
+    latest = (
+        select(calls.c.output_tokens)
+        .where(calls.c.step == step, calls.c.outcome == "ok")
+        .order_by(calls.c.started_ms.desc())
+        .limit(_LATEST)
+        .subquery()
+    )
+    known, longest = conn.execute(select(func.count(), func.max(latest.c.output_tokens)).select_from(latest)).one()
+    return known, longest or 0
 
 
 def _sums_of(row: Row[Any]) -> Mapping[str, Json]:

@@ -231,6 +231,10 @@ class Ledger(Protocol):
         flight counts in none of them; what is unknown counts at its worst case, and is told apart."""
         ...
 
+    async def longest_answer(self, step: str) -> tuple[int, int]:
+        """Of the step's latest good answers: how many are known (at most 200), and the most output tokens of one."""
+        ...
+
     async def accounts(self, scopes: Sequence[str]) -> Mapping[str, tuple[int, int]]:
         """(spent, reserved) by scope; absent scopes are (0, 0)."""
         ...

@@ -15,6 +15,10 @@ from scopegate.limits.pricing import Usage
 _ENVELOPE_TOKENS = 2_000
 """Room for what the API adds around a request: roles, labels, instructions for structured output."""
 
+_COUNT_MARGIN_PERCENT = 10
+_COUNT_MARGIN_TOKENS = 100
+"""What a call may bill above a count that was asked for beforehand."""
+
 _PATCH_PX = 24
 """The API counts about one token per 28 x 28 pixels; smaller patches keep the bound above it."""
 
@@ -48,6 +52,11 @@ class ModelRequest:
         return _ENVELOPE_TOKENS + text + sum(_image_tokens(image) for image in self.images)
 
 
+def input_tokens_bound(counted: int) -> int:
+    """No fewer than a call's, of which the API counted so many beforehand."""
+    return counted + counted * _COUNT_MARGIN_PERCENT // 100 + _COUNT_MARGIN_TOKENS
+
+
 def _image_tokens(image: Image) -> int:
     return -(-image.width_px // _PATCH_PX) * -(-image.height_px // _PATCH_PX) + 100
 
@@ -68,3 +77,8 @@ class ModelClient(Protocol):
     """Whoever makes the call. Every failure is an AIError; an answer with a known usage is always a Reply."""
 
     async def call(self, request: ModelRequest) -> ModelReply: ...
+
+    async def count_input(self, request: ModelRequest) -> int:
+        """The input tokens of this request as the API counts them, which costs nothing. An estimate, it says, that a
+        call may differ from by a little."""
+        ...

@@ -10,14 +10,14 @@ from __future__ import annotations
 import asyncio
 import base64
 import math
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Mapping
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any, Final
 
 import anthropic
 import httpx2
-from anthropic.types import MessageParam
+from anthropic.types import MessageParam, OutputConfigParam
 from pydantic import SecretStr
 
 from scopegate import jsontext
@@ -28,6 +28,7 @@ from scopegate.worker.call import ModelReply, ModelRequest
 _MAX_ANSWER_BYTES: Final = 4 * 1024 * 1024
 _MAX_DEPTH: Final = 64
 _CONNECT_TIMEOUT_S: Final = 5.0
+_COUNT_TIMEOUT_S: Final = 5.0
 
 _SPEND_LIMITS: Final = frozenset({
     "enforced_spend_limit_reached",
@@ -36,6 +37,22 @@ _SPEND_LIMITS: Final = frozenset({
     "linked_organization_billing_unavailable",
 })  # fmt: skip
 """Error codes that no waiting heals, though two of them come with status 429."""
+
+_TERMS: Final = ("inference_geo", "service_tier", "speed")
+"""What a usage says in words, and a price may depend on."""
+
+_READ: Final = frozenset({
+    *_TERMS,
+    "input_tokens",
+    "output_tokens",
+    "cache_read_input_tokens",
+    "cache_creation_input_tokens",
+    "cache_creation",
+    "cache_creation.ephemeral_5m_input_tokens",
+    "cache_creation.ephemeral_1h_input_tokens",
+    "output_tokens_details",
+})  # fmt: skip
+"""Every field of a usage whose meaning is known; the details of the output are part of it."""
 
 _TYPES: Final[Mapping[str, int]] = {
     "invalid_request_error": 400,
@@ -71,20 +88,25 @@ class ClaudeCaller:
 
     async def call(self, request: ModelRequest) -> ModelReply:
         """Raises AITimeoutError when the last byte is not there after `timeout_s`, however the bytes trickle."""
-        try:
-            async with asyncio.timeout(request.timeout_s):
-                answer = await self._send(request)
-        except TimeoutError:
-            raise AITimeoutError(
-                "timeout", f"no complete answer within {request.timeout_s:g} s", retryable=True, maybe_billed=True
-            ) from None
-        except anthropic.APIStatusError as error:
-            raise _from_status(error.status_code, error.body, error.response.headers) from None
-        except anthropic.APIConnectionError as error:
-            raise _from_connection(error) from None
-        except anthropic.AnthropicError as error:
-            raise AIError("bad_request", type(error).__name__, retryable=False) from None
+        answer = await _named(self._send(request), request.timeout_s)
         return _read(answer.http_response)
+
+    async def count_input(self, request: ModelRequest) -> int:
+        """As the port says. Raises the same errors as a call."""
+        timeout_s = min(_COUNT_TIMEOUT_S, request.timeout_s)
+        sending = self._client.messages.with_raw_response.count_tokens(
+            model=request.model,
+            system=request.system,
+            messages=[_message(request)],
+            output_config=_output_config(request),
+            timeout=httpx2.Timeout(timeout_s),
+        )
+        answer = await _named(sending, timeout_s)
+        body = _json(answer.http_response.content)
+        try:
+            return _count(body["input_tokens"])
+        except (KeyError, TypeError, ValueError):
+            raise AIError("server_error", "a count that is none", retryable=True) from None
 
     async def _send(self, request: ModelRequest) -> Any:
         return await self._client.messages.with_raw_response.create(
@@ -92,12 +114,33 @@ class ClaudeCaller:
             max_tokens=request.max_tokens,
             system=request.system,
             messages=[_message(request)],
-            output_config={"format": {"type": "json_schema", "schema": _api_schema(request.schema)}},
+            output_config=_output_config(request),
             timeout=httpx2.Timeout(request.timeout_s, connect=min(_CONNECT_TIMEOUT_S, request.timeout_s)),
         )
 
     async def close(self) -> None:
         await self._client.close()
+
+
+async def _named(sending: Awaitable[Any], timeout_s: float) -> Any:
+    """The raw answer; every failure by its name in the error table."""
+    try:
+        async with asyncio.timeout(timeout_s):
+            return await sending
+    except TimeoutError:
+        raise AITimeoutError(
+            "timeout", f"no complete answer within {timeout_s:g} s", retryable=True, maybe_billed=True
+        ) from None
+    except anthropic.APIStatusError as error:
+        raise _from_status(error.status_code, error.body, error.response.headers) from None
+    except anthropic.APIConnectionError as error:
+        raise _from_connection(error) from None
+    except anthropic.AnthropicError as error:
+        raise AIError("bad_request", type(error).__name__, retryable=False) from None
+
+
+def _output_config(request: ModelRequest) -> OutputConfigParam:
+    return {"format": {"type": "json_schema", "schema": _api_schema(request.schema)}}
 
 
 def _api_schema(schema: Mapping[str, Any]) -> dict[str, object]:
@@ -192,7 +235,22 @@ def _usage(raw: Any) -> Usage:
         cache_read_tokens=_count(raw.get("cache_read_input_tokens")),
         cache_write_5m_tokens=minutes,
         cache_write_1h_tokens=hour,
+        terms=tuple((kind, _word(raw[kind]) or "unreadable") for kind in _TERMS if raw.get(kind) is not None),
+        unread=_unread(raw, detail),
     )
+
+
+def _unread(raw: Mapping[str, Any], detail: Mapping[str, Any]) -> tuple[str, ...]:
+    """Names of what is counted or said beside what is read here: somebody may be asked to pay for it."""
+    beside = {**{f"cache_creation.{name}": value for name, value in detail.items()}, **raw}
+    return tuple(
+        sorted(_word(name.replace(".", "_")) or "unreadable" for name in beside.keys() - _READ if _says(beside[name]))
+    )
+
+
+def _says(value: object) -> bool:
+    """Anything but nothing: a count of zero, an empty or an all-zero object."""
+    return any(map(_says, value.values())) if isinstance(value, Mapping) else bool(value)
 
 
 def _count(value: Any) -> int:
