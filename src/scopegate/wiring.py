@@ -315,7 +315,8 @@ def _terms(settings: Settings, database: Database, jobs: JobStore, opened: Async
             assert last is not None, "the first policy offloads something"
             return Terms({}, last.life)
         store = breaker_store(_PROBE_MARGIN_S + max(step.timeout_s for step in policy.ai.steps.values()))
-        model = MeteredClaude(claude, ledger, store, table, policy.ai, clock, random.SystemRandom().random)
+        prices_in_force = table.with_models(policy.ai.prices)
+        model = MeteredClaude(claude, ledger, store, prices_in_force, policy.ai, clock, random.SystemRandom().random)
         steps = Steps(model, PhotoFetcher(), Courier(clock), clock)
         life = Life(jobs, ledger, steps, policy.ai.budgets, clock, random.SystemRandom().random)
         last = Terms(policy.offloads, life)

@@ -68,6 +68,7 @@ async def test_a_budget_is_used_to_its_end_and_never_passed(one_round: Round) ->
     assert len(one_round.billed()) >= 90
 
 
+@pytest.mark.timeout(1800)
 async def test_a_budget_survives_random_kills(one_round: Round, full: bool) -> None:
     """What the killed had in flight counts at its worst case, as spent: nothing else keeps money from the others."""
     for seed in range(20 if full else 1):

@@ -31,6 +31,8 @@ from scopegate.policy import quantities as q
         (q.parse_money, "20 USD per day", (20_000_000, "day")),
         (q.parse_money, "0.000001 USD per month", (1, "month")),
         (q.parse_money, "0.1 USD per day", (100_000, "day")),
+        (q.parse_price, "2.5 USD per MTok", 2_500_000),
+        (q.parse_price, "0.000001 USD per MTok", 1),
         (q.parse_money, "999999.999999 USD per day", (999_999_999_999, "day")),
         (q.parse_share, "50%", 0.5),
         (q.parse_share, "12.5%", 0.125),

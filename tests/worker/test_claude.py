@@ -6,6 +6,7 @@ import asyncio
 import logging
 import socket
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import pytest
 from pydantic import SecretStr
@@ -264,3 +265,12 @@ async def test_the_library_logs_no_key(
     caplog.set_level(logging.DEBUG)
     await caller.call(request())
     assert KEY not in caplog.text
+
+
+def test_the_documents_have_every_row_of_the_error_table() -> None:
+    said = [
+        f"| {name} | `{code}` | {'yes' if retryable else 'no'} | {'worst case' if billed else 'nothing'} |"
+        for name, _, code, _, _, retryable, billed in ERROR_TABLE
+    ]
+    lines = (Path(__file__).parents[2] / "docs" / "money.md").read_text("utf-8").splitlines()
+    assert [line for line in said if line not in lines] == []

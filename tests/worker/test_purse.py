@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from dataclasses import replace
 
 import pytest
 from pydantic import SecretStr
@@ -17,7 +18,7 @@ from scopegate.errors import (
 from scopegate.limits.breaker import CallOutcome
 from scopegate.limits.budget import Reservation, accounts
 from scopegate.limits.pricing import worst_case
-from scopegate.policy.policy import BudgetRule, WhenSpent
+from scopegate.policy.policy import AI, BudgetRule, WhenSpent
 from scopegate.worker.call import ModelReply, ModelRequest, input_tokens_bound
 from scopegate.worker.claude import ClaudeCaller
 from scopegate.worker.metered import Completion
@@ -27,6 +28,7 @@ from tests.stores.orders import call, intent
 from tests.worker.metering import (
     DAY,
     MODEL,
+    OVERLOADED,
     PRICES,
     PURPOSE,
     Bench,
@@ -169,3 +171,33 @@ async def test_an_answer_that_was_cut_for_room_is_asked_for_whole(bench: Bench) 
     assert isinstance(error, AIBudgetError)
     assert [row.outcome for row in await bench.rows()].count("truncated") == 1
     assert bench.claude.requests == 2
+
+
+# ── a cheaper model ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def dear(*budgets: BudgetRule) -> AI:
+    return replace(policy(*budgets, model="claude-opus-5-5"), cheaper_model=MODEL)
+
+
+@pytest.mark.parametrize(("when_spent", "asked"), [(WhenSpent.CHEAPER_MODEL, [MODEL]), (WhenSpent.HOLD, [])])
+async def test_a_spent_budget_may_ask_the_cheaper_model(bench: Bench, when_spent: WhenSpent, asked: list[str]) -> None:
+    room = BudgetRule("room", worst(bench.client()), "day", None, (), when_spent)
+    client = bench.client(dear(room))
+    if asked:
+        assert (await bench.ask(client)).cost_usd_micros <= room.limit_usd_micros
+    else:
+        await failure(bench, client)
+    assert [call.model for call in bench.claude.calls] == asked
+    small = replace(room, name="small", limit_usd_micros=10)
+    assert (await failure(bench, bench.client(dear(small)))).code == "no_budget"
+
+
+async def test_an_overloaded_model_gives_way_to_the_cheaper_one(bench: Bench) -> None:
+    bench.claude.fail(OVERLOADED)
+    answer = await bench.ask(bench.client(dear()))
+    assert [row.model for row in await bench.rows()] == ["claude-opus-5-5", MODEL]
+    assert answer.calls == 2
+    bench.claude.fail(Injected("error", 500))
+    await bench.ask(bench.client(dear()))
+    assert [call.model for call in bench.claude.calls][-2:] == ["claude-opus-5-5"] * 2

@@ -7,9 +7,10 @@ and how a call ran) that the table has no factor for.
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from fractions import Fraction
 from math import prod
@@ -83,6 +84,13 @@ class PriceTable:
     def price_of(self, model: str) -> ModelPrice | None:
         """The model's price; a dated name (`...-20251001`) falls back to its plain name. None when unknown."""
         return self.models.get(model) or self.models.get(_DATED.sub("", model))
+
+    def with_models(self, models: Mapping[str, ModelPrice]) -> PriceTable:
+        """The table with these besides or instead of its own; its version then says so, and which."""
+        if not models:
+            return self
+        digest = hashlib.sha256(repr(sorted(models.items(), key=lambda entry: entry[0])).encode()).hexdigest()[:8]
+        return replace(self, version=f"{self.version}+{digest}", models={**self.models, **models})
 
     def unpriced(self, usage: Usage) -> tuple[str, ...]:
         """What of a bill has no price here: terms without a factor (`service_tier=priority`), counts nobody knows."""

@@ -25,11 +25,13 @@ class StepName(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class StepLimits:
-    """`timeout_s` bounds one call, `retries` the calls after the first, `max_tokens` the answer."""
+    """`timeout_s` bounds one call, `retries` the calls after the first, `max_tokens` the answer. `model`: None for that
+    of all steps."""
 
     timeout_s: float
     retries: int
     max_tokens: int
+    model: str | None = None
 
 
 MODEL_STEPS: Final[Mapping[StepName, StepLimits]] = MappingProxyType(

@@ -367,7 +367,7 @@ def declare(policy: Policy) -> None:
     for offload in policy.offloads:
         _declare_offload(offload)
     if policy.ai is not None:
-        _declare_ai(policy.ai.model, [budget.name for budget in policy.ai.budgets])
+        _declare_ai(policy.ai.models(), [budget.name for budget in policy.ai.budgets])
     exposition.reserve()
 
 
@@ -400,9 +400,10 @@ def _declare_offload(offload: str) -> None:
     _make(STEP_SECONDS)
 
 
-def _declare_ai(model: str, budgets: Iterable[str]) -> None:
+def _declare_ai(models: Iterable[str], budgets: Iterable[str]) -> None:
     for metric in (AI_CALLS, AI_TOKENS, AI_COST_USD, AI_CALL_SECONDS):
-        _make(metric, model)
+        for model in models:
+            _make(metric, model)
     for budget in budgets:
         BUDGET_REFUSALS.labels(budget)
 

@@ -30,6 +30,7 @@ BAN_PATTERN = r"^[1-9][0-9]*(ms|s|m|h|d) after [1-9][0-9]* refusals? in [1-9][0-
 SIZE_PATTERN = r"^[1-9][0-9]*(B|KiB|MiB|GiB)$"
 DURATION_PATTERN = r"^[1-9][0-9]*(ms|s|m|h|d)$"
 MONEY_PATTERN = r"^[0-9]+(\.[0-9]{1,6})? USD per (day|month)$"
+PRICE_PATTERN = r"^[0-9]{1,4}(\.[0-9]{1,6})? USD per MTok$"
 SHARE_PATTERN = r"^[0-9]+(\.[0-9]{1,2})?%$"
 
 _SIZE_UNITS = MappingProxyType({"B": 1, "KiB": 1024, "MiB": 1024**2, "GiB": 1024**3})
@@ -38,6 +39,7 @@ _NUMBER_AND_UNIT = re.compile(r"([0-9]{1,15})([A-Za-zµ]*)", re.ASCII)
 _QUOTA = re.compile(r"([0-9]{1,15}) per ([0-9]{1,15}[a-z]*)", re.ASCII)
 _BAN = re.compile(r"([0-9]{1,15}[a-z]*) after ([0-9]{1,15}) refusals? in ([0-9]{1,15}[a-z]*)", re.ASCII)
 _MONEY = re.compile(r"([0-9]{1,12}(?:\.[0-9]{1,6})?) USD per (day|month)", re.ASCII)
+_PRICE = re.compile(r"([0-9]{1,4}(?:\.[0-9]{1,6})?) USD per MTok", re.ASCII)
 _SHARE = re.compile(r"([0-9]{1,6}(?:\.[0-9]{1,2})?)%", re.ASCII)
 
 
@@ -113,6 +115,17 @@ def parse_money(text: str) -> tuple[int, str]:
     if not 0 < dollars <= MAX_MONEY_USD:
         raise ValueError(f"is outside 0.000001 to {MAX_MONEY_USD} USD")
     return int(dollars * 1_000_000), match[2]
+
+
+def parse_price(text: str) -> int:
+    """`2.5 USD per MTok` -> micro-dollars per million tokens, exact; positive, below 10,000 USD."""
+    match = _PRICE.fullmatch(text)
+    if match is None:
+        raise ValueError("is not a price, write it like `2.5 USD per MTok` (a million tokens)")
+    dollars = Decimal(match[1])
+    if not dollars:
+        raise ValueError("must be more than zero")
+    return int(dollars * 1_000_000)
 
 
 def parse_share(text: str) -> float:

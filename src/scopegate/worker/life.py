@@ -175,7 +175,7 @@ class Life:
     def _held_until_ms(self, budget: str, reset_ms: int | None) -> int | None:
         """How long a job waits for this budget; None where it fails instead."""
         match self._when_spent.get(budget, WhenSpent.FAIL):
-            case WhenSpent.HOLD:
+            case WhenSpent.HOLD | WhenSpent.CHEAPER_MODEL:
                 return hold_until_ms(reset_ms, self._clock.now_ms())
             case WhenSpent.FAIL:
                 return None

@@ -84,9 +84,10 @@ class MeteredClaude:
     def request(
         self, step: StepName, system: str, text: str, schema: Mapping[str, Any], images: Sequence[Image] = ()
     ) -> ModelRequest:
-        """A request to the policy's model under the policy's limits for this step."""
+        """A request to the step's model under the policy's limits for this step."""
         limits = self._ai.steps[step]
-        return ModelRequest(self._ai.model, system, text, schema, limits.max_tokens, limits.timeout_s, tuple(images))
+        model = self._ai.model_of(step)
+        return ModelRequest(model, system, text, schema, limits.max_tokens, limits.timeout_s, tuple(images))
 
     async def run(
         self,
@@ -129,6 +130,9 @@ class MeteredClaude:
         request = task.request
         if left_s is not None and left_s < request.timeout_s:
             request = replace(request, timeout_s=left_s)
+        if error.code == "overloaded" and self._ai.cheaper_model is not None:
+            log.info("ai.cheaper_model", reason="overloaded", model=self._ai.cheaper_model, **task.purpose.fields())
+            request = replace(request, model=self._ai.cheaper_model)
         if isinstance(error, AIOutputError):
             request = replace(request, text=repair(request.text, error.rules))
         return self._purse.want(task.purpose, request, whole=error.code == "truncated")

@@ -21,7 +21,7 @@ from scopegate.leads.job import SENT
 from scopegate.limits.budget import Account, NoRoom, Reservation, accounts, crossed
 from scopegate.limits.pricing import PriceTable, Usage, worst_case
 from scopegate.metrics import catalogue as metrics
-from scopegate.policy.policy import AI
+from scopegate.policy.policy import AI, WhenSpent
 from scopegate.stores.ports import Ledger
 from scopegate.tasks import finish
 from scopegate.worker.call import ModelClient, ModelRequest, input_tokens_bound
@@ -98,11 +98,28 @@ class Purse:
         async with self._turn:
             reserved = await self._reserve(wanted, n)
             if isinstance(reserved, NoRoom):
-                wanted = await self._narrowed(wanted)
-                reserved = await self._wait_for_room(wanted, n, reserved)
+                reserved = await self._find_room(wanted, n, reserved)
         if isinstance(reserved, NoRoom):
             self._refuse(wanted, reserved, spent)
         return reserved
+
+    async def _find_room(self, wanted: Wanted, n: int, no_room: NoRoom) -> Granted | NoRoom:
+        reserved = await self._wait_for_room(await self._narrowed(wanted), n, no_room)
+        cheaper = self._cheaper(wanted, reserved) if isinstance(reserved, NoRoom) else None
+        if cheaper is None:
+            return reserved
+        return await self._wait_for_room(await self._narrowed(cheaper), n, no_room)
+
+    def _cheaper(self, wanted: Wanted, no_room: NoRoom) -> Wanted | None:
+        """The same question to the cheaper model, where the budget that is spent says so."""
+        model = self._ai.cheaper_model
+        if model is None or model == wanted.request.model or not no_room.is_spent:
+            return None
+        rule = next(rule for rule in self._ai.budgets if rule.name == no_room.account.name)
+        if rule.when_spent is not WhenSpent.CHEAPER_MODEL:
+            return None
+        log.info("ai.cheaper_model", reason=rule.name, model=model, **wanted.purpose.fields())
+        return self.want(wanted.purpose, replace(wanted.request, model=model), whole=wanted.whole)
 
     async def _wait_for_room(self, wanted: Wanted, n: int, no_room: NoRoom) -> Granted | NoRoom:
         began_s = self._clock.monotonic_s()

@@ -1,9 +1,13 @@
 from __future__ import annotations
 
 from scopegate.limits.breaker import BreakerRule
+from scopegate.limits.pricing import ModelPrice, Rates, Usage, price
 from scopegate.limits.steps import MODEL_STEPS, StepLimits
+from scopegate.policy.compile import compile_policy
+from scopegate.policy.draft import draft_of
 from scopegate.policy.policy import WhenSpent
 from scopegate.policy.sections.ai import StepsShape
+from scopegate.worker.prices import load
 from tests.policies import MINIMAL, compiled, review
 
 
@@ -33,3 +37,50 @@ def test_budgets_may_fail_instead_of_holding() -> None:
     found = compiled(MINIMAL + "ai: {budgets: [{name: a, limit: 0.5 USD per day, when_spent: fail}]}\n")
     assert found.ai is not None
     assert found.ai.budgets[0].when_spent is WhenSpent.FAIL
+
+
+PRICED = """ai:
+  model: our-own-1
+  prices:
+    our-own-1: {input: 2.5 USD per MTok, output: 10 USD per MTok}
+    claude-haiku-5-5:
+      {input: 1 USD per MTok, output: 5 USD per MTok, cache_read: 0.2 USD per MTok,
+       long: [{prompt_above: 1000, input: 2 USD per MTok, output: 9 USD per MTok}]}
+"""
+
+
+def test_prices_are_added_and_changed() -> None:
+    found = compiled(MINIMAL + PRICED).ai
+    assert found is not None
+    own = Rates(2_500_000, 10_000_000, 250_000, 3_125_000, 5_000_000)
+    assert found.prices["our-own-1"] == ModelPrice(own)
+    long = Rates(2_000_000, 9_000_000, 200_000, 2_500_000, 4_000_000)
+    assert found.prices["claude-haiku-5-5"].long == ((1000, long),)
+    table = load().with_models(found.prices)
+    assert price(Usage(1_000_000, 100), "claude-haiku-5-5", table) == 2_000_000 + 900
+    assert price(Usage(1_000, 100), "our-own-1", table) == 2_500 + 1_000
+    assert table.version.startswith(f"{load().version}+")
+    assert table.version != load().with_models({"our-own-1": ModelPrice(own)}).version, "the version says which prices"
+
+
+def test_a_model_without_a_price_names_those_that_have_one_wherever_it_stands() -> None:
+    unpriced = "model: our-own-2\n  cheaper_model: x\n  steps: {scope: {model: y}}"
+    text = MINIMAL + PRICED.replace("model: our-own-1", unpriced)
+    problems = compile_policy(draft_of(text.encode(), "F", {}), prices=load()).problems
+    assert [problem.path for problem in problems] == ["ai.model", "ai.cheaper_model", "ai.steps.scope.model"]
+    assert "no price is known for 'our-own-2' (known: claude-" in problems[0].what
+    assert "our-own-1): add it under `ai.prices`" in problems[0].what
+
+
+def test_a_step_may_have_a_model_of_its_own() -> None:
+    found = compiled(MINIMAL + "ai: {cheaper_model: c, model: a, steps: {scope: {model: b}}}\n").ai
+    assert found is not None
+    assert [found.model_of(step) for step in found.steps] == ["a", "b", "a"]
+    assert found.models() == ("a", "b", "c")
+
+
+def test_a_budget_that_falls_back_needs_something_to_fall_back_to() -> None:
+    text = MINIMAL + "ai: {budgets: [{name: a, limit: 1 USD per day, when_spent: cheaper_model}]}\n"
+    assert [(one.path, one.what) for one in review(text).problems] == [
+        ("ai.budgets[0].when_spent", "needs `ai.cheaper_model`")
+    ]

@@ -6,7 +6,7 @@ Pure. Called by `document`, `policy` and `compile`.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from types import MappingProxyType
 from typing import Annotated, Any, Literal, TypeAlias
@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal, TypeAlias
 from pydantic import Field, create_model
 
 from scopegate.limits.breaker import BreakerRule
-from scopegate.limits.pricing import PriceTable
+from scopegate.limits.pricing import ModelPrice, PriceTable, Rates
 from scopegate.limits.steps import MODEL_STEPS, StepLimits
 from scopegate.policy.draft import Draft
 from scopegate.policy.faults import closest
@@ -31,17 +31,26 @@ from scopegate.policy.kinds import (
     section,
     written,
 )
-from scopegate.policy.quantities import MONEY_PATTERN, SHARE_PATTERN, parse_money, parse_share
+from scopegate.policy.quantities import (
+    MONEY_PATTERN,
+    PRICE_PATTERN,
+    SHARE_PATTERN,
+    parse_money,
+    parse_price,
+    parse_share,
+)
 from scopegate.policy.sections.names import twice
-from scopegate.policy.tree import Fault
+from scopegate.policy.tree import Fault, Loc
 
 # Values
 
 
 class WhenSpent(StrEnum):
-    """A job that meets a spent budget waits for the next period, or fails by name."""
+    """A job that meets a spent budget waits for the next period, or fails by name; or it asks the cheaper model as long
+    as there is money for that one, and then waits."""
 
     HOLD = "hold"
+    CHEAPER_MODEL = "cheaper_model"
     FAIL = "fail"
 
 
@@ -59,18 +68,31 @@ class BudgetRule:
 
 @dataclass(frozen=True, slots=True)
 class AI:
-    """`steps` holds every step that asks the model, by its name."""
+    """`steps` holds every step that asks the model, by its name. `cheaper_model` is asked when a step's own is
+    overloaded or a budget says so. `prices` are the policy's, beside those that the program knows."""
 
     model: str
     steps: Mapping[str, StepLimits]
     breaker: BreakerRule
     budgets: tuple[BudgetRule, ...]
+    cheaper_model: str | None = None
+    prices: Mapping[str, ModelPrice] = field(default_factory=dict)
+
+    def model_of(self, step: str) -> str:
+        return self.steps[step].model or self.model
+
+    def models(self) -> tuple[str, ...]:
+        """Every model that may be asked, each once."""
+        asked = [self.model_of(step) for step in self.steps]
+        return tuple(dict.fromkeys([*asked, *([self.cheaper_model] if self.cheaper_model else [])]))
 
 
 # Shapes
 
 
 Money: TypeAlias = Annotated[tuple[int, str], parsed(parse_money), written("20 USD per day", MONEY_PATTERN)]
+TokenPrice: TypeAlias = Annotated[int, parsed(parse_price), written("2.5 USD per MTok", PRICE_PATTERN)]
+Model: TypeAlias = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9.@:/-]{0,99}$")]
 Share: TypeAlias = Annotated[float, parsed(parse_share), written("80%", SHARE_PATTERN)]
 
 
@@ -78,12 +100,14 @@ class StepShape(Shape):
     timeout: Duration | None = option(None, "The longest one call may take.")
     retries: Annotated[Whole, Field(ge=0, le=10)] | None = option(None, "Calls after the first.")
     max_tokens: Annotated[Count, Field(le=64_000)] | None = option(None, "The longest answer.")
+    model: Model | None = option(None, "The model this step calls; `ai.model` when left out.")
 
     def build(self, default: StepLimits) -> StepLimits:
         return StepLimits(
             timeout_s=default.timeout_s if self.timeout is None else self.timeout,
             retries=default.retries if self.retries is None else self.retries,
             max_tokens=default.max_tokens if self.max_tokens is None else self.max_tokens,
+            model=self.model,
         )
 
 
@@ -117,7 +141,9 @@ class BudgetShape(Shape):
     per: Literal["contractor"] | None = option(None, "One such budget for each contractor.")
     warn_at: list[Share] = option([], "Shares of the limit that raise a warning, each once per period.")
     when_spent: Choice[WhenSpent] = option(
-        "hold", "A job that finds it spent waits for the next period (hold) or fails (fail)."
+        "hold",
+        "A job that finds it spent waits for the next period (hold), fails (fail), or asks `ai.cheaper_model` while "
+        "there is money for that one and then waits (cheaper_model).",
     )
 
     def build(self) -> BudgetRule:
@@ -132,10 +158,43 @@ class BudgetShape(Shape):
         )
 
 
+class PricesShape(Shape):
+    """USD per million tokens. What a cache class does not say is its usual multiple of `input`."""
+
+    input: TokenPrice = required("Input tokens that no cache holds.")
+    output: TokenPrice = required("Output tokens.")
+    cache_read: TokenPrice | None = option(None, "Input read from a cache; a tenth of `input` when left out.")
+    cache_write_5m: TokenPrice | None = option(None, "Input kept for five minutes; 1.25 times `input` when left out.")
+    cache_write_1h: TokenPrice | None = option(None, "Input kept for an hour; twice `input` when left out.")
+
+    def rates(self) -> Rates:
+        return Rates(
+            self.input,
+            self.output,
+            self.cache_read or -(-self.input // 10),
+            self.cache_write_5m or -(-self.input * 5 // 4),
+            self.cache_write_1h or self.input * 2,
+        )
+
+
+class LongShape(PricesShape):
+    prompt_above: Count = required("A prompt of more tokens than this is billed whole at these prices.")
+
+
+class PricedModelShape(PricesShape):
+    long: list[LongShape] = option([], "Prices of long prompts.")
+
+    def build(self) -> ModelPrice:
+        long = sorted(((tier.prompt_above, tier.rates()) for tier in self.long), key=lambda pair: -pair[0])
+        return ModelPrice(self.rates(), tuple(long))
+
+
 class AIShape(Shape):
-    model: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9.@:/-]{0,99}$")] = option(
-        "claude-haiku-5-5", "The model every step calls."
+    model: Model = option("claude-haiku-5-5", "The model a step calls that names none.")
+    cheaper_model: Model | None = option(
+        None, "Asked when a step's model is overloaded, and under a spent budget with `when_spent: cheaper_model`."
     )
+    prices: dict[Model, PricedModelShape] = option({}, "Prices of models, beside those that are known or instead.")
     steps: StepsShape = section(StepsShape, "Bounds of each call.")
     breaker: BreakerShape = section(BreakerShape, "When to stop calling for a while.")
     budgets: list[BudgetShape] = option([], "Ceilings on money. None: no ceiling.")
@@ -146,6 +205,8 @@ class AIShape(Shape):
             steps=self.steps.build(),
             breaker=self.breaker.build(),
             budgets=tuple(budget.build() for budget in self.budgets),
+            cheaper_model=self.cheaper_model,
+            prices=MappingProxyType({name: entry.build() for name, entry in self.prices.items()}),
         )
 
 
@@ -158,6 +219,9 @@ def checks(draft: Draft) -> Iterator[Fault]:
         return
     names = [(("ai", "budgets", index, "name"), budget.name) for index, budget in enumerate(ai.budgets)]
     yield from twice(names, "budget", draft)
+    for index, budget in enumerate(ai.budgets):
+        if budget.when_spent is WhenSpent.CHEAPER_MODEL and ai.cheaper_model is None:
+            yield draft.problem(("ai", "budgets", index, "when_spent"), "needs `ai.cheaper_model`")
     if not ai.budgets and draft.names("offloads"):
         yield draft.warning_at_key(("ai",), "no `budgets`: spending has no ceiling")
 
@@ -165,9 +229,22 @@ def checks(draft: Draft) -> Iterator[Fault]:
 def unpriced(draft: Draft, prices: PriceTable | None) -> Iterator[Fault]:
     """A model without a price could be paid for and never counted, so no call to it would ever be made."""
     ai = _written(draft)
-    if ai is not None and prices is not None and prices.price_of(ai.model) is None:
-        loc = ("ai", "model")
-        yield draft.problem(loc, f"no price is known for {draft.said(loc)}", closest(ai.model, prices.models))
+    if ai is None or prices is None:
+        return
+    table = prices.with_models(ai.build().prices)
+    for loc, model in _models(ai):
+        if model is not None and table.price_of(model) is None:
+            known = ", ".join(sorted(table.models))
+            what = f"no price is known for {draft.said(loc)} (known: {known}): add it under `ai.prices`"
+            yield draft.problem(loc, what, closest(model, table.models))
+
+
+def _models(ai: AIShape) -> Iterator[tuple[Loc, str | None]]:
+    """Every place that names a model."""
+    yield ("ai", "model"), ai.model
+    yield ("ai", "cheaper_model"), ai.cheaper_model
+    for step in MODEL_STEPS:
+        yield ("ai", "steps", step, "model"), getattr(ai.steps, step).model
 
 
 def _written(draft: Draft) -> AIShape | None:
