@@ -388,7 +388,6 @@ TESTED_ELSEWHERE: dict[str, str] = {
 
 WITHOUT_BEHAVIOUR: dict[str, str] = {
     "types.py": "names of shapes",
-    "edge/verdict.py": "values without methods",
     "following/loaded.py": "a value without methods",
     "gateway/client.py": "protocols: what the parts of an exchange need of the connection",
     "limits/decision.py": "a closed set of words",

@@ -6,10 +6,11 @@ import pytest
 
 from scopegate.edge.field_rules import CUT, NOTE, PASS, REQUEST_RULES, RESPONSE_RULES, Rules
 from scopegate.edge.headers import Noted, read_request, read_response
+from scopegate.edge.lines import lines_of
 
 
 def request(*fields: tuple[bytes, bytes]) -> Noted:
-    notes = read_request(list(fields), "1.1")
+    notes = read_request(lines_of(fields), "1.1")
     assert isinstance(notes, Noted)
     return notes
 

@@ -13,6 +13,7 @@ from scopegate.edge.handshake import (
     without_handshake,
 )
 from scopegate.edge.headers import Noted, read_request
+from scopegate.edge.lines import lines_of
 from scopegate.edge.verdict import Refusal, RequestHead
 from scopegate.policy.policy import Cors
 from scopegate.types import Fields
@@ -38,13 +39,13 @@ def fields(*changes: dict[bytes, bytes | None], base: dict[bytes, bytes] = ASKED
 
 
 def noted(given: Fields) -> Noted:
-    notes = read_request(given, "1.1")
+    notes = read_request(lines_of(given), "1.1")
     assert isinstance(notes, Noted)
     return notes
 
 
 def judged(given: Fields, method: bytes = b"GET", version: str = "1.1") -> Opening | Refusal:
-    return judge_opening(RequestHead(method, b"/ws", version, given), noted(given))
+    return judge_opening(RequestHead(method, b"/ws", version, lines_of(given)), noted(given))
 
 
 def test_the_accept_is_that_of_the_rfc() -> None:
@@ -145,14 +146,14 @@ def cors(*origins: str, credentials: bool = False) -> Cors:
 )
 def test_which_pages_may_ask(origin: bytes | None, rule: Cors | None, cookie: bool, passes: bool) -> None:
     given = fields({b"Origin": origin, b"Cookie": b"a=b" if cookie else None})
-    found = judge_origin(RequestHead(b"GET", b"/", "1.1", given), "a.example", "http", rule)
+    found = judge_origin(RequestHead(b"GET", b"/", "1.1", lines_of(given)), "a.example", "http", rule)
     assert (found is None) is passes
     assert found is None or (found.status, found.code) == (403, "origin_not_allowed")
 
 
 def test_two_origins_are_nobodys() -> None:
     given = [(b"Origin", b"http://a.example")] * 2
-    assert judge_origin(RequestHead(b"GET", b"/", "1.1", given), "a.example", "http", cors("*")) is not None
+    assert judge_origin(RequestHead(b"GET", b"/", "1.1", lines_of(given)), "a.example", "http", cors("*")) is not None
 
 
 @pytest.mark.parametrize(

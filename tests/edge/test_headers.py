@@ -22,6 +22,7 @@ from scopegate.edge.headers import (
     request_head,
     request_id,
 )
+from scopegate.edge.lines import lines_of
 from scopegate.edge.verdict import Refusal, Target
 from tests.edge.test_field_rules import FORGED
 
@@ -30,13 +31,13 @@ TARGET = Target("GET", "/x", b"/x?q", "a.example")
 
 
 def request(*fields: tuple[bytes, bytes], version: str = "1.1") -> Noted:
-    notes = read_request(list(fields), version)
+    notes = read_request(lines_of(fields), version)
     assert isinstance(notes, Noted)
     return notes
 
 
 def refused(*fields: tuple[bytes, bytes], version: str = "1.1") -> Refusal:
-    notes = read_request(list(fields), version)
+    notes = read_request(lines_of(fields), version)
     assert isinstance(notes, Refusal)
     assert notes.close
     return notes
@@ -317,7 +318,7 @@ def test_persistence(connection: list[bytes], version: str, kept: bool) -> None:
 def test_an_answer_goes_on_as_the_app_spelt_it() -> None:
     fields = [
         (b"Set-Cookie", b"a=1; Path=/"), (b"set-cookie", b"b=2"), (b"SET-COOKIE", b"c=3"), (b"ETag", b'W/"x"'),
-        (b"X-UPPER", b" odd  "), (b"Date", b"Tue, 24 Nov 2026 08:00:00 GMT"), (b"Content-Encoding", b"gzip"),
+        (b"X-UPPER", b"odd  "), (b"Date", b"Tue, 24 Nov 2026 08:00:00 GMT"), (b"Content-Encoding", b"gzip"),
         (b"Vary", b"a"), (b"Vary", b"b"), (b"Via", b"1.1 inner"),
     ]  # fmt: skip
     notes = read_response(fields, 200, "GET")
@@ -392,7 +393,7 @@ VALUE = st.binary(max_size=30).map(lambda raw: bytes(byte for byte in raw if byt
 
 @given(st.lists(st.tuples(TOKEN, VALUE), max_size=12))
 def test_what_passes_is_what_came_in_order(fields: Pairs) -> None:
-    notes = read_request(fields, "1.1")
+    notes = read_request(lines_of(fields), "1.1")
     if isinstance(notes, Noted):
         came = [b"%b: %b\r\n" % field for field in fields]
         assert [line for line in came if line in notes.passed] == notes.passed

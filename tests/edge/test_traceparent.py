@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from scopegate.edge.headers import Noted, read_request
+from scopegate.edge.lines import lines_of
 from scopegate.edge.traceparent import MAX_STATE_BYTES, MAX_STATE_MEMBERS, given_trace, new_trace
 
 TRACE, SPAN = b"0af7651916cd43dd8448eb211c80319c", b"b7ad6b7169203331"
@@ -20,7 +21,7 @@ draw = random.Random(7).getrandbits
 
 
 def lines(*fields: tuple[bytes, bytes]) -> bytes:
-    notes = read_request(list(fields), "1.1")
+    notes = read_request(lines_of(fields), "1.1")
     assert isinstance(notes, Noted)
     assert notes.passed == []
     return given_trace(notes) or new_trace(draw)
@@ -141,7 +142,7 @@ def test_no_draw_makes_an_empty_id(draw_bits: Callable[[int], int]) -> None:
 
 @given(st.binary(max_size=80), st.binary(max_size=80))
 def test_whatever_comes_one_well_formed_field_goes(parent: bytes, state: bytes) -> None:
-    notes = read_request([(b"traceparent", parent), (b"tracestate", state)], "1.1")
+    notes = read_request(lines_of([(b"traceparent", parent), (b"tracestate", state)]), "1.1")
     assert isinstance(notes, Noted)
     wanted = rb"traceparent: [0-9a-f]{2}-[\x21-\x7e]{52,118}\r\n(tracestate: [\t\x20-\x7e]+\r\n)?"
     assert re.fullmatch(wanted, given_trace(notes) or new_trace(draw))

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from scopegate.edge.headers import Noted, read_request, request_id
+from scopegate.edge.lines import lines_of
 from scopegate.edge.target import judge_target
 from scopegate.edge.verdict import Target
 from scopegate.gateway.access import AccessLog
@@ -71,7 +72,7 @@ def test_any_path_makes_one_line(path: str, given_id: str) -> None:
 
 @given(st.binary(max_size=40), st.binary(max_size=40))
 def test_what_a_client_sends_cannot_break_a_line(raw: bytes, sent_id: bytes) -> None:
-    notes = read_request([(b"X-Request-Id", sent_id)], "1.1")
+    notes = read_request(lines_of([(b"X-Request-Id", sent_id)]), "1.1")
     assert isinstance(notes, Noted)
     target = judge_target(b"GET", b"/" + raw, [b"a.example"], None)
     path = target.path if isinstance(target, Target) else ""

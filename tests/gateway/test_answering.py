@@ -9,6 +9,7 @@ import pytest
 from scopegate.clock import ManualClock
 from scopegate.edge.field_rules import REQUEST_RULES
 from scopegate.edge.headers import CHUNKED, UNTIL_EOF, Noted, read_response
+from scopegate.edge.lines import lines_of
 from scopegate.edge.verdict import Refusal, Reply, RequestHead
 from scopegate.gateway import answering
 from scopegate.gateway.pool import UpstreamPool
@@ -23,7 +24,7 @@ class Asked:
 
     def __init__(self, method: bytes = b"GET", *, keep_alive: bool = True, accept: bytes = b"") -> None:
         self.head = RequestHead(method, b"/", "1.1", [])
-        self.notes = Noted([(b"accept", accept)] if accept else [], REQUEST_RULES)
+        self.notes = Noted(lines_of([(b"accept", accept)] if accept else []), REQUEST_RULES)
         self.scheme = b"http"
         self.spent: Spent | None = None
         self.request_id = b"r-1"

@@ -28,7 +28,7 @@ def _read(reader: HeadReader, rules: Ruleset, head: bytes) -> RequestHead:
     read = reader.read(head, rules)
     assert isinstance(read, RequestHead), read
     if reader.section is None:
-        notes = headers.read_request(read.fields, read.version)
+        notes = headers.read_request(read.lines, read.version)
         assert isinstance(notes, headers.Noted)
         reader.section = HeaderSection(rules, notes, read.version)
     return read
@@ -40,7 +40,7 @@ async def test_fields_that_are_repeated_are_read_once() -> None:
     known = reader.section
     again = _read(reader, rules, b"POST /b?c HTTP/1.1\r\n" + FIELDS)
     assert (again.method, again.target, again.version) == (b"POST", b"/b?c", "1.1")
-    assert again.fields is first.fields
+    assert again.lines is first.lines
     assert reader.section is known
 
 
@@ -55,14 +55,14 @@ async def test_fields_that_are_repeated_are_read_once() -> None:
 async def test_what_differs_by_a_byte_or_is_no_plain_line_is_read_anew(head: bytes) -> None:
     reader, rules = HeadReader(), await _rules()
     first = _read(reader, rules, b"GET /a HTTP/1.1\r\n" + FIELDS)
-    assert _read(reader, rules, head).fields is not first.fields
+    assert _read(reader, rules, head).lines is not first.lines
 
 
 async def test_another_ruleset_reads_them_anew() -> None:
     reader, rules, newer = HeadReader(), await _rules(), await _rules()
     first = _read(reader, rules, b"GET /a HTTP/1.1\r\n" + FIELDS)
     second = _read(reader, newer, b"GET /a HTTP/1.1\r\n" + FIELDS)
-    assert second.fields is not first.fields
+    assert second.lines is not first.lines
     assert reader.section is not None
     assert reader.section.rules is newer
 
@@ -76,6 +76,7 @@ async def test_another_ruleset_reads_them_anew() -> None:
         (b"GET /\x01 HTTP/1.1\r\n" + FIELDS, "bad_syntax"),
         (b"GET /" + b"a" * 9000 + b" HTTP/1.1\r\n" + FIELDS, "target_too_long"),
         (b"GET / HTTP/1.1\r\n" + b"A: b\r\n" * 200 + b"\r\n", "too_many_fields"),
+        (b"CONNECT a\nb:1 HTTP/1.1\r\n" + FIELDS, "bad_syntax"),
         (b"nonsense\r\n\r\n", "bad_syntax"),
     ],
 )
@@ -86,6 +87,36 @@ async def test_what_is_no_head_is_refused_and_the_next_one_is_read(head: bytes, 
     assert refusal.code == code
     assert refusal.close
     assert _read(reader, rules, b"GET /a HTTP/1.1\r\n" + FIELDS).target == b"/a"
+
+
+@pytest.mark.parametrize("control", [*range(9), *range(10, 32), 127])
+@pytest.mark.parametrize(
+    "head",
+    [
+        *(b"%bGET /a HTTP/1.1", b"GE%bT /a HTTP/1.1", b"GET%b/a HTTP/1.1", b"GET /a%bb HTTP/1.1", b"GET /?%b HTTP/1.1"),
+        *(b"GET http://a%bb/ HTTP/1.1", b"CONNECT a%bb:1 HTTP/1.1", b"GET /a %bHTTP/1.1", b"GET /a HTTP/1.1%b"),
+        *(b"GET / HTTP/1.1\r\n%bA: b", b"GET / HTTP/1.1\r\nA%bb: c", b"GET / HTTP/1.1\r\nA:%bb"),
+        *(b"GET / HTTP/1.1\r\nA: b%bc", b"GET / HTTP/1.1\r\nA: b%b", b"GET / HTTP/1.1\r\nA:%b"),
+        *(b"GET / HTTP/1.1\r\nConnection: close%b", b"GET / HTTP/1.1\r\nUpgrade:%ba"),
+        *(b"GET / HTTP/1.1\r\nContent-Length: 1%b", b"GET / HTTP/1.1\r\nTransfer-Encoding:%bchunked"),
+    ],
+)
+async def test_a_control_character_is_in_no_head(head: bytes, control: int) -> None:
+    """But for the tab. The parser sees to it; line ends at the very beginning are the connection's business."""
+    if head.startswith(b"%b") and control in b"\r\n":
+        return
+    found = HeadReader().read(head % bytes([control]) + b"\r\n" + FIELDS, await _rules())
+    assert isinstance(found, Refusal)
+    assert found.code == "bad_syntax"
+
+
+async def test_a_head_that_the_parser_took_for_a_body_is_read_again() -> None:
+    """Nothing else may have judged it."""
+    reader, rules = HeadReader(), await _rules()
+    _read(reader, rules, b"POST /a HTTP/1.1\r\nHost: a\r\nContent-Length: 500\r\n\r\n")
+    assert _read(reader, rules, b"GET /b HTTP/1.1\r\nHost: b\r\n\r\n").target == b"/b"
+    _read(reader, rules, b"POST /a HTTP/1.1\r\nHost: a\r\nContent-Length: 500\r\n\r\n")
+    assert isinstance(reader.read(b"GET /b HTTP/1.1\r\nHost b\r\n\r\n", rules), Refusal)
 
 
 async def test_a_parser_that_saw_the_end_of_a_connection_or_a_switch_is_replaced() -> None:

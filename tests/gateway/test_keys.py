@@ -10,6 +10,7 @@ import pytest
 
 from scopegate.edge.field_rules import REQUEST_RULES
 from scopegate.edge.headers import Noted
+from scopegate.edge.lines import lines_of
 from scopegate.edge.verdict import Caller, Refusal, RequestHead
 from scopegate.gateway.keys import KEY_AMBIGUOUS, KEY_MISSING, Counted, key_of
 from scopegate.limits.window import Quota
@@ -34,7 +35,7 @@ class Request:
     length: int = 0
 
     def __post_init__(self) -> None:
-        self.head = RequestHead(b"GET", b"/", "1.1", self.fields)
+        self.head = RequestHead(b"GET", b"/", "1.1", lines_of(self.fields))
         self.notes = Noted([], REQUEST_RULES)
         self.notes.length = self.length
 

@@ -63,7 +63,7 @@ _ALIKE = bytes(byte if chr(byte).isalnum() and byte < 128 else ord("-") for byte
 """CGI and WSGI apps read `X_Real_IP` and `X.Real.IP` as `X-Real-IP`: what is cut is cut in every such spelling, and
 what is judged passes in its own spelling only."""
 
-PASS, NOTE, CUT, _NOTE_AND_CUT = 0, 1, 2, 3
+PASS, NOTE, CUT, NOTE_AND_CUT = 0, 1, 2, 3
 """A field goes on; also, its value is asked after; it ends here; it ends here and its value is asked after."""
 Rule = tuple[int, bytes]
 """What becomes of a field, and its name in lower case."""
@@ -93,7 +93,7 @@ class Rules:
         passed: Sequence[bytes] = (),
     ) -> None:
         self._by_name: dict[bytes, Rule] = dict.fromkeys(passed, _PASSED) | {name: (NOTE, name) for name in noted}
-        self._by_name |= {name: (CUT, name) for name in cut} | {name: (_NOTE_AND_CUT, name) for name in both}
+        self._by_name |= {name: (CUT, name) for name in cut} | {name: (NOTE_AND_CUT, name) for name in both}
         self._inner = inner
         self._judged = judged
         usual = dict.fromkeys(_COMMON, _PASSED) | self._by_name

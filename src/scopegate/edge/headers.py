@@ -8,10 +8,11 @@ identity, request id) or that an app's framework trusts as its own. What is left
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from http import HTTPStatus
 
-from scopegate.edge.field_rules import CUT, JUDGED, NOTE, PASS, REQUEST_RULES, RESPONSE_RULES, Rules
+from scopegate.edge.field_rules import CUT, JUDGED, NOTE_AND_CUT, PASS, REQUEST_RULES, RESPONSE_RULES, Rules
+from scopegate.edge.lines import SPACE, lines_of
 from scopegate.edge.public_host import PublicHost
 from scopegate.edge.verdict import Refusal, Target
 from scopegate.types import Fields
@@ -28,8 +29,7 @@ MAX_ANSWER_FIELDS = 256
 MAX_CONNECTION_OPTIONS = 32
 
 _NONE: tuple[bytes, ...] = ()
-_SPACE = b" \t"
-"""What may stand around a value (OWS, RFC 9110 5.6.3); the parser leaves it at the end."""
+_BLANK = 0x20
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,128}")
 _TOKEN = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _TOKENS_THAT_NEED_NO_CUT = frozenset([b"close", b"keep-alive", b"upgrade", b"te", b"http2-settings", b""])
@@ -42,32 +42,37 @@ _USUAL_TOKENS = {
 
 
 class Noted:
-    """One pass over a message's fields. `passed` are the lines that go on, spelt as received; `noted` holds the values
+    """One pass over a message's field lines. `passed` are those that go on, spelt as received; `noted` holds the values
     that were asked after, by lower-case name; `length` is the body's length in bytes, or CHUNKED, or UNTIL_EOF;
     `tokens` are Connection's, in lower case. Once read it never changes: it may be kept for the next message with the
     same fields. `kept` is a place for what a reader made of it, with the reader's key."""
 
     __slots__ = ("_lines", "kept", "length", "noted", "passed", "tokens")
 
-    def __init__(self, fields: Fields, rules: Rules) -> None:
+    def __init__(self, lines: Iterable[bytes], rules: Rules) -> None:
         self._lines: bytes | None = None
         self.kept: tuple[object, bytes] | None = None
         self.passed: list[bytes] = []
         self.noted: dict[bytes, list[bytes]] = {}
         self.length = 0
         passed, noted, known = self.passed, self.noted, rules.known
-        for name, value in fields:
+        for line in lines:
+            colon = line.find(b":")
+            name = line[:colon]
             rule, lower = known.get(name) or rules.of(name)
-            if rule == PASS:
-                passed.append(b"%b: %b\r\n" % (name, value))
+            if rule == CUT:
                 continue
-            if rule != CUT:
+            if line[colon + 1] != _BLANK or line[colon + 2] <= _BLANK:  # what stands before a value is one space
+                line = b"%b: %b\r\n" % (name, line[colon + 1 : -2].lstrip(SPACE))
+            if rule != PASS:
+                value = line[colon + 2 : -2]
                 if lower in noted:
                     noted[lower].append(value)
                 else:
                     noted[lower] = [value]
-            if rule == NOTE:
-                passed.append(b"%b: %b\r\n" % (name, value))
+                if rule == NOTE_AND_CUT:
+                    continue
+            passed.append(line)
         self.tokens = _tokens(noted[b"connection"]) if b"connection" in noted else _NONE
 
     def get(self, name: bytes) -> Sequence[bytes]:
@@ -124,12 +129,12 @@ def _lines_without(lines: Sequence[bytes], names: Sequence[bytes]) -> list[bytes
 def _tokens(values: Sequence[bytes]) -> tuple[bytes, ...]:
     usual = _USUAL_TOKENS.get(values[0]) if len(values) == 1 else None
     most = MAX_CONNECTION_OPTIONS  # the unread rest has a comma in it, and is no token
-    return usual or tuple(token.strip(_SPACE).lower() for value in values for token in value.split(b",", most))
+    return usual or tuple(token.strip(SPACE).lower() for value in values for token in value.split(b",", most))
 
 
-def read_request(fields: Fields, version: str) -> Noted | Refusal:
+def read_request(lines: Iterable[bytes], version: str) -> Noted | Refusal:
     """What a request's fields say, or why they cannot be trusted to mean one thing."""
-    notes = Noted(fields, REQUEST_RULES)
+    notes = Noted(lines, REQUEST_RULES)
     noted = notes.noted
     cookies = noted.get(b"cookie")
     if cookies is not None and len(cookies) > 1:
@@ -139,7 +144,7 @@ def read_request(fields: Fields, version: str) -> Noted | Refusal:
         if isinstance(length, Refusal):
             return length
         notes.length = length
-    if b"expect" in noted and [value.strip(_SPACE).lower() for value in noted[b"expect"]] != [b"100-continue"]:
+    if b"expect" in noted and [value.strip(SPACE).lower() for value in noted[b"expect"]] != [b"100-continue"]:
         return Refusal(417, "expectation_failed", "The only expectation understood is 100-continue.", close=True)
     nominated = notes.cut_nominated()
     if nominated is None:
@@ -154,7 +159,7 @@ def _bad_framing(detail: str) -> Refusal:
 
 
 def _is_chunked(values: Sequence[bytes]) -> bool:
-    return len(values) == 1 and values[0].strip(_SPACE).lower() == b"chunked"
+    return len(values) == 1 and values[0].strip(SPACE).lower() == b"chunked"
 
 
 def _request_length(noted: Mapping[bytes, list[bytes]], version: str) -> int | Refusal:
@@ -167,7 +172,7 @@ def _request_length(noted: Mapping[bytes, list[bytes]], version: str) -> int | R
             return _bad_framing("The only transfer coding understood is chunked.")
         return CHUNKED
     values = noted[b"content-length"]
-    digits = values[0].strip(_SPACE)
+    digits = values[0].strip(SPACE)
     if len(values) != 1 or not digits.isdigit() or len(digits) > 15:
         return _bad_framing("Content-Length must be one decimal number.")
     return int(digits)
@@ -188,7 +193,7 @@ def request_id(notes: Noted, fresh: bytes) -> bytes:
     given = notes.noted.get(b"x-request-id")
     if given is None or len(given) != 1:
         return fresh
-    value = given[0].strip(_SPACE)
+    value = given[0].strip(SPACE)
     return value if _REQUEST_ID.fullmatch(value) else fresh
 
 
@@ -270,7 +275,7 @@ def read_interim(fields: Fields) -> Noted:
 def _noted_of_answer(fields: Fields) -> Noted:
     if len(fields) > MAX_ANSWER_FIELDS:
         raise BadAnswerError("too many fields")
-    return Noted(fields, RESPONSE_RULES)
+    return Noted(lines_of(fields), RESPONSE_RULES)
 
 
 def _cut_nominated(notes: Noted) -> Sequence[bytes]:
@@ -288,7 +293,7 @@ def _response_length(noted: Mapping[bytes, list[bytes]]) -> int:
     values = noted.get(b"content-length")
     if values is None:
         return UNTIL_EOF
-    digits = values[0].strip(_SPACE)
+    digits = values[0].strip(SPACE)
     if len(set(values)) != 1 or not digits.isdigit() or len(digits) > 15:
         raise BadAnswerError("bad content-length")
     return int(digits)

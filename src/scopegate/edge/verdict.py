@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from scopegate.edge.lines import fields_of
 from scopegate.types import Fields
 
 
@@ -35,15 +36,25 @@ class Reply:
 # Plain classes, neither named tuples nor dataclasses: these are made for every request, and compiled their attributes
 # are the fields of a C struct.
 class RequestHead:
-    """A request's first lines as parsed: `target` is the raw bytes of the request line, `fields` in order received."""
+    """A request's head as it was sent: `target` is the raw bytes of the request line, `lines` are those of its fields,
+    in order received."""
 
-    __slots__ = ("fields", "method", "target", "version")
+    __slots__ = ("_fields", "lines", "method", "target", "version")
 
-    def __init__(self, method: bytes, target: bytes, version: str, fields: Fields) -> None:
+    def __init__(self, method: bytes, target: bytes, version: str, lines: list[bytes]) -> None:
         self.method = method
         self.target = target
         self.version = version
-        self.fields = fields
+        self.lines = lines
+        self._fields: Fields | None = None
+
+    @property
+    def fields(self) -> Fields:
+        """Their names and values, for who has to look for one: most requests are judged without."""
+        fields = self._fields
+        if fields is None:
+            fields = self._fields = fields_of(self.lines)
+        return fields
 
 
 class Target:

@@ -104,7 +104,7 @@ class TierCount:
         counted = self._counted(asked)
         if counted is None or isinstance(counted, Refusal):
             return counted or ()
-        windows = self._windows_of(*counted)
+        windows = self._windows_of(counted.key, counted.origin)
         length = asked.notes.length if self.tier.cost.per_bytes else 0
         if length > 0:
             return tuple([_costing(window, -(-length // self.tier.cost.per_bytes)) for window in windows])

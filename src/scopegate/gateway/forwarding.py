@@ -179,8 +179,8 @@ class Forwarding:
         if x.incoming is not None and x.incoming.is_awaited():
             x.incoming.wait()
             return
-        timeouts = self._plan.route.upstream.timeouts
-        x.client.wait_until((self._idle_s or timeouts.idle_s) if x.answer_begun else timeouts.response_s)
+        plan = self._plan
+        x.client.wait_until((self._idle_s or plan.idle_s) if x.answer_begun else plan.response_s)
 
     # ── what an exchange asks ───────────────────────────────────────────────────────────────────────────────────────
 

@@ -15,7 +15,6 @@ from scopegate.edge.verdict import Refusal, RequestHead
 from scopegate.gateway.ruleset import Ruleset
 from scopegate.gateway.section import MAX_KEPT_BYTES, HeaderSection
 from scopegate.policy.policy import ServerLimits
-from scopegate.types import Fields
 
 HEAD_END = b"\r\n\r\n"
 _CONTROLS = bytes(set(range(32)) - set(b"\t\r\n")) + b"\x7f"
@@ -30,72 +29,69 @@ _PLAIN_LINE = re.compile(rb"(GET|HEAD|POST|PUT|PATCH|DELETE|OPTIONS) (/[!\"$-~]*
 class HeadReader:
     """`section` is what is known of the fields of the head that was read last; None while nobody has judged them."""
 
-    __slots__ = ("_fields", "_parser", "_section_bytes", "_url", "section")
+    __slots__ = ("_is_head", "_lines", "_parser", "_section_bytes", "section")
 
     def __init__(self) -> None:
         self._parser = httptools.HttpRequestParser(self)
-        self._url = b""
-        self._fields: Fields = []
+        self._is_head = False
+        self._lines: list[bytes] = []
         self._section_bytes = b""
         self.section: HeaderSection | None = None
 
-    def on_url(self, url: bytes) -> None:
-        self._url += url
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        self._fields.append((name, value))
+    def on_headers_complete(self) -> None:
+        self._is_head = True
 
     def read(self, head: bytes, rules: Ruleset) -> RequestHead | Refusal:
         """A whole head, its empty line included. In one with the same fields as the last, byte for byte, and a plain
         request line, the parser could find nothing new."""
         line_end = head.find(b"\r\n")
-        fields = head[line_end:]
+        fields = head[line_end + 2 : -2]
         section = self.section
         if section is not None and fields == self._section_bytes and section.rules is rules:
             line = _PLAIN_LINE.fullmatch(head, 0, line_end)
             if line is not None and line_end <= rules.limits.target_bytes:
-                return RequestHead(line[1], line[2], "1.1", self._fields)
+                return RequestHead(line[1], line[2], "1.1", self._lines)
         self.section = None
         self._section_bytes = fields if len(fields) <= MAX_KEPT_BYTES else b""
-        return self._parsed(head, line_end, rules.limits)
+        return self._parsed(head, head[:line_end], fields, rules.limits)
 
     def restart(self) -> None:
         """A body was read past the parser, which still waits for it."""
         self._parser = httptools.HttpRequestParser(self)
 
-    def _parsed(self, head: bytes, line_end: int, limits: ServerLimits) -> RequestHead | Refusal:
-        self._url = b""
-        self._fields = []
-        if len(head.translate(None, _CONTROLS)) != len(head):
-            return bad_syntax()
+    def _parsed(self, head: bytes, line: bytes, fields: bytes, limits: ServerLimits) -> RequestHead | Refusal:
+        """The parser says whether it is a head: to have it tell every field costs more than to cut what it took."""
         parser = self._feed(head)
         if parser is None:  # a parser that believed `Proxy-Connection: close` takes no further request
-            self._url, self._fields, self._parser = b"", [], httptools.HttpRequestParser(self)
+            self._parser = httptools.HttpRequestParser(self)
             parser = self._feed(head)
             if parser is None:
                 return bad_syntax()
-        version = _VERSIONS.get(head[max(0, line_end - 8) : line_end])
+        words = line.split(b" ")
+        version = _VERSIONS.get(words[-1])
         if version is None:  # llhttp also reads RTSP and ICE
             return bad_syntax() if parser.get_http_version() in _VERSIONS.values() else _bad_version()
-        method = parser.get_method()
-        if line_end != len(method) + len(self._url) + len(" " + " HTTP/1.1"):  # the parser takes any number of spaces
+        if len(words) != 3 or b"\n" in line:  # the parser takes any number of spaces, and after CONNECT half a line
             return bad_syntax()
-        if len(self._fields) > limits.fields:
+        self._lines = lines = fields.splitlines(keepends=True)
+        if len(lines) > limits.fields:
             return Refusal(431, "too_many_fields", "The request has too many fields.", close=True)
-        if len(self._url) > limits.target_bytes:
+        target = words[1]
+        if len(target) > limits.target_bytes:
             return Refusal(414, "target_too_long", "The request target is too long.", close=True)
-        return RequestHead(method, self._url, version, self._fields)
+        return RequestHead(words[0], target, version, lines)
 
     def _feed(self, head: bytes) -> Any:
-        """The parser that has read this head; None when it cannot."""
+        """The parser that has read this head; None when it cannot, or takes it for something else."""
         parser = self._parser
+        self._is_head = False
         try:
             parser.feed_data(head)
         except httptools.HttpParserUpgrade:
             self._parser = httptools.HttpRequestParser(self)  # a parser is no use after it has seen an upgrade
         except httptools.HttpParserError:
             return None
-        return parser
+        return parser if self._is_head else None
 
 
 def without_empty_lines(data: bytes) -> bytes | Refusal:

@@ -20,6 +20,7 @@ from scopegate.types import Fields
 KEY_MISSING = Refusal(400, "key_missing", "The request lacks a field that it is counted by.")
 KEY_AMBIGUOUS = Refusal(400, "key_ambiguous", "A field that the request is counted by stands in it twice.")
 
+_make = tuple.__new__  # what a named tuple's constructor calls, without the Python frame around it
 _CLAIMED = frozenset({KeyKind.CLIENT_IP, KeyKind.HEADER, KeyKind.COOKIE})
 """What any stranger can have as many of as they like."""
 
@@ -84,7 +85,7 @@ def key_of(tier: Tier, route: str, secret: bytes) -> KeyOf:
 
 def _by_group(asked: Countable) -> Counted:
     group = asked.caller.group
-    return Counted(f"ip:{group}", group)
+    return _make(Counted, (f"ip:{group}", group))
 
 
 _Reader = Callable[[Countable], str | Refusal | None]

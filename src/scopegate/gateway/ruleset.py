@@ -42,10 +42,12 @@ class RoutePlan:
         "count",
         "enforced",
         "events",
+        "idle_s",
         "max_body_bytes",
         "name",
         "offload",
         "pool",
+        "response_s",
         "route",
         "security",
         "tally",
@@ -79,6 +81,8 @@ class RoutePlan:
         told = LIMIT_FIELDS if route.tiers else ()
         self.cors = CrossOrigin(route.cors, told) if route.cors is not None else None
         self.upstream_latencies = latencies
+        self.response_s = route.upstream.timeouts.response_s
+        self.idle_s = route.upstream.timeouts.idle_s
         self.tally = RouteTally(route.name, [tier.name for tier in route.tiers if tier.mode.refuses])
 
 
