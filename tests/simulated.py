@@ -76,4 +76,4 @@ def picture(colour: str | tuple[int, int, int] = BROWN, size: tuple[int, int] = 
     """A small JPEG of one colour."""
     out = io.BytesIO()
     Pillow.new("RGB", size, colour).save(out, "JPEG")
-    return Image("image/jpeg", out.getvalue(), *size)
+    return Image("image/jpeg", out.getvalue(), *size, "Photo 1")

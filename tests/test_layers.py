@@ -73,6 +73,7 @@ HOMES: dict[str, set[str]] = {
     "arq": {"stores/queue.py"},
     "sqlalchemy": {"stores/database.py", "stores/schema.py", "stores/jobs.py", "stores/outbox.py", "stores/ledger.py"},
     "jwt": {"gateway/identity.py", "edge/claims.py"},
+    "pillow_heif": {"worker/decode.py"},
     "PIL": {"worker/decode.py", "demo/claude.py", "demo/pictures.py", "demo/answers.py"},
     "uvicorn": {"process/serving.py", "gateway/protocol.py", "gateway/tls.py", "demo/app.py", "demo/claude.py"},
     "httptools": {"gateway/head.py", "gateway/upstream.py"},
@@ -379,6 +380,8 @@ TESTED_ELSEWHERE: dict[str, str] = {
     "gateway/stream.py": "gateway/test_events.py",
     "gateway/streams.py": "gateway/test_websocket.py",
     "gateway/watcher.py": "gateway/test_intake.py",
+    # a whole process, from its other end
+    "worker/zygote.py": "worker/test_decoders.py",
     # an answer to one question is read by the next: tested in one table
     "leads/questions/estimate.py": "leads/test_findings.py",
     "leads/questions/photo_analysis.py": "leads/test_findings.py",

@@ -300,6 +300,8 @@ def _terms(settings: Settings, database: Database, jobs: JobStore, opened: Async
     clock, ledger, table = SystemClock(), SqlLedger(database), prices.load()
     claude = ClaudeCaller(settings.anthropic_api_key, settings.anthropic_base_url)
     opened.push_async_callback(claude.close)
+    fetcher = PhotoFetcher()
+    opened.push_async_callback(fetcher.close)
     breakers: dict[float, BreakerStore] = {}
     last: Terms | None = None
 
@@ -317,7 +319,7 @@ def _terms(settings: Settings, database: Database, jobs: JobStore, opened: Async
         store = breaker_store(_PROBE_MARGIN_S + max(step.timeout_s for step in policy.ai.steps.values()))
         prices_in_force = table.with_models(policy.ai.prices)
         model = MeteredClaude(claude, ledger, store, prices_in_force, policy.ai, clock, random.SystemRandom().random)
-        steps = Steps(model, PhotoFetcher(), Courier(clock), clock)
+        steps = Steps(model, fetcher, Courier(clock), clock)
         life = Life(jobs, ledger, steps, policy.ai.budgets, clock, random.SystemRandom().random)
         last = Terms(policy.offloads, life)
         return last

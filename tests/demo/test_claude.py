@@ -166,8 +166,8 @@ def test_more_words_than_max_tokens_are_cut(api: httpx.Client) -> None:
 
 # ── what it refuses ─────────────────────────────────────────────────────────────────────────────────────────────────
 
-NOT_A_PICTURE = Image("image/jpeg", b"\xff\xd8\xff not really", 1, 1)
-WRONG_TYPE = Image("image/png", picture().data, 96, 64)
+NOT_A_PICTURE = Image("image/jpeg", b"\xff\xd8\xff not really", 1, 1, "Photo 1")
+WRONG_TYPE = Image("image/png", picture().data, 96, 64, "Photo 1")
 
 
 @pytest.mark.parametrize(

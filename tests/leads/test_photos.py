@@ -8,7 +8,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scopegate.leads.photos import PhotoCode, PhotoRefusal, PhotoUrl, is_public, judge_url, may_connect, sniff
+from scopegate.leads.photos import (
+    PhotoCode,
+    PhotoRefusal,
+    PhotoType,
+    PhotoUrl,
+    is_public,
+    judge_url,
+    may_connect,
+    sniff,
+)
 
 HOSTS = ("*.s3.amazonaws.com", "photos.example.com", "cdn.example.com:8443", "127.0.0.1:9000", "[::1]:9000")
 
@@ -72,8 +81,11 @@ HOSTILE_URLS = {
         "https://evil.com\\@b.s3.amazonaws.com/",
         "https://b.s3.amazonaws.com\\.evil.com/",
         "https:\\\\b.s3.amazonaws.com\\a",
-        "https://b.s3.amazonaws.com/a b",
-        " https://b.s3.amazonaws.com/a",
+        "https://b.s3.amazonaws.com/a\tb",
+        "https://b.s3.amazonaws.com/\ud83d",
+        "https://b\u00fccher.s3.amazonaws.com/a",
+        "https://b .s3.amazonaws.com/a",
+        " ",
         "https://b.s3.amazonaws.com/a\n",
         "https://b.s3.amazonaws.com/a\r\nHost: evil",
         "https://b.s3.amazonaws.com/\x00",
@@ -323,11 +335,49 @@ def test_any_text_gets_a_verdict_and_an_accepted_host_is_listed(text: str, start
         (b"<?xml version", None),
         (b"%PDF-1.7", None),
         (b"BM6\x00\x00\x00", None),
-        (b"II*\x00\x08\x00", None),
-        (b"\x00\x00\x00\x18ftypheic", None),
+        (b"II*\x00\x08\x00", PhotoType.TIFF),
+        (b"\x00\x00\x00\x18ftypheic", PhotoType.HEIF),
+        (b"\x00\x00\x00\x18ftypmif1\x00\x00\x00\x00mif1avif", PhotoType.AVIF),
+        (b"\x00\x00\x00\x10ftypmif1\x00\x00\x00\x00heic", None),
+        (b"\x00\x00\x00\x18ftypisom\x00\x00\x00\x00isommp42", None),
         (b"PK\x03\x04", None),
         (b" \xff\xd8\xff", None),
     ],
 )
 def test_a_picture_is_known_by_its_first_bytes(head: bytes, kind: str | None) -> None:
     assert sniff(head) == kind
+
+
+@pytest.mark.parametrize(
+    ("written", "asked"),
+    [
+        ("https://b.s3.amazonaws.com/a b.jpg", "/a%20b.jpg"),
+        (" https://b.s3.amazonaws.com/a ", "/a"),
+        ("https://b.s3.amazonaws.com/Küche.jpg?n=ü x", "/K%C3%BCche.jpg?n=%C3%BC%20x"),
+        ("https://b.s3.amazonaws.com/👩‍🔧.jpg", "/%F0%9F%91%A9%E2%80%8D%F0%9F%94%A7.jpg"),
+        ('https://b.s3.amazonaws.com/"<>`{}^|?"<>`{}^|', "/%22%3C%3E%60%7B%7D%5E|?%22%3C%3E`{}^|"),
+        ("https://b.s3.amazonaws.com/a%20b%2F?s=%2B+~'()*!$&,;:@=", "/a%20b%2F?s=%2B+~'()*!$&,;:@="),
+        ("https://b.s3.amazonaws.com/a#Küche", "/a"),
+    ],
+)
+def test_an_address_is_encoded_as_browsers_do(written: str, asked: str) -> None:
+    found = judge_url(written, HOSTS)
+    assert isinstance(found, PhotoUrl)
+    assert found.target == asked
+
+
+@pytest.mark.parametrize(
+    ("host", "fits"),
+    [
+        ("bucket.s3.eu-west-1.amazonaws.com", True),
+        ("my.bucket.s3.us-east-2.amazonaws.com", True),
+        ("bucket.s3.amazonaws.com", False),
+        ("s3.eu-west-1.amazonaws.com", False),
+        ("bucket.s3.a.b.amazonaws.com", False),
+        ("bucket.s3.eu-west-1.amazonaws.com.evil.com", False),
+        ("bucket.xs3.eu-west-1.amazonaws.com", False),
+    ],
+)
+def test_a_star_in_the_middle_is_one_label(host: str, fits: bool) -> None:
+    found = judge_url(f"https://{host}/1.jpg", ["*.s3.*.amazonaws.com"])
+    assert isinstance(found, PhotoUrl) == fits

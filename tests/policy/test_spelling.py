@@ -131,10 +131,13 @@ def test_small_words() -> None:
     assert not spelling.is_json_type("text/plain")
     assert addresses.parse_photo_host("*.S3.amazonaws.com") == "*.s3.amazonaws.com"
     assert addresses.parse_photo_host("127.0.0.1:8000") == "127.0.0.1:8000"
+    assert addresses.parse_photo_host("*.S3.*.amazonaws.com:8443") == "*.s3.*.amazonaws.com:8443"
     for parse, text in (
         (spelling.parse_media_type, "json"),
         (spelling.parse_field_name, "X Y"),
         (addresses.parse_photo_host, "*.10.0.0.1"),
+        *((addresses.parse_photo_host, text) for text in ("*.*.com", "*.*", "s3.*.amazonaws.com", "*.a*.a.com")),
+        (addresses.parse_route_host, "*.s3.*.amazonaws.com"),
         (spelling.parse_path, "health"),
         (spelling.parse_name, "a" * 64),
     ):

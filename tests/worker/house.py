@@ -185,13 +185,15 @@ async def house(
     database = await open_database(f"sqlite:///{folder}/scopegate.db")
     caller = ClaudeCaller(SecretStr(KEY), claude.url)
     app = TheApp(clock)
+    fetcher = PhotoFetcher(tls=TLS)
     try:
         async with serving(app.handle) as app.server:
             jobs, ledger, breakers = SqlJobs(database), SqlLedger(database), Breakers()
             model = MeteredClaude(caller, ledger, breakers, load(), policy, clock, lambda: 0.5)
-            steps = Steps(model, PhotoFetcher(tls=TLS), Courier(clock, tls=TLS), clock)
+            steps = Steps(model, fetcher, Courier(clock, tls=TLS), clock)
             life = Life(jobs, ledger, steps, policy.budgets, clock, lambda: 0.5)
             yield House(clock, database, jobs, SqlOutbox(database), ledger, breakers, app, steps, life, claude)
     finally:
+        await fetcher.close()
         await caller.close()
         await database.close()

@@ -6,7 +6,10 @@ import io
 import struct
 import zlib
 
+import pillow_heif
 from PIL import Image
+
+pillow_heif.register_heif_opener()
 
 
 def picture(kind: str = "JPEG", size: tuple[int, int] = (640, 480), mode: str = "RGB", **options: object) -> bytes:
@@ -16,12 +19,12 @@ def picture(kind: str = "JPEG", size: tuple[int, int] = (640, 480), mode: str = 
     return out.getvalue()
 
 
-def turned_jpeg() -> bytes:
+def turned_jpeg(size: tuple[int, int] = (400, 200)) -> bytes:
     """Wider than high as stored; EXIF says it was taken upright, where, and by which camera."""
     exif = Image.Exif()
     exif[0x0112] = 6
     exif[0x010F] = "SecretCamera"
-    return picture("JPEG", (400, 200), exif=exif.tobytes())
+    return picture("JPEG", size, exif=exif.tobytes())
 
 
 def png_chunk(kind: bytes, data: bytes) -> bytes:
@@ -62,3 +65,9 @@ def webp_claiming(width: int, height: int) -> bytes:
     bits = (width - 1) | (height - 1) << 14
     chunk = b"VP8L" + struct.pack("<I", 9) + b"\x2f" + struct.pack("<I", bits) + b"\x00" * 4 + b"\x00"
     return b"RIFF" + struct.pack("<I", 4 + len(chunk)) + b"WEBP" + chunk
+
+
+def bmp_claiming(width: int, height: int) -> bytes:
+    data = bytearray(picture("BMP", (8, 8)))
+    data[18:26] = struct.pack("<ii", width, height)
+    return bytes(data)

@@ -8,7 +8,7 @@ from scopegate.worker.call import Image, ModelRequest
 
 
 def bound(text: str = "", *sizes: tuple[int, int]) -> int:
-    images = tuple(Image("image/jpeg", b"", *size) for size in sizes)
+    images = tuple(Image("image/jpeg", b"", *size, "Photo 1") for size in sizes)
     return ModelRequest("m", "", text, {}, 1, 1.0, images).input_tokens_upper()
 
 

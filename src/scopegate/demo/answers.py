@@ -123,7 +123,7 @@ def answer(question: MessageRequest) -> str:
     data = _fenced(question.text)
     match question.schema.get("title"):
         case "PhotoAnalysis":
-            value: Any = _photo_analysis(question.pictures, data)
+            value: Any = _photo_analysis(question.pictures[: data.get("photos")], data)
         case "ScopeOfWork":
             value = _scope(data)
         case "Estimate":

@@ -13,18 +13,23 @@ from dataclasses import dataclass
 from enum import StrEnum
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from typing import Final
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 MAX_URL_CHARS: Final = 2048
-MAX_PHOTO_BYTES: Final = 15 * 1024 * 1024
+MAX_PHOTO_BYTES: Final = 32 * 1024 * 1024
+"""Phones with 108 and 200 megapixels write some 25 of them."""
 MAX_REDIRECTS: Final = 3
 MAX_PIXELS: Final = 51_000_000
-"""Of a picture as stored: above it a file is called a bomb. Phones make 50 million; a transparent PNG of that size
-takes 4 bytes each, twice, to scale down, and has to fit into the decoder's memory."""
+"""Of a picture as it is unpacked: above it a file is called a bomb. A transparent PNG of that size takes 4 bytes each,
+twice, to scale down, and has to fit into the decoder's memory."""
+MAX_JPEG_PIXELS: Final = 210_000_000
+"""As stored. A JPEG of this size is unpacked at a half, a quarter or an eighth of it, which keeps to MAX_PIXELS."""
 MAX_SEEN: Final = 12
 """Photos of one lead that are fetched and shown to the model: the first. The others are `too_many`."""
 MAX_SIDE_PX: Final = 1568
 """The longest side the model reads; anything larger is scaled down before it is sent."""
+MAX_PARTS: Final = 4
+"""Of a panorama: scaled down as one picture it would be a line."""
 
 IPAddress = IPv4Address | IPv6Address
 
@@ -49,13 +54,28 @@ class PhotoCode(StrEnum):
     TOO_MANY = "too_many"
 
 
+class Unseen(StrEnum):
+    """What the model did not see of a photo that it saw."""
+
+    LOWER_END = "lower_end"
+    """The file ends before its picture does."""
+    DETAIL = "detail"
+    """A progressive file ends before its last pass."""
+    FRAMES = "frames"
+    """All but the first."""
+
+
 class PhotoType(StrEnum):
-    """The media types the model takes."""
+    """The media types that are read. The model gets JPEG alone."""
 
     JPEG = "image/jpeg"
     PNG = "image/png"
     GIF = "image/gif"
     WEBP = "image/webp"
+    HEIF = "image/heif"
+    AVIF = "image/avif"
+    TIFF = "image/tiff"
+    BMP = "image/bmp"
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,9 +88,9 @@ class PhotoRefusal:
 
 @dataclass(frozen=True, slots=True)
 class PhotoUrl:
-    """A judged address. `host` is a lower-case name or a canonical IP without brackets; `target` is path and query
-    byte for byte as written, because presigned addresses are signed that way; `literal` is set when the host is an
-    IP that the policy lists by itself."""
+    """A judged address. `host` is a lower-case name or a canonical IP without brackets; `target` is path and query as
+    written, because presigned addresses are signed that way, with what no request line can hold in the encoding that
+    browsers give it; `literal` is set when the host is an IP that the policy lists by itself."""
 
     scheme: str
     host: str
@@ -86,18 +106,30 @@ class PhotoUrl:
 
 
 @dataclass(frozen=True, slots=True)
-class Picture:
-    """A photo as the model gets it: a plain JPEG of at most MAX_SIDE_PX on a side, without metadata. `digest` is the
-    SHA-256 (hex) of the file as downloaded: two photos of a lead with the same one are one."""
+class Part:
+    """A plain JPEG of at most MAX_SIDE_PX on a side, without metadata."""
 
     jpeg: bytes
     width_px: int
     height_px: int
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """A photo as the model gets it: one part, or the parts of a panorama from left to right or from top to bottom.
+    `digest` is the SHA-256 (hex) of the file as downloaded: two photos of a lead with the same one are one."""
+
+    parts: tuple[Part, ...]
     digest: str
+    unseen: tuple[Unseen, ...] = ()
 
 
 _DEFAULT_PORTS: Final = {"http": 80, "https": 443}
-_VISIBLE_ASCII = re.compile(r"[!-~]+")
+_UNWRITABLE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
+_PATH_SAFE: Final = "!$%&'()*+,-./:;=@[]_|~\\"
+_QUERY_SAFE: Final = _PATH_SAFE + "?^`{}"
+"""What the path and the query percent-encode sets of WHATWG's URL standard (1.3) leave as it is. The apostrophe in a
+query is encoded only by browsers; a presigned address never has one."""
 _NAME = re.compile(r"(?=.{1,253}$)[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?(\.[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?)*")
 _NUMERIC_END = re.compile(r"(^|\.)(0x[0-9a-f]*|[0-9]+)$")
 """What WHATWG's URL standard calls a host that "ends in a number": it can only be meant as an IPv4 address."""
@@ -105,8 +137,15 @@ _PORT = re.compile(r"[1-9][0-9]{0,4}")
 
 
 # ── what it is ──────────────────────────────────────────────────────────────────────────────────────────────────────
+SNIFFED_BYTES: Final = 64
+
+_HEIF_BRANDS = frozenset({b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx"})
+_AVIF_BRANDS = frozenset({b"avif", b"avis"})
+_BMP_HEADERS = frozenset({12, 40, 52, 56, 64, 108, 124})
+
+
 def sniff(head: bytes) -> PhotoType | None:
-    """The type by its first 12 bytes, whatever a name or a Content-Type claims; None when it is none of ours."""
+    """The type by its first SNIFFED_BYTES, whatever a name or a Content-Type claims; None when it is none of ours."""
     if head.startswith(b"\xff\xd8\xff"):
         return PhotoType.JPEG
     if head.startswith(b"\x89PNG\r\n\x1a\n"):
@@ -115,16 +154,35 @@ def sniff(head: bytes) -> PhotoType | None:
         return PhotoType.GIF
     if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
         return PhotoType.WEBP
+    if head[4:8] == b"ftyp":
+        return _sniff_brands(head)
+    if head.startswith((b"II*\0", b"MM\0*")):
+        return PhotoType.TIFF
+    if head.startswith(b"BM") and int.from_bytes(head[14:18], "little") in _BMP_HEADERS:
+        return PhotoType.BMP
+    return None
+
+
+def _sniff_brands(head: bytes) -> PhotoType | None:
+    """By the brands of an ISO base media file (ISO/IEC 14496-12 section 4.3), the major one first."""
+    end = min(int.from_bytes(head[:4], "big"), SNIFFED_BYTES)
+    for brand in (head[8:12], *(head[at : at + 4] for at in range(16, end, 4))):
+        if brand in _HEIF_BRANDS:
+            return PhotoType.HEIF
+        if brand in _AVIF_BRANDS:
+            return PhotoType.AVIF
     return None
 
 
 # ── where it may come from ──────────────────────────────────────────────────────────────────────────────────────────
 def judge_url(text: str, photo_hosts: Iterable[str]) -> PhotoUrl | PhotoRefusal:
     """May this address be asked at all? `photo_hosts` are the policy's patterns: `*.example.com` (any name below it),
-    an exact name, a literal loopback address; each with an optional port.
+    `*.s3.*.amazonaws.com` (any one label in the middle), an exact name, a literal loopback address; each with an
+    optional port.
 
-    https only, on its own port, unless the pattern that matches names a port or a loopback address. User names,
-    backslashes, spaces, controls, non-ASCII names, trailing dots and odd spellings of an IP are refused, not repaired.
+    https only, on its own port, unless the pattern that matches names a port or a loopback address. Spaces, umlauts and
+    emoji in path and query are taken as browsers take them (WHATWG URL, percent-encode sets). User names, backslashes,
+    controls, non-ASCII names, trailing dots and odd spellings of an IP are refused, not repaired.
     """
     parsed = _parse(text)
     if isinstance(parsed, PhotoRefusal):
@@ -188,6 +246,7 @@ _CLOSED_V6: Final = tuple(
 
 
 def _parse(text: str) -> PhotoUrl | PhotoRefusal:
+    text = text.strip(" ")
     bad = _spelling_fault(text)
     if bad:
         return PhotoRefusal(PhotoCode.BAD_URL, bad)
@@ -205,12 +264,12 @@ def _parse(text: str) -> PhotoUrl | PhotoRefusal:
         return PhotoRefusal(PhotoCode.BAD_URL, "host is neither a name nor a plainly written address")
     if port is not None and not (_PORT.fullmatch(port) and int(port) < 65536):
         return PhotoRefusal(PhotoCode.BAD_URL, "not a port")
-    path = parts.path if parts.path.startswith("/") else f"/{parts.path}"
+    path = quote(parts.path if parts.path.startswith("/") else f"/{parts.path}", _PATH_SAFE)
     return PhotoUrl(
         scheme=parts.scheme,
         host=host.strip("[]"),
         port=int(port) if port else _DEFAULT_PORTS[parts.scheme],
-        target=f"{path}?{parts.query}" if parts.query else path,
+        target=f"{path}?{quote(parts.query, _QUERY_SAFE)}" if parts.query else path,
         literal=literal,
     )
 
@@ -218,8 +277,8 @@ def _parse(text: str) -> PhotoUrl | PhotoRefusal:
 def _spelling_fault(text: str) -> str | None:
     if len(text) > MAX_URL_CHARS:
         return f"longer than {MAX_URL_CHARS} characters"
-    if not _VISIBLE_ASCII.fullmatch(text):
-        return "empty, or has spaces, controls or characters outside ASCII"
+    if not text or _UNWRITABLE.search(text):
+        return "empty, or has controls"
     if "\\" in text:
         return "has a backslash"
     return None
@@ -262,6 +321,8 @@ def _matches(pattern: str, url: PhotoUrl) -> bool:
 def _host_matches(pattern: str, url: PhotoUrl) -> bool:
     if url.literal is not None:
         return _canonical_ip(pattern) == url.literal
-    if pattern.startswith("*."):
-        return url.host.endswith(pattern[1:])  # a name never starts with a dot: something stands before it
-    return url.host == pattern
+    if not pattern.startswith("*."):
+        return url.host == pattern
+    labels, below = pattern[2:].split("."), url.host.split(".")
+    same = zip(reversed(labels), reversed(below), strict=False)
+    return len(below) > len(labels) and all(wanted in ("*", label) for wanted, label in same)

@@ -72,6 +72,17 @@ def parse_host(text: str) -> str:
 
 
 def parse_photo_host(text: str) -> str:
+    """As `parse_wide_host`; between its first label and its domain further labels may be `*`, each for one label of any
+    name: `*.s3.*.amazonaws.com`."""
+    labels = text.split(".")
+    inner = {at for at in range(1, len(labels) - 2) if labels[at] == "*"}
+    if not inner or labels[0] != "*":
+        return parse_wide_host(text)
+    named = parse_wide_host(".".join("any" if at in inner else label for at, label in enumerate(labels)))
+    return ".".join("*" if at in inner else label for at, label in enumerate(named.split(".")))
+
+
+def parse_wide_host(text: str) -> str:
     """As `parse_host`, or `*.example.com` for every host below a domain of at least two labels."""
     if not text.startswith("*."):
         if "*" in text:
@@ -84,8 +95,8 @@ def parse_photo_host(text: str) -> str:
 
 
 def parse_route_host(text: str) -> str:
-    """As `parse_photo_host`, a name or address alone."""
-    host = parse_photo_host(text)
+    """As `parse_wide_host`, a name or address alone."""
+    host = parse_wide_host(text)
     if host.endswith("]") or (":" not in host and not re.search(r":[0-9]*$", text)):
         return host
     raise ValueError("names a port: routes are told apart by the host's name alone")

@@ -25,12 +25,14 @@ _PATCH_PX = 24
 
 @dataclass(frozen=True, slots=True)
 class Image:
-    """One picture as it will be sent. `media_type` is image/jpeg, image/png, image/gif or image/webp."""
+    """One picture as it will be sent, after its `label`: `Photo 2, part 1 of 3`. `media_type` is image/jpeg, image/png,
+    image/gif or image/webp."""
 
     media_type: str
     data: bytes
     width_px: int
     height_px: int
+    label: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -149,11 +149,11 @@ def _api_schema(schema: Mapping[str, Any]) -> dict[str, object]:
 
 
 def _message(request: ModelRequest) -> MessageParam:
-    """Every photo with its number before it, then the text."""
+    """Every picture with its label before it, then the text."""
     blocks: list[Any] = []
-    for number, image in enumerate(request.images, 1):
+    for image in request.images:
         source = {"type": "base64", "media_type": image.media_type, "data": base64.b64encode(image.data).decode()}
-        blocks += [{"type": "text", "text": f"Photo {number}:"}, {"type": "image", "source": source}]
+        blocks += [{"type": "text", "text": f"{image.label}:"}, {"type": "image", "source": source}]
     blocks.append({"type": "text", "text": request.text})
     return {"role": "user", "content": blocks}
 

@@ -1,19 +1,17 @@
-"""Photo download: one address, judged at every hop, connected to exactly as judged, decoded in a child process.
+"""Photo download: one address, judged at every hop, connected to exactly as judged, decoded by `worker/decoders`.
 
-The only file of the worker that names httpx for photos and the only one that starts the decoder. Rules about
-addresses are in `leads/photos`. Called by `worker/steps`; raises PhotoError and nothing else.
+The only file of the worker that names httpx for photos. Rules about addresses are in `leads/photos`. Called by
+`worker/steps`; raises PhotoError and nothing else.
 """
 
 from __future__ import annotations
 
 import asyncio
-import hashlib
-import os
+import re
 import socket
 import ssl
-import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from ipaddress import ip_address
 from typing import Final
@@ -21,12 +19,12 @@ from urllib.parse import urljoin
 
 import httpx
 
-from scopegate import __version__, jsontext
+from scopegate import __version__
 from scopegate.errors import PhotoError
 from scopegate.leads.photos import (
     MAX_PHOTO_BYTES,
     MAX_REDIRECTS,
-    MAX_SIDE_PX,
+    SNIFFED_BYTES,
     IPAddress,
     PhotoCode,
     PhotoRefusal,
@@ -36,13 +34,11 @@ from scopegate.leads.photos import (
     may_connect,
     sniff,
 )
+from scopegate.worker.decoders import Decoders
 
 FETCH_TIMEOUT_S: Final = 10.0
-DECODE_TIMEOUT_S: Final = 15.0
-"""Wall time; the decoder's own bound is 5 s of CPU, this one is for a machine too busy to give it any."""
-DECODER: Final = (sys.executable, "-I", "-m", "scopegate.worker.decode")
-_MAX_ANSWER_BYTES: Final = 8 * 1024 * 1024
 _AT_ONCE: Final = 3
+_URI_REFERENCE = re.compile(r"[!-~]*")
 
 Resolver = Callable[[str, int], Awaitable[Sequence[str]]]
 """Host and port -> addresses as text; raises OSError when the name has none."""
@@ -56,31 +52,34 @@ async def resolve(host: str, port: int) -> Sequence[str]:
 
 class PhotoFetcher:
     """Downloads and decodes. At most three photos at once in a process, whatever the number of jobs: each may take
-    15 MiB here and 512 MiB in its decoder."""
+    32 MiB here and 896 MiB in its decoder."""
 
     def __init__(
         self,
         *,
         resolver: Resolver = resolve,
         timeout_s: float = FETCH_TIMEOUT_S,
-        decode_timeout_s: float = DECODE_TIMEOUT_S,
+        decoders: Decoders | None = None,
         tls: ssl.SSLContext | None = None,
     ) -> None:
         self._resolver = resolver
         self._timeout_s = timeout_s
-        self._decode_timeout_s = decode_timeout_s
+        self._decoders = decoders or Decoders()
         self._tls = tls or httpx.create_ssl_context(trust_env=False)
         self._slots = asyncio.Semaphore(_AT_ONCE)
 
     async def fetch(self, url: str, photo_hosts: Sequence[str]) -> Picture:
         """One photo, ready for the model. PhotoError says why not, by a PhotoCode."""
         async with self._slots:
-            data = await self._in_time(url, photo_hosts)
-            if sniff(data[:16]) is None:
-                raise PhotoError(PhotoCode.NOT_A_PICTURE)
-            return await decode(data, self._decode_timeout_s)
+            body = await self._in_time(url, photo_hosts)
+            if sniff(body.data[:SNIFFED_BYTES]) is None:
+                raise PhotoError(PhotoCode.ENCODED if body.is_encoded else PhotoCode.NOT_A_PICTURE)
+            return await self._decoders.decode(body.data)
 
-    async def _in_time(self, url: str, photo_hosts: Sequence[str]) -> bytes:
+    async def close(self) -> None:
+        await self._decoders.close()
+
+    async def _in_time(self, url: str, photo_hosts: Sequence[str]) -> _Body:
         try:
             async with asyncio.timeout(self._timeout_s):
                 return await self._download(url, photo_hosts)
@@ -89,13 +88,13 @@ class PhotoFetcher:
         except httpx.HTTPError as error:
             raise PhotoError(PhotoCode.UNREACHABLE, type(error).__name__, retryable=True) from None
 
-    async def _download(self, url: str, photo_hosts: Sequence[str]) -> bytes:
+    async def _download(self, url: str, photo_hosts: Sequence[str]) -> _Body:
         for _ in range(MAX_REDIRECTS + 1):
             judged = judge_url(url, photo_hosts)
             if isinstance(judged, PhotoRefusal):
                 raise PhotoError(judged.code, judged.detail)
             found = await self._get(judged, await self._address(judged))
-            if isinstance(found, bytes):
+            if isinstance(found, _Body):
                 return found
             url = _joined(judged, found.location)
         raise PhotoError(PhotoCode.REDIRECTS, f"more than {MAX_REDIRECTS}")
@@ -114,22 +113,35 @@ class PhotoFetcher:
             raise PhotoError(PhotoCode.FORBIDDEN_ADDRESS, "the name leads to an address that is not public")
         return addresses[0]
 
-    async def _get(self, url: PhotoUrl, address: IPAddress) -> bytes | _Elsewhere:
+    async def _get(self, url: PhotoUrl, address: IPAddress) -> _Body | _Elsewhere:
         """One hop. The connection goes to `address`; Host, SNI and the certificate check keep the name.
 
-        A client of its own per hop: no cookie, no kept connection and no credential passes from one to the next."""
-        client = httpx.AsyncClient(verify=self._tls, trust_env=False, follow_redirects=False, timeout=self._timeout_s)
-        request = client.build_request(
+        A transport of its own per hop: no cookie, no kept connection and no credential passes from one to the next,
+        and nobody but us reads a Location."""
+        request = httpx.Request(
             "GET",
             httpx.URL(scheme=url.scheme, host=str(address), port=url.port, path="/"),
             headers=_request_fields(url),
-            extensions={"sni_hostname": url.host, "target": url.target.encode("ascii")},
+            extensions={
+                "sni_hostname": url.host,
+                "target": url.target.encode("ascii"),
+                "timeout": httpx.Timeout(self._timeout_s).as_dict(),
+            },
         )
-        async with client, _sent(client, request) as response:
+        transport = httpx.AsyncHTTPTransport(verify=self._tls, trust_env=False)
+        async with transport, _sent(transport, request) as response:
             if response.has_redirect_location:
                 return _Elsewhere(response.headers["location"])
             _check_head(response)
-            return await _bounded_body(response)
+            return _Body(await _bounded_body(response), "content-encoding" in response.headers)
+
+
+@dataclass(frozen=True, slots=True)
+class _Body:
+    """`is_encoded`: it says so, which many say of plain bytes (`aws-chunked`, `utf-8`). The bytes decide."""
+
+    data: bytes
+    is_encoded: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,8 +152,8 @@ class _Elsewhere:
 
 
 @asynccontextmanager
-async def _sent(client: httpx.AsyncClient, request: httpx.Request) -> AsyncIterator[httpx.Response]:
-    response = await client.send(request, stream=True)
+async def _sent(transport: httpx.AsyncHTTPTransport, request: httpx.Request) -> AsyncIterator[httpx.Response]:
+    response = await transport.handle_async_request(request)
     try:
         yield response
     finally:
@@ -149,6 +161,9 @@ async def _sent(client: httpx.AsyncClient, request: httpx.Request) -> AsyncItera
 
 
 def _joined(url: PhotoUrl, location: str) -> str:
+    """Where a redirect leads. What is no URI reference is not made one by leaving something out (RFC 9110 10.2.2)."""
+    if not _URI_REFERENCE.fullmatch(location):
+        raise PhotoError(PhotoCode.BAD_URL, "redirected to what is no URL")
     try:
         return urljoin(f"{url.scheme}://{url.authority}{url.target}", location)
     except ValueError:  # an open bracket
@@ -158,7 +173,7 @@ def _joined(url: PhotoUrl, location: str) -> str:
 def _request_fields(url: PhotoUrl) -> dict[str, str]:
     return {
         "host": url.authority,
-        "accept": "image/jpeg, image/png, image/webp, image/gif",
+        "accept": "image/jpeg, image/png, image/webp, image/gif, image/*;q=0.8",
         "accept-encoding": "identity",
         "user-agent": f"scopegate/{__version__}",
     }
@@ -168,8 +183,6 @@ def _check_head(response: httpx.Response) -> None:
     status = response.status_code
     if status != 200:
         raise PhotoError(PhotoCode.BAD_STATUS, str(status), retryable=status in (408, 425, 429) or status >= 500)
-    if response.headers.get("content-encoding", "identity").strip().lower() != "identity":
-        raise PhotoError(PhotoCode.ENCODED, "compressed although identity was asked for")
     length = response.headers.get("content-length", "")
     if length.isdigit() and int(length) > MAX_PHOTO_BYTES:
         raise PhotoError(PhotoCode.TOO_LARGE, f"more than {MAX_PHOTO_BYTES} bytes")
@@ -182,73 +195,3 @@ async def _bounded_body(response: httpx.Response) -> bytes:
         if len(body) > MAX_PHOTO_BYTES:
             raise PhotoError(PhotoCode.TOO_LARGE, f"more than {MAX_PHOTO_BYTES} bytes")
     return bytes(body)
-
-
-# ── the decoder's process ───────────────────────────────────────────────────────────────────────────────────────────
-async def decode(data: bytes, timeout_s: float = DECODE_TIMEOUT_S, command: Sequence[str] = DECODER) -> Picture:
-    """A small plain picture of it, made by `worker/decode` in a child that has bounds and none of our environment.
-
-    A file whose decoder is killed by its bounds, or is not done in time, is a `bomb`. `decoder_failed` is our own
-    trouble (no memory to start it). The child never outlives the call."""
-    try:
-        child = await asyncio.create_subprocess_exec(
-            *command,
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.DEVNULL,
-            env={name: os.environ[name] for name in ("PATH", "LD_LIBRARY_PATH") if name in os.environ},
-        )
-    except OSError as error:
-        raise PhotoError(PhotoCode.DECODER_FAILED, type(error).__name__, retryable=True) from None
-    try:
-        async with asyncio.timeout(timeout_s):
-            answer = await _converse(child, data)
-            status = await child.wait()
-    except TimeoutError:
-        raise PhotoError(PhotoCode.BOMB, "decoding took too long") from None
-    finally:
-        with suppress(ProcessLookupError):
-            child.kill()
-        await child.wait()
-    jpeg, (width_px, height_px) = _read_answer(answer, status)
-    return Picture(jpeg, width_px, height_px, hashlib.sha256(data).hexdigest())
-
-
-async def _converse(child: asyncio.subprocess.Process, data: bytes) -> bytes:
-    assert child.stdin is not None
-    assert child.stdout is not None
-    with suppress(BrokenPipeError, ConnectionResetError):  # it died while we wrote: its exit status tells
-        child.stdin.write(data)
-        await child.stdin.drain()
-    child.stdin.close()
-    answer = bytearray()
-    while chunk := await child.stdout.read(65536):
-        answer += chunk
-        if len(answer) > _MAX_ANSWER_BYTES:
-            child.kill()
-    return bytes(answer)
-
-
-def _read_answer(answer: bytes, status: int) -> tuple[bytes, tuple[int, int]]:
-    """The JPEG and its size, or PhotoError. The decoder has read hostile bytes: what it says is checked, too."""
-    if status < 0:
-        raise PhotoError(PhotoCode.BOMB, "decoding took more memory or time than a picture may")
-    line, _, jpeg = answer.partition(b"\n")
-    match _json(line[:200]):
-        case {"error": str(code)}:
-            raise PhotoError(next((known for known in PhotoCode if known == code), PhotoCode.DAMAGED))
-        case {"size": [int(width), int(height)]} if jpeg.startswith(b"\xff\xd8\xff") and _is_bounded(width, height):
-            return jpeg, (width, height)
-        case _:
-            raise PhotoError(PhotoCode.DECODER_FAILED, f"exit status {status}", retryable=True)
-
-
-def _is_bounded(width_px: int, height_px: int) -> bool:
-    return 0 < width_px <= MAX_SIDE_PX and 0 < height_px <= MAX_SIDE_PX
-
-
-def _json(line: bytes) -> object:
-    try:
-        return jsontext.parse(line, max_depth=2)
-    except jsontext.BadJson:
-        return None

@@ -11,7 +11,7 @@ import asyncio
 import json
 import secrets
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
 from functools import partial
@@ -23,7 +23,7 @@ from scopegate.errors import DeliveryError, PhotoError
 from scopegate.leads import prompts
 from scopegate.leads.findings import Broken, Finding, Trade, Urgency, restore, schema
 from scopegate.leads.job import LeadJob
-from scopegate.leads.photos import MAX_SEEN, PhotoCode, Picture
+from scopegate.leads.photos import MAX_SEEN, PhotoCode, Picture, Unseen
 from scopegate.leads.questions import estimate, photo_analysis, scope
 from scopegate.leads.questions.estimate import Estimate
 from scopegate.leads.questions.photo_analysis import PhotoAnalysis
@@ -84,7 +84,16 @@ class Photos:
     outcomes: tuple[str, ...]
 
     def to_json(self) -> list[Json]:
-        return [{"photo": n, "outcome": outcome} for n, outcome in enumerate(self.outcomes, 1)]
+        """`unseen` says of a used one what of it the model did not see."""
+        used = iter(self.usable)
+        return [self._told(n, outcome, used) for n, outcome in enumerate(self.outcomes, 1)]
+
+    @staticmethod
+    def _told(n: int, outcome: str, used: Iterator[Picture]) -> Json:
+        if outcome != USED:
+            return {"photo": n, "outcome": outcome}
+        picture = next(used)
+        return {"photo": n, "outcome": outcome, "parts": len(picture.parts), "unseen": [*picture.unseen]}
 
 
 class Steps:
@@ -128,8 +137,8 @@ class Steps:
             outcome = NO_USABLE_PHOTOS if work.job.lead.photos else NO_PHOTOS
             return {"outcome": outcome, "photos": photos.to_json(), "analysis": from_text_alone().to_json()}
         prompt = photo_analysis.prompt(work.job.lead.text, len(photos.usable), self._new_nonce())
-        images = tuple(_image(picture) for picture in photos.usable)
-        parse = partial(photo_analysis.parse, photos=len(images))
+        images = tuple(image for n, picture in enumerate(photos.usable, 1) for image in _images(n, picture))
+        parse = partial(photo_analysis.parse, photos=len(photos.usable))
         analysis = await self._ask(work, prompt, PhotoAnalysis, parse, images)
         return {
             "outcome": ANALYSED,
@@ -242,8 +251,17 @@ def _without_repeats(found: list[Picture | PhotoError]) -> Photos:
     return Photos(tuple(usable.values()), tuple(outcomes))
 
 
-def _image(picture: Picture) -> Image:
-    return Image("image/jpeg", picture.jpeg, picture.width_px, picture.height_px)
+def _images(n: int, picture: Picture) -> list[Image]:
+    """A photo as it is sent, numbered from 1 among the usable ones; what is missing of it is said before it."""
+    cut = ", cut off below" if Unseen.LOWER_END in picture.unseen else ""
+    count = len(picture.parts)
+    return [
+        Image(
+            "image/jpeg", part.jpeg, part.width_px, part.height_px,
+            f"Photo {n}{cut}" if count == 1 else f"Photo {n}{cut}, part {at} of {count}",
+        )
+        for at, part in enumerate(picture.parts, 1)
+    ]  # fmt: skip
 
 
 def from_text_alone() -> PhotoAnalysis:

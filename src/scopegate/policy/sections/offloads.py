@@ -76,7 +76,7 @@ def _webhook_secret(value: object) -> SecretStr:
 
 
 Expression: TypeAlias = Annotated[str, parsed(parse_expression), written("request.photos[].url")]
-PhotoHost: TypeAlias = Annotated[str, parsed(parse_photo_host), written("*.s3.amazonaws.com")]
+PhotoHost: TypeAlias = Annotated[str, parsed(parse_photo_host), written("*.s3.*.amazonaws.com")]
 WebhookSecret: TypeAlias = Annotated[
     SecretStr, PlainValidator(_webhook_secret), written_secret("${SCOPEGATE_WEBHOOK_SECRET}")
 ]
