@@ -152,6 +152,81 @@ def test_an_unknown_name_alone_is_enough() -> None:
     ]
 
 
+@pytest.mark.parametrize("name", ["HTTPS_PROXY", "https_proxy"])
+@pytest.mark.parametrize(
+    ("value", "used"),
+    [("http://p:3128", "http://p:3128"), ("https://u:w@p", "https://u:w@p"), ("p:3128", "http://p:3128")],
+)
+def test_a_proxy_in_either_spelling(name: str, value: str, used: str) -> None:
+    assert settings.load({name: value, "NO_PROXY": "fd00::/8"}).https_proxy == used
+
+
+def test_capitals_win_and_a_proxy_that_speaks_no_http_is_refused() -> None:
+    assert settings.load({"https_proxy": "http://small", "HTTPS_PROXY": "http://large"}).https_proxy == "http://large"
+    assert said({"HTTPS_PROXY": f"socks5://:{PLANTED}@h", "ALL_PROXY": "socks5://h"}) == [
+        "HTTPS_PROXY: must be a proxy that speaks HTTP, written like http://proxy.internal:3128"
+    ]
+    assert said({"https_proxy": "http://"}) == ["HTTPS_PROXY: names no host, write it like http://proxy.internal:3128"]
+
+
+@pytest.mark.parametrize("text", [None, "no certificate"])
+def test_authorities_have_to_be_there(text: str | None, tmp_path: Path) -> None:
+    if text is not None:
+        (tmp_path / "ca.pem").write_text(text)
+    problem = "SSL_CERT_FILE: is no readable file of certificates in PEM"
+    assert said({"SSL_CERT_FILE": str(tmp_path / "ca.pem")}) == [problem]
+
+
+@pytest.mark.parametrize("ending", ["", "\n", "\r\n"])
+def test_secrets_and_urls_come_from_files(ending: str, tmp_path: Path) -> None:
+    values = {
+        "REDIS_URL": "redis://h",
+        "DATABASE_URL": "postgres://h/db",
+        "ANTHROPIC_API_KEY": "sk-ant-1",
+        "ANTHROPIC_BASE_URL": "https://claude.example",
+        "SCOPEGATE_ADMIN_TOKEN": "0123456789abcdef",
+        "SCOPEGATE_WEBHOOK_SECRET": "a secret of some words",
+        "SCOPEGATE_LIMIT_SECRET": "é" * 16,
+    }
+    assert set(values) == set(settings.FROM_FILES)
+    for name, value in values.items():
+        (tmp_path / name).write_bytes(f"{value}{ending}".encode())
+    assert settings.load({f"{name}_FILE": str(tmp_path / name) for name in values}) == settings.load(values)
+
+
+def test_files_that_say_nothing_are_named_and_nothing_of_them_is(tmp_path: Path) -> None:
+    for name, data in {
+        "empty": b"\n",
+        "latin": b"\xff" + PLANTED.encode(),
+        "long": b"x" * 65537,
+        "bad": b"x y",
+    }.items():
+        (tmp_path / name).write_bytes(data)
+    place = {name: str(tmp_path / name) for name in ("absent", "empty", "latin", "long", "bad")}
+    assert said(
+        {
+            "REDIS_URL_FILE": place["absent"],
+            "DATABASE_URL_FILE": place["empty"],
+            "ANTHROPIC_API_KEY_FILE": place["latin"],
+            "ANTHROPIC_BASE_URL_FILE": place["long"],
+            "SCOPEGATE_ADMIN_TOKEN_FILE": place["bad"],
+            "SCOPEGATE_ADMIN_TOKEN": "0123456789abcdef",
+            "SCOPEGATE_WEBHOOK_SECRET_FILE": str(tmp_path),
+            "SCOPEGATE_LIMIT_SECRET_FILE": place["bad"],
+            "SCOPEGATE_LOG_LEVEL_FILE": place["bad"],
+        }
+    ) == [
+        "SCOPEGATE_LIMIT_SECRET: is not 16 to 64 bytes long",
+        "REDIS_URL_FILE: cannot be read: No such file or directory",
+        "DATABASE_URL_FILE: names an empty file",
+        "ANTHROPIC_API_KEY_FILE: names a file that is no UTF-8",
+        "ANTHROPIC_BASE_URL_FILE: names a file of more than 64 KiB",
+        "SCOPEGATE_ADMIN_TOKEN_FILE: set beside SCOPEGATE_ADMIN_TOKEN: only one of them can be meant",
+        "SCOPEGATE_WEBHOOK_SECRET_FILE: cannot be read: Is a directory",
+        "SCOPEGATE_LOG_LEVEL_FILE: no such setting, did you mean SCOPEGATE_LOG_LEVEL?",
+    ]
+
+
 def test_secrets_show_in_no_repr() -> None:
     found = settings.load(
         {
@@ -161,6 +236,7 @@ def test_secrets_show_in_no_repr() -> None:
             "SCOPEGATE_ADMIN_TOKEN": PLANTED * 3,
             "SCOPEGATE_WEBHOOK_SECRET": PLANTED * 3,
             "SCOPEGATE_LIMIT_SECRET": PLANTED * 3,
+            "HTTPS_PROXY": f"http://:{PLANTED}@h",
         }
     )
     assert PLANTED not in repr(found)
@@ -173,7 +249,7 @@ def test_settings_cannot_be_changed() -> None:
 
 
 def test_every_variable_is_described() -> None:
-    assert len(settings.VARIABLES) == 12
+    assert len(settings.VARIABLES) == 15
     assert all(field.description for field in settings.VARIABLES.values())
 
 

@@ -1,12 +1,14 @@
 """The environment, read once at start: where the engines are, and the secrets.
 
 All that this project reads from environment variables is declared here. Every problem is named at once, none repeats a
-value, and a misspelt `SCOPEGATE_` name is one of them. An empty variable counts as not set. Called by `cli`.
+value, and a misspelt `SCOPEGATE_` name is one of them. An empty variable counts as not set. Secrets and URLs may come
+from a file instead: `NAME_FILE` says where it is. Called by `cli`.
 """
 
 from __future__ import annotations
 
 import re
+import ssl
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -25,6 +27,8 @@ from scopegate.policy.spelling import parse_webhook_secret
 PREFIX = "SCOPEGATE_"
 MIN_ADMIN_TOKEN_CHARS = 16
 MIN_LIMIT_SECRET_BYTES, MAX_LIMIT_SECRET_BYTES = 16, 64
+MAX_FILE_BYTES = 64 << 10
+"""Of a secret or URL that comes from a file."""
 
 _DATABASE_DRIVERS = {
     "sqlite": "sqlite+aiosqlite",
@@ -101,6 +105,23 @@ def _limit_secret(value: SecretStr) -> SecretStr:
     return value
 
 
+def _proxy(text: str) -> str:
+    parts = _split(text if "://" in text else f"http://{text}")
+    if parts.scheme not in {"http", "https"}:
+        raise ValueError("must be a proxy that speaks HTTP, written like http://proxy.internal:3128")
+    if not parts.hostname:
+        raise ValueError("names no host, write it like http://proxy.internal:3128")
+    return parts.geturl()
+
+
+def _authorities(path: Path) -> Path:
+    try:
+        ssl.create_default_context(cafile=path)
+    except OSError:  # also of OpenSSL, for a file without a certificate
+        raise ValueError("is no readable file of certificates in PEM") from None
+    return path
+
+
 def _limit_memory(value: object) -> object:
     if not isinstance(value, str):
         return value
@@ -143,6 +164,13 @@ class Settings(BaseSettings):
     )
     anthropic_base_url: Annotated[str, AfterValidator(parse_url)] | None = _variable(
         "ANTHROPIC_BASE_URL", "Another place that speaks the Messages API.", shown=False
+    )
+    https_proxy: Annotated[str, AfterValidator(_proxy)] | None = _variable(
+        "HTTPS_PROXY", "The proxy through which model calls leave; in small letters too.", shown=False
+    )
+    no_proxy: str | None = _variable("NO_PROXY", "What HTTPS_PROXY is not for: names, addresses, networks, or *.")
+    ssl_cert_file: Annotated[Path, AfterValidator(_authorities)] | None = _variable(
+        "SSL_CERT_FILE", "The authorities that model calls trust, in PEM. Unset: those that the SDK brings."
     )
     state_dir: Path = _variable("SCOPEGATE_STATE_DIR", "Where embedded engines keep their files.", Path(".scopegate"))
     admin_token: Annotated[SecretStr, AfterValidator(_credential), AfterValidator(_admin_token)] | None = _variable(
@@ -189,23 +217,71 @@ VARIABLES: Mapping[str, FieldInfo] = {str(field.validation_alias): field for fie
 """Every variable that is read, with its description and default."""
 
 
+FROM_FILES = (
+    *("REDIS_URL", "DATABASE_URL", "ANTHROPIC_API_KEY", "ANTHROPIC_BASE_URL"),
+    *("SCOPEGATE_ADMIN_TOKEN", "SCOPEGATE_WEBHOOK_SECRET", "SCOPEGATE_LIMIT_SECRET"),
+)
+"""What may come from a file, as Docker and Kubernetes mount secrets: NAME_FILE instead of NAME."""
+
+
 def load(environ: Mapping[str, str]) -> Settings:
-    """Read the environment. ConfigError with every problem at once: declared variables in their order, then the
-    `SCOPEGATE_` names nobody knows."""
-    unknown = _unknown_names(environ)
-    given: dict[str, Any] = {name: environ[name] for name in VARIABLES if environ.get(name)}
+    """Read the environment, and the files it names. ConfigError with every problem at once: declared variables in
+    their order, then files, then the `SCOPEGATE_` names nobody knows."""
+    given: dict[str, Any] = {name: value for name in VARIABLES if (value := _value(environ, name))}
+    filed, unreadable = _from_files(environ)
+    rest = [*unreadable, *_unknown_names(environ)]
     try:
-        settings = Settings(**given)
+        settings = Settings(**(given | filed))
     except ValidationError as error:
-        raise ConfigError([*_problems(error, environ), *unknown]) from None
-    if unknown:
-        raise ConfigError(unknown)
+        raise ConfigError([*_problems(error, environ), *rest]) from None
+    if rest:
+        raise ConfigError(rest)
     return settings
 
 
+def _value(environ: Mapping[str, str], name: str) -> str | None:
+    """Proxies are named in small letters as often as not; the capitals win, as with Go's programs."""
+    return environ.get(name) or (environ.get(name.lower()) if name.endswith("_PROXY") else None)
+
+
+def _from_files(environ: Mapping[str, str]) -> tuple[dict[str, str], list[Problem]]:
+    """What the files say, without the line break that editors leave at the end, and what is wrong with the others."""
+    found: dict[str, str] = {}
+    problems: list[Problem] = []
+    for name in FROM_FILES:
+        if not (path := environ.get(f"{name}_FILE")):
+            continue
+        if environ.get(name):
+            problems.append(Problem(f"{name}_FILE", "", f"set beside {name}: only one of them can be meant"))
+            continue
+        try:
+            found[name] = _content(Path(path))
+        except ValueError as error:
+            problems.append(Problem(f"{name}_FILE", "", str(error)))
+    return found, problems
+
+
+def _content(path: Path) -> str:
+    """Raises ValueError, which does not repeat what is in the file."""
+    try:
+        with path.open("rb") as file:
+            data = file.read(MAX_FILE_BYTES + 1)
+        text = data.decode("utf-8").removesuffix("\n").removesuffix("\r")
+    except OSError as error:
+        raise ValueError(f"cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise ValueError("names a file that is no UTF-8") from None
+    if not text:
+        raise ValueError("names an empty file")
+    if len(data) > MAX_FILE_BYTES:
+        raise ValueError("names a file of more than 64 KiB")
+    return text
+
+
 def _unknown_names(environ: Mapping[str, str]) -> list[Problem]:
-    strange = sorted(name for name in environ if name.upper().startswith(PREFIX) and name not in VARIABLES)
-    return [Problem(_shown(name), "", "no such setting", closest(name, VARIABLES)) for name in strange]
+    known = {*VARIABLES, *(f"{name}_FILE" for name in FROM_FILES)}
+    strange = sorted(name for name in environ if name.upper().startswith(PREFIX) and name not in known)
+    return [Problem(_shown(name), "", "no such setting", closest(name, sorted(known))) for name in strange]
 
 
 def _shown(name: str) -> str:

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from scopegate.stores.database import Database
     from scopegate.stores.mirror import Mirror
     from scopegate.stores.ports import BreakerStore, JobStore, LimitDesk, LimitStore, Messenger, Outbox
+    from scopegate.worker.claude import ClaudeCaller
     from scopegate.worker.main import Terms, Worker
 
     Follow = Callable[[Applying], Coroutine[None, None, None]]
@@ -283,12 +284,24 @@ async def _worker(settings: Settings, trade: _Trade, database: Database) -> Asyn
         yield Worker(jobs, SqlOutbox(database), SqlLedger(database), starts, trade.terms, clock, owner=owner)
 
 
+def _claude(settings: Settings) -> ClaudeCaller:
+    import ssl
+
+    from scopegate.worker.claude import PUBLIC_URL, ClaudeCaller
+    from scopegate.worker.proxy import proxy_for
+
+    url = settings.anthropic_base_url or PUBLIC_URL
+    proxy = proxy_for(url, settings.https_proxy, settings.no_proxy)
+    trust = ssl.create_default_context(cafile=settings.ssl_cert_file) if settings.ssl_cert_file else None
+    assert settings.anthropic_api_key is not None
+    return ClaudeCaller(settings.anthropic_api_key, url, proxy=proxy, trust=trust)
+
+
 def _terms(settings: Settings, database: Database, jobs: JobStore, opened: AsyncExitStack) -> Callable[[Policy], Terms]:
     """How a policy becomes terms. One client and one ledger serve all of them, and so does one breaker as long as the
     longest call stays what it is; `opened` closes them."""
     from scopegate.stores.ledger import SqlLedger
     from scopegate.worker import prices
-    from scopegate.worker.claude import ClaudeCaller
     from scopegate.worker.deliver import Courier
     from scopegate.worker.fetch import PhotoFetcher
     from scopegate.worker.life import Life
@@ -296,9 +309,8 @@ def _terms(settings: Settings, database: Database, jobs: JobStore, opened: Async
     from scopegate.worker.metered import MeteredClaude
     from scopegate.worker.steps import Steps
 
-    assert settings.anthropic_api_key is not None
     clock, ledger, table = SystemClock(), SqlLedger(database), prices.load()
-    claude = ClaudeCaller(settings.anthropic_api_key, settings.anthropic_base_url)
+    claude = _claude(settings)
     opened.push_async_callback(claude.close)
     fetcher = PhotoFetcher()
     opened.push_async_callback(fetcher.close)

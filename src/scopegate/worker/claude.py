@@ -10,6 +10,8 @@ from __future__ import annotations
 import asyncio
 import base64
 import math
+import os
+import ssl
 from collections.abc import AsyncIterator, Awaitable, Mapping
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -25,6 +27,7 @@ from scopegate.errors import AICode, AIError, AIRateLimitError, AITimeoutError
 from scopegate.limits.pricing import Usage
 from scopegate.worker.call import ModelReply, ModelRequest
 
+PUBLIC_URL: Final = "https://api.anthropic.com"
 _MAX_ANSWER_BYTES: Final = 4 * 1024 * 1024
 _MAX_DEPTH: Final = 64
 _CONNECT_TIMEOUT_S: Final = 5.0
@@ -70,18 +73,32 @@ _TYPES: Final[Mapping[str, int]] = {
 
 
 class ClaudeCaller:
-    """Speaks to one base URL with one key. `base_url` None means the public API."""
+    """Speaks to one base URL with one key. `base_url` None means the public API. `proxy` is the URL of an HTTP proxy
+    that tunnels, `trust` replaces the authorities that the SDK brings. The environment has no other say."""
 
-    def __init__(self, api_key: SecretStr, base_url: str | None = None, *, connections: int = 100) -> None:
+    def __init__(
+        self,
+        api_key: SecretStr,
+        base_url: str | None = None,
+        *,
+        proxy: str | None = None,
+        trust: ssl.SSLContext | None = None,
+        connections: int = 100,
+    ) -> None:
+        # The SDK would add whatever fields this names to every call, and has no argument against it.
+        os.environ.pop("ANTHROPIC_CUSTOM_HEADERS", None)
         # A redirect is never followed: it would carry lead photos and the key to wherever it points.
         http = anthropic.DefaultAsyncHttpxClient(
             follow_redirects=False,
+            trust_env=False,
+            proxy=proxy,
+            verify=trust or True,
             limits=httpx2.Limits(max_connections=connections, max_keepalive_connections=connections),
             event_hooks={"response": [_bound_body]},
         )
         self._client = anthropic.AsyncAnthropic(
             api_key=api_key.get_secret_value(),
-            base_url=base_url or "https://api.anthropic.com",
+            base_url=base_url or PUBLIC_URL,
             max_retries=0,
             http_client=http,
         )
