@@ -12,19 +12,19 @@ from hypothesis import strategies as st
 
 from scopegate.edge.headers import Noted, read_request
 from scopegate.edge.lines import lines_of
-from scopegate.edge.traceparent import MAX_STATE_BYTES, MAX_STATE_MEMBERS, given_trace, new_trace
+from scopegate.edge.traceparent import MAX_STATE_BYTES, MAX_STATE_MEMBERS, Traces, given_trace
 
 TRACE, SPAN = b"0af7651916cd43dd8448eb211c80319c", b"b7ad6b7169203331"
 PARENT = b"00-%b-%b-01" % (TRACE, SPAN)
 FRESH = re.compile(rb"traceparent: 00-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-00\r\n")
-draw = random.Random(7).getrandbits
+traces = Traces(random.Random(7).getrandbits)
 
 
 def lines(*fields: tuple[bytes, bytes]) -> bytes:
     notes = read_request(lines_of(fields), "1.1")
     assert isinstance(notes, Noted)
     assert notes.passed == []
-    return given_trace(notes) or new_trace(draw)
+    return given_trace(notes) or traces.begin()
 
 
 @pytest.mark.parametrize(
@@ -137,7 +137,8 @@ def test_new_traces_differ_and_are_not_sampled() -> None:
 
 @pytest.mark.parametrize("draw_bits", [lambda _: 0, lambda count: (1 << count) - 1])
 def test_no_draw_makes_an_empty_id(draw_bits: Callable[[int], int]) -> None:
-    assert FRESH.fullmatch(new_trace(draw_bits))
+    made = Traces(draw_bits)
+    assert all(FRESH.fullmatch(made.begin()) for _ in range(100))
 
 
 @given(st.binary(max_size=80), st.binary(max_size=80))
@@ -145,4 +146,4 @@ def test_whatever_comes_one_well_formed_field_goes(parent: bytes, state: bytes) 
     notes = read_request(lines_of([(b"traceparent", parent), (b"tracestate", state)]), "1.1")
     assert isinstance(notes, Noted)
     wanted = rb"traceparent: [0-9a-f]{2}-[\x21-\x7e]{52,118}\r\n(tracestate: [\t\x20-\x7e]+\r\n)?"
-    assert re.fullmatch(wanted, given_trace(notes) or new_trace(draw))
+    assert re.fullmatch(wanted, given_trace(notes) or traces.begin())

@@ -44,6 +44,23 @@ async def test_fields_that_are_repeated_are_read_once() -> None:
     assert reader.section is known
 
 
+async def test_the_same_head_is_the_last_one_again_but_not_after_one_that_nobody_judged() -> None:
+    reader, rules = HeadReader(), await _rules()
+    first = _read(reader, rules, b"GET /a HTTP/1.1\r\n" + FIELDS)
+    assert _read(reader, rules, b"GET /a HTTP/1.1\r\n" + FIELDS) is first
+    other = _read(reader, rules, b"GET /b HTTP/1.1\r\n" + FIELDS)
+    assert other.target == b"/b"
+    assert _read(reader, rules, b"GET /a HTTP/1.1\r\n" + FIELDS).target == b"/a"
+    assert isinstance(reader.read(b"GET  /b HTTP/1.1\r\n" + FIELDS, rules), Refusal)
+    assert _read(reader, rules, b"GET /a HTTP/1.1\r\n" + FIELDS) is not first
+
+
+async def test_long_heads_are_not_kept() -> None:
+    reader, rules = HeadReader(), await _rules()
+    head = b"GET /%b HTTP/1.1\r\n" % (b"a" * 2048) + FIELDS
+    assert _read(reader, rules, head) is not _read(reader, rules, head)
+
+
 @pytest.mark.parametrize(
     "head",
     [

@@ -1,6 +1,6 @@
 """The trace a request belongs to (W3C Trace Context): the visitor's when it is well-formed, else a new one.
 
-Pure: `draw` gives random bits. A trace that came is passed on byte for byte, for we are no span of it; one that is
+`draw` gives random bits. A trace that came is passed on byte for byte, for we are no span of it; one that is
 wrong in any way is dropped with its state, so the app never reads what another hop read differently. Called by the
 pipeline for every request.
 """
@@ -16,8 +16,10 @@ MAX_STATE_BYTES = 512
 MAX_STATE_MEMBERS = 32
 
 _SPACE = b" \t"
-_NEITHER_ZERO = 1 << 64 | 1
-"""An id of the trace (16 bytes) or of the span (8) may not be all zero."""
+_TRACE_BITS, _DRAWN = 192, 32
+"""A trace (16 bytes) and a span (8) in it; so many are drawn at once."""
+_NONE_ZERO = sum((1 << 64 | 1) << _TRACE_BITS * n for n in range(_DRAWN))
+"""An id of either may not be all zero."""
 _IDS = rb"-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}"
 _PARENT = re.compile(rb"00%b|(?!00|ff)[0-9a-f]{2}%b(?:-[\x21-\x7e]{0,64})?" % (_IDS, _IDS))
 """Version 00 ends after the flags; a later version may go on after a dash (3.2.4)."""
@@ -36,11 +38,25 @@ def given_trace(notes: Noted) -> bytes:
     return b""
 
 
-def new_trace(draw: Callable[[int], int]) -> bytes:
-    """A traceparent line of a trace that begins here, not sampled (flags 00): whether to record is not ours to
-    decide."""
-    digits = (draw(192) | _NEITHER_ZERO).to_bytes(24, "big").hex()
-    return f"traceparent: 00-{digits[:32]}-{digits[32:]}-00\r\n".encode()
+class Traces:
+    """Traces that begin here, not sampled (flags 00): whether to record is not ours to decide."""
+
+    __slots__ = ("_at", "_digits", "_draw")
+
+    def __init__(self, draw: Callable[[int], int]) -> None:
+        self._draw = draw
+        self._digits = b""
+        self._at = 0
+
+    def begin(self) -> bytes:
+        """The traceparent line of a new one."""
+        at = self._at
+        if at == len(self._digits):  # to draw for one alone costs more than the rest
+            drawn = self._draw(_TRACE_BITS * _DRAWN) | _NONE_ZERO
+            self._digits = drawn.to_bytes(_TRACE_BITS * _DRAWN // 8, "big").hex().encode()
+            at = 0
+        self._at = at + _TRACE_BITS // 4
+        return b"traceparent: 00-%b-%b-00\r\n" % (self._digits[at : at + 32], self._digits[at + 32 : at + 48])
 
 
 def _state_line(notes: Noted) -> bytes:

@@ -23,18 +23,21 @@ _EMPTY_LINES = re.compile(rb"\A(?:\r\n)+")
 _BARE_LF = re.compile(rb"(?<!\r)\n")
 _VERSIONS = {b"HTTP/1.1": "1.1", b"HTTP/1.0": "1.0"}
 _LINE_EXTRA_BYTES = 40  # the method, the version and the spaces around the target
+_UNREAD = RequestHead(b"", b"", "", [])
 _PLAIN_LINE = re.compile(rb"(GET|HEAD|POST|PUT|PATCH|DELETE|OPTIONS) (/[!\"$-~]*) HTTP/1\.1")
 
 
 class HeadReader:
     """`section` is what is known of the fields of the head that was read last; None while nobody has judged them."""
 
-    __slots__ = ("_is_head", "_lines", "_parser", "_section_bytes", "section")
+    __slots__ = ("_head", "_is_head", "_parser", "_read", "_section_bytes", "section")
 
     def __init__(self) -> None:
         self._parser = httptools.HttpRequestParser(self)
         self._is_head = False
-        self._lines: list[bytes] = []
+        self._head = b""
+        self._read = _UNREAD
+        """What was read of it."""
         self._section_bytes = b""
         self.section: HeaderSection | None = None
 
@@ -42,22 +45,34 @@ class HeadReader:
         self._is_head = True
 
     def read(self, head: bytes, rules: Ruleset) -> RequestHead | Refusal:
-        """A whole head, its empty line included. In one with the same fields as the last, byte for byte, and a plain
-        request line, the parser could find nothing new."""
+        """A whole head, its empty line included. In the last one once more, and in one with the same fields, byte for
+        byte, and a plain request line, the parser could find nothing new."""
+        section = self.section
+        if section is not None and section.rules is not rules:
+            section = None
+        if section is not None and head == self._head:
+            return self._read
         line_end = head.find(b"\r\n")
         fields = head[line_end + 2 : -2]
-        section = self.section
-        if section is not None and fields == self._section_bytes and section.rules is rules:
+        if section is not None and fields == self._section_bytes:
             line = _PLAIN_LINE.fullmatch(head, 0, line_end)
             if line is not None and line_end <= rules.limits.target_bytes:
-                return RequestHead(line[1], line[2], "1.1", self._lines)
+                return self._keep(head, RequestHead(line[1], line[2], "1.1", self._read.lines))
         self.section = None
         self._section_bytes = fields if len(fields) <= MAX_KEPT_BYTES else b""
-        return self._parsed(head, head[:line_end], fields, rules.limits)
+        read = self._parsed(head, head[:line_end], fields, rules.limits)
+        return read if isinstance(read, Refusal) else self._keep(head, read)
+
+    def _keep(self, head: bytes, read: RequestHead) -> RequestHead:
+        self._read = read
+        self._head = head if len(head) <= MAX_KEPT_BYTES else b""
+        return read
 
     def restart(self) -> None:
-        """A body was read past the parser, which still waits for it."""
-        self._parser = httptools.HttpRequestParser(self)
+        """A body was read past the parser, which still waits for it if it was shown the head."""
+        if self._is_head:
+            self._is_head = False
+            self._parser = httptools.HttpRequestParser(self)
 
     def _parsed(self, head: bytes, line: bytes, fields: bytes, limits: ServerLimits) -> RequestHead | Refusal:
         """The parser says whether it is a head: to have it tell every field costs more than to cut what it took."""
@@ -73,7 +88,7 @@ class HeadReader:
             return bad_syntax() if parser.get_http_version() in _VERSIONS.values() else _bad_version()
         if len(words) != 3 or b"\n" in line:  # the parser takes any number of spaces, and after CONNECT half a line
             return bad_syntax()
-        self._lines = lines = fields.splitlines(keepends=True)
+        lines = fields.splitlines(keepends=True)
         if len(lines) > limits.fields:
             return Refusal(431, "too_many_fields", "The request has too many fields.", close=True)
         target = words[1]

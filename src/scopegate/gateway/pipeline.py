@@ -27,7 +27,6 @@ from scopegate.edge.proxy_protocol import Told
 from scopegate.edge.public_host import public_host
 from scopegate.edge.routes import AMBIGUOUS, Ambiguous
 from scopegate.edge.target import NOT_SERVED, judge_target
-from scopegate.edge.traceparent import new_trace
 from scopegate.edge.verdict import Caller, Refusal, Reply
 from scopegate.gateway.bodies import hold, judge_body
 from scopegate.gateway.client import Client
@@ -89,7 +88,7 @@ def read_fields(x: Exchange) -> Outcome:
         x.incoming = incoming = Incoming(x, x.notes.length)
         x.client.open_body(incoming, incoming.length, expects_continue=section.expects_continue)
     x.request_id = section.request_id or x.request_id
-    x.trace = section.trace or new_trace(x.shared.draw_bits)
+    x.trace = section.trace or x.shared.traces.begin()
     return None
 
 

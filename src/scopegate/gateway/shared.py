@@ -9,6 +9,7 @@ import random
 from email.utils import formatdate
 
 from scopegate.clock import Clock
+from scopegate.edge.traceparent import Traces
 from scopegate.gateway.access import AccessLog
 from scopegate.gateway.crowd import Crowd
 from scopegate.gateway.held import Held
@@ -20,7 +21,7 @@ _HEX_PAIRS = [b"%02x" % number for number in range(256)]
 
 class Shared:
     """One per process. `askers` are those whose requests are `in_flight`; `draining` once the process was asked to
-    stop; `draw_bits` gives that many random bits."""
+    stop."""
 
     __slots__ = (
         "_clock",
@@ -31,12 +32,12 @@ class Shared:
         "access",
         "askers",
         "draining",
-        "draw_bits",
         "held",
         "in_flight",
         "loop",
         "rules",
         "streams",
+        "traces",
     )
 
     def __init__(self, rules: Ruleset, clock: Clock) -> None:
@@ -48,7 +49,7 @@ class Shared:
         self.held = Held()
         self.in_flight = 0
         self.draining = False
-        self.draw_bits = random.Random(os.urandom(32)).getrandbits  # noqa: S311 (trace ids must differ, not be secret)
+        self.traces = Traces(random.Random(os.urandom(32)).getrandbits)  # noqa: S311 (they must differ, not be secret)
         self._clock = clock
         self._id_prefix = os.urandom(8).hex().encode()
         self._id_stem = b""

@@ -15,6 +15,7 @@ from scopegate.limits.decision import LimitDecision
 from scopegate.metrics import catalogue as metrics
 
 _BOUNDS_S = metrics.LATENCY_BUCKETS_S
+_FIRST_S = _BOUNDS_S[0]
 
 
 class Latencies:
@@ -28,7 +29,7 @@ class Latencies:
         self._sum_s = 0.0
 
     def observe(self, seconds: float) -> None:
-        self._counts[bisect_left(_BOUNDS_S, seconds)] += 1
+        self._counts[0 if seconds <= _FIRST_S else bisect_left(_BOUNDS_S, seconds)] += 1
         self._sum_s += seconds
 
     def flush(self) -> None:
