@@ -57,15 +57,15 @@ class Noted:
         self.length = 0
         passed, noted, known = self.passed, self.noted, rules.known
         for line in lines:
-            colon = line.find(b":")
-            name = line[:colon]
+            name, _, rest = line.partition(b":")
             rule, lower = known.get(name) or rules.of(name)
             if rule == CUT:
                 continue
-            if line[colon + 1] != _BLANK or line[colon + 2] <= _BLANK:  # what stands before a value is one space
-                line = b"%b: %b\r\n" % (name, line[colon + 1 : -2].lstrip(SPACE))
+            if rest[0] != _BLANK or rest[1] <= _BLANK:  # what stands before a value is one space
+                rest = b" %b\r\n" % rest[:-2].lstrip(SPACE)
+                line = b"%b:%b" % (name, rest)
             if rule != PASS:
-                value = line[colon + 2 : -2]
+                value = rest[1:-2]
                 if lower in noted:
                     noted[lower].append(value)
                 else:
