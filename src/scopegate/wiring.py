@@ -13,6 +13,7 @@ import random
 import socket
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from scopegate import logs
@@ -26,7 +27,9 @@ if TYPE_CHECKING:
     from scopegate.gateway.intake import Intake
     from scopegate.gateway.late import LateSignIn
     from scopegate.gateway.signin import SignIn
+    from scopegate.gateway.top import TopKeys
     from scopegate.policy.policy import Policy
+    from scopegate.process.board import Note
     from scopegate.settings import Settings
     from scopegate.stores.database import Database
     from scopegate.stores.mirror import Mirror
@@ -39,6 +42,9 @@ if TYPE_CHECKING:
 _log = logs.get("wiring")
 _ADMIN_DRAIN_S = 2.0
 _PROBE_MARGIN_S = 5.0
+TOP_FOLDER = "top"
+"""Of the state directory: what gateways tell of the keys they refuse and admit most."""
+_TOLD_EVERY_S = 2.0
 _PATIENCE_S = 0.5  # of a job with Redis: no visitor waits for it
 
 
@@ -124,6 +130,7 @@ async def serve_gateway(
         signin = await opened.enter_async_context(_signin())
         intake = await opened.enter_async_context(_intake(settings))
         gateway = Gateway(policy, limiter, signin, intake, clock)
+        await opened.enter_async_context(_telling(settings.state_dir, limiter.top))
         if policy.tiers:
             await limiter.open()
         gc.collect()
@@ -144,6 +151,36 @@ async def _following(follow: Follow | None, adopt: Applying) -> AsyncIterator[No
     finally:
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
+
+
+@asynccontextmanager
+async def _telling(state_dir: Path, top: TopKeys) -> AsyncIterator[None]:
+    """Whom this process refuses and admits most, for `scopegate limits top`. It serves all the same where the folder
+    is unusable."""
+    from scopegate.process import board
+
+    try:
+        note = board.Note(state_dir / TOP_FOLDER).__enter__()
+    except OSError as error:
+        _log.warning("limits.top_untold", detail=str(error)[:200])
+        yield
+        return
+    task = asyncio.create_task(_tell(note, top))
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        note.__exit__(None, None, None)
+
+
+async def _tell(note: Note, top: TopKeys) -> None:
+    changes = -1
+    while True:
+        text = top.told(SystemClock().monotonic_s())
+        if top.changes != changes and await asyncio.to_thread(note.write, text):
+            changes = top.changes
+        await asyncio.sleep(_TOLD_EVERY_S)
 
 
 @asynccontextmanager
@@ -351,7 +388,7 @@ async def serve_admin(
     from scopegate.admin.app import Sources, create_admin
     from scopegate.metrics import catalogue as metrics
     from scopegate.metrics import exposition
-    from scopegate.process import serving
+    from scopegate.process import board, serving
     from scopegate.stores.jobs import SqlJobs
     from scopegate.stores.late import LateDatabase
     from scopegate.stores.ledger import SqlLedger
@@ -378,6 +415,7 @@ async def serve_admin(
         checks=None if messenger is None else {"redis": messenger.ping},
         metrics_directory=exposition.active_directory(),
         limits=desk,
+        top=lambda: board.living(settings.state_dir / TOP_FOLDER),
         limit_secret=b"" if settings.limit_secret is None else settings.limit_secret.get_secret_value().encode(),
     )
     app = create_admin(sources, settings.admin_token)

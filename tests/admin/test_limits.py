@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import AsyncIterator, Sequence
 
 import httpx
@@ -12,6 +13,7 @@ from scopegate.admin.app import Sources, create_admin
 from scopegate.admin.limits import BadKey, stands
 from scopegate.clock import SystemClock
 from scopegate.gateway.counting import counts_of
+from scopegate.gateway.top import TopKeys
 from scopegate.limits.barriers import Ban
 from scopegate.limits.window import Window
 from scopegate.policy.policy import Policy
@@ -65,6 +67,7 @@ def test_an_address_is_its_network_as_each_tier_has_it(policy: Policy) -> None:
     one, other = stands(policy, "2001:db8::1", SECRET), stands(policy, "2001:db8:0:ff::1", SECRET)
     assert keys(one[0].windows) != keys(other[0].windows)
     assert keys(one[1].windows) == keys(other[1].windows)
+    assert stands(policy, "2001:db8::/64", SECRET) == one
 
 
 @pytest.mark.parametrize("key", ["", "x" * 1001, "a\nb", "nobody", "ip:192.0.2.1", "192.0.2.1,nobody"])
@@ -86,6 +89,8 @@ async def store(valkey_url: str) -> AsyncIterator[RedisLimits]:
 @pytest.fixture
 async def port(valkey_url: str, policy: Policy) -> AsyncIterator[httpx.AsyncClient]:
     desk = RedisDesk(valkey_url)
+    told = TopKeys()
+    told.refused("api", "ip:192.0.2.1")
     unused = None
     sources = Sources(
         policy=lambda: policy,
@@ -95,6 +100,7 @@ async def port(valkey_url: str, policy: Policy) -> AsyncIterator[httpx.AsyncClie
         clock=SystemClock(),
         limits=desk,
         limit_secret=SECRET,
+        top=lambda: [told.told(0.0).encode()],
     )
     transport = httpx.ASGITransport(create_admin(sources, SecretStr(TOKEN)))
     headers = {"authorization": f"Bearer {TOKEN}", "host": "127.0.0.1"}
@@ -142,3 +148,20 @@ async def test_what_cannot_be_asked(port: httpx.AsyncClient, method: str, path: 
 async def test_nobody_without_the_token_is_told(port: httpx.AsyncClient) -> None:
     for method, path in (("GET", "/api/limits?key=all"), ("POST", "/api/limits/ban?key=all")):
         assert (await port.request(method, path, headers={"authorization": "Bearer wrong"})).status_code == 401
+
+
+async def test_the_most_refused_are_told_to_who_has_the_token(port: httpx.AsyncClient) -> None:
+    row = {"tier": "api", "key": "192.0.2.1", "times": 1, "over": 0}
+    assert (await port.get("/api/limits/top")).json() == {"refused": [row], "admitted": []}
+    assert (await port.get("/api/limits/top", headers={"authorization": "Bearer x"})).status_code == 401
+
+
+def test_a_key_as_top_shows_it_is_one_to_look_up() -> None:
+    policy = policy_of(
+        ["http://127.0.0.1:1"],
+        tiers={"by": {"limit": "5 per 60s", "key": "header:X-Tenant"}},
+        routes=[{"name": "all", "match": "ANY /**", "tier": "by"}],
+    )
+    digest = hashlib.blake2b(b"acme", digest_size=16, key=SECRET).hexdigest()
+    [by_value], [by_hash] = (stands(policy, f"header:x-tenant:{value}", SECRET) for value in ("acme", f"#{digest}"))
+    assert by_value == by_hash

@@ -8,6 +8,9 @@ from pathlib import Path
 import pytest
 
 from scopegate.cli.main import main
+from scopegate.gateway.top import TopKeys
+from scopegate.process import board
+from scopegate.wiring import TOP_FOLDER
 from tests.valkey import Server
 
 POLICY = """\
@@ -59,3 +62,24 @@ def test_a_redis_that_is_gone_is_told(words: list[str], server: Server, capsys: 
     server.kill()
     assert main(["limits", "show", *words]) == 1
     assert "Redis cannot be asked now" in capsys.readouterr().err
+
+
+def test_top_adds_up_what_living_gateways_tell(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("SCOPEGATE_STATE_DIR", str(tmp_path))
+    keys = TopKeys()
+    for _ in range(3):
+        keys.refused("api", "ip:192.0.2.1")
+    keys.refused("api", "user:jwt:\x1b[31m")
+    with board.Note(tmp_path / TOP_FOLDER) as note:
+        assert note.write(keys.told(0.0))
+        assert main(["limits", "top", "--json"]) == 0
+        first = json.loads(capsys.readouterr().out)["refused"][0]
+        assert first == {"tier": "api", "key": "192.0.2.1", "times": 3, "over": 0}
+        assert main(["limits", "top"]) == 0
+        table = capsys.readouterr().out
+        assert "\x1b" not in table
+        assert "refused  api" in table
+    assert main(["limits", "top", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == {"refused": [], "admitted": []}, "its writer is gone"

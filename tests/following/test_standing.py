@@ -13,7 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from scopegate.following.standing import FOLDER, Post, Standing, here, living
+from scopegate.following.standing import FOLDER, Post, Standing, living
+from scopegate.process.board import here
 
 MINE = Standing(
     os.getpid(), os.getpid(), "/etc/gateway.yaml", "abc123", 1000, 2, "refused", ("a: b",), ("server.listen",)

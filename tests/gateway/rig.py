@@ -28,6 +28,7 @@ from scopegate.gateway.limiter import Limiter
 from scopegate.gateway.pool import UpstreamServer
 from scopegate.gateway.protocol import ClientConnection
 from scopegate.gateway.signin import SignIn
+from scopegate.gateway.top import TopKeys
 from scopegate.policy.policy import Policy
 from scopegate.stores.late import LateDatabase
 from scopegate.stores.memory import MemoryLimits
@@ -98,6 +99,7 @@ class Rig:
         self.intake = intake
         self.database = database
         self.stop = asyncio.Event()
+        self.top = TopKeys()
         self.clients: list[Client] = []
         self._serving: asyncio.Task[None] | None = None
         self.port = self.redirect_port = 0
@@ -204,6 +206,7 @@ class Rigs:
                 outbox or SqlOutbox(database), messenger or NoMessenger(), clock, max_unrecorded=max_unrecorded
             )
         rig = Rig(Gateway(rules, limiter, signin, intake, clock), app, intake, database, http)
+        rig.top = limiter.top
         await rig.serve(kernel_bytes)
         self._made.append(rig)
         self._fresh.append(rig)

@@ -5,8 +5,9 @@ Reads and replays through the ports; `access` stands around all of it. Made by `
 
 from __future__ import annotations
 
+import asyncio
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from functools import partial
@@ -32,6 +33,7 @@ from scopegate.admin.limits import Stand
 from scopegate.admin.page import Overview, render
 from scopegate.admin.records import job_detail, job_summary, moment, order_summary, usage_row
 from scopegate.admin.scrape import Scrape, read_budget_states
+from scopegate.admin.top import MOST, top
 from scopegate.clock import Clock
 from scopegate.errors import StoreError, StoreUnavailable
 from scopegate.leads.job import JobFilter, JobState
@@ -54,7 +56,8 @@ class Sources:
     """What the admin port shows. `policy` gives the one in force; `checks` besides the database, e.g. `redis`;
     `metrics_directory` is where the processes count (`exposition.active_directory()`), None when this one alone does;
     `messenger` wakes a worker for a replay, None where the workers' sweep must find it; `limits` looks at windows, None
-    where each gateway counts in its own memory, under keys that are hashed with `limit_secret`."""
+    where each gateway counts in its own memory, under keys that are hashed with `limit_secret`; `top`: what each
+    gateway tells of the keys it refuses and admits most."""
 
     policy: Callable[[], Policy]
     jobs: JobStore
@@ -66,6 +69,7 @@ class Sources:
     metrics_directory: Path | None = None
     limits: LimitDesk | None = None
     limit_secret: bytes = b""
+    top: Callable[[], Iterable[bytes]] = tuple
 
 
 def create_admin(sources: Sources, token: SecretStr | None) -> Starlette:
@@ -83,6 +87,7 @@ def create_admin(sources: Sources, token: SecretStr | None) -> Starlette:
             Route("/api/orders", port.orders),
             Route("/api/usage", port.usage),
             Route("/api/limits", port.client_limits),
+            Route("/api/limits/top", port.top_keys),
             Route("/api/limits/{action:str}", port.change_limits, methods=["POST"]),
             Mount("/static", StaticFiles(directory=Path(__file__).parent / "static")),
         ],
@@ -180,6 +185,10 @@ class _Port:
         """How a client stands: `key` is its address or its key."""
         desk, found = self._stands(request)
         return AsciiJson({"limits": await limits.show(desk, found)})
+
+    async def top_keys(self, request: Request) -> Response:
+        """Whom tiers refuse and admit most, over all gateways of this state directory."""
+        return AsciiJson(await asyncio.to_thread(lambda: top(self._s.top(), MOST)))
 
     async def change_limits(self, request: Request) -> Response:
         """reset, ban or unban of `key`."""

@@ -1,13 +1,14 @@
 """What operators may ask of limits: how a client stands in every tier, and to let it begin anew, ban it or free it.
 
 A client is named by its address, or by its key as tiers count it: `user:AUTH:NAME`, `header:NAME:VALUE`,
-`cookie:NAME:VALUE`, `claim:AUTH:NAME:VALUE`, `route:NAME`, `all`; parts of one key are joined by commas. Called by the
-admin port and by `scopegate limits`.
+`cookie:NAME:VALUE` (or `#HASH` for the value, as `top` shows it), `claim:AUTH:NAME:VALUE`, `route:NAME`, `all`; parts
+of one key are joined by commas. Called by the admin port and by `scopegate limits`.
 """
 
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Sequence
 from ipaddress import ip_address
 from typing import NamedTuple
@@ -57,12 +58,14 @@ def _text(tier: Tier, key: str, secret: bytes) -> str:
 
 def _part(tier: Tier, part: str, secret: bytes) -> str:
     try:
-        return f"ip:{limit_group(str(ip_address(part)), tier.ipv6_prefix)}"
+        return f"ip:{limit_group(str(ip_address(part.partition('/')[0])), tier.ipv6_prefix)}"
     except ValueError:
         kind, _, rest = part.partition(":")
     if kind in ("header", "cookie"):  # what a visitor sends is kept as a hash alone
         name, _, value = rest.partition(":")
         name = name.lower() if kind == "header" else name
+        if known := re.fullmatch("#([0-9a-f]{32})", value):
+            return f"{kind}:{name}:{known[1]}"
         return f"{kind}:{name}:{hashlib.blake2b(value.encode(), digest_size=16, key=secret).hexdigest()}"
     if part != "all" and kind not in ("user", "claim", "route"):
         raise BadKey("is neither an address nor a key: write user:AUTH:NAME, header:NAME:VALUE, route:NAME or all")

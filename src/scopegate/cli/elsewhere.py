@@ -8,8 +8,8 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 
-from scopegate.following import standing
 from scopegate.following.standing import Standing
+from scopegate.process.board import here
 
 WITHIN_S = 5.0
 _LOOK_EVERY_S = 0.05
@@ -17,7 +17,7 @@ _LOOK_EVERY_S = 0.05
 
 def split(found: Sequence[Standing]) -> tuple[list[Standing], list[Standing]]:
     """Those that a signal of ours reaches, and the others."""
-    host = standing.here()
+    host = here()
     return [one for one in found if one.host == host], [one for one in found if one.host != host]
 
 

@@ -1,4 +1,5 @@
-"""`scopegate limits`: how a client stands in Redis, and to let it begin anew, ban it or free it."""
+"""`scopegate limits`: how a client stands in Redis, and to let it begin anew, ban it or free it; and who is refused and
+admitted most."""
 
 from __future__ import annotations
 
@@ -22,6 +23,7 @@ _ACTIONS = {
     "ban": "ban it, in every tier that has a ban",
     "unban": "end its bans",
 }
+_TOP = "who is refused and admitted most, by all gateways of this state directory"
 _KEY = "an address, or a key as tiers count it: user:AUTH:NAME, header:NAME:VALUE, cookie:NAME:VALUE, route:NAME, all"
 
 
@@ -41,6 +43,11 @@ def register(commands: _SubParsersAction[argparse.ArgumentParser]) -> None:
         )
         action.add_argument("--json", action="store_true", help="JSON instead of lines")
         action.set_defaults(run=run)
+    what = f"{_TOP.capitalize()}, over the last five to ten minutes."
+    action = actions.add_parser("top", help=_TOP, description=what)
+    action.add_argument("-n", "--most", metavar="N", type=int, default=10, help="how many of each (default: 10)")
+    action.add_argument("--json", action="store_true", help="JSON instead of lines")
+    action.set_defaults(run=run_top)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -64,6 +71,27 @@ def run(args: argparse.Namespace) -> int:
         return complain(str(fault))
     except StoreUnavailable as fault:
         return complain(f"Redis cannot be asked now: {fault}")
+
+
+def run_top(args: argparse.Namespace) -> int:
+    from scopegate import settings as environment
+    from scopegate.admin.top import top
+    from scopegate.cli import tables
+    from scopegate.process import board
+    from scopegate.wiring import TOP_FOLDER
+
+    folder = environment.load(os.environ).state_dir / TOP_FOLDER
+    found = top(board.living(folder), max(0, args.most))
+    if args.json:
+        print(json.dumps(found, indent=2))
+        return 0
+    rows = [
+        (kind, row["tier"], row["key"], row["times"], f"{row['over']}" if row["over"] else "")
+        for kind, rows in found.items()
+        for row in rows
+    ]
+    tables.show(("", "tier", "key", "times", "at most too many"), rows, right=frozenset({"times", "at most too many"}))
+    return 0
 
 
 def _redis_url(settings: Settings) -> str | None:

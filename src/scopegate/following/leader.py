@@ -21,6 +21,7 @@ from scopegate.clock import SystemClock
 from scopegate.following import standing
 from scopegate.following.standing import Post, Standing
 from scopegate.policy import Policy, Review
+from scopegate.process.board import here
 
 if TYPE_CHECKING:
     from scopegate.following.follower import Result
@@ -108,7 +109,7 @@ class Leader:
 
     def _gateways(self) -> list[Standing]:
         """What the gateways say that serve now."""
-        mine, host = os.getpid(), standing.here()
+        mine, host = os.getpid(), here()
         living = (one for one in standing.living(self._directory) if one.host == host)
         return [one for one in living if one.leader == mine and one.pid != mine]
 

@@ -101,7 +101,7 @@ class TierCount:
 
     def windows(self, asked: Countable) -> Windows | Refusal:
         """None of them where the tier does not count this request."""
-        counted = self._counted(asked)
+        counted = self.counted(asked)
         if counted is None or isinstance(counted, Refusal):
             return counted or ()
         windows = self._windows_of(counted.key, counted.origin)
@@ -110,7 +110,8 @@ class TierCount:
             return tuple([_costing(window, -(-length // self.tier.cost.per_bytes)) for window in windows])
         return windows
 
-    def _counted(self, asked: Countable) -> Counted | Refusal | None:
+    def counted(self, asked: Countable) -> Counted | Refusal | None:
+        """Whom a request counts for; None for nobody."""
         if self._is_denied is not None and self._is_denied(asked):
             return DENIED
         if self._is_allowed is not None and self._is_allowed(asked):
@@ -119,7 +120,7 @@ class TierCount:
 
     def barriers(self, asked: Countable, first: int) -> tuple[Ban | None, Seats | None]:
         """Those of a request whose windows of this tier begin at `first`."""
-        counted = self._counted(asked) if self._barring is not None else None
+        counted = self.counted(asked) if self._barring is not None else None
         if self._barring is None or counted is None or isinstance(counted, Refusal):
             return None, None
         is_proxy = bool(counted.origin) and is_trusted(asked.caller.address, self._trusted)

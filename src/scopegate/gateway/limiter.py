@@ -12,6 +12,7 @@ from typing import assert_never
 from scopegate import logs
 from scopegate.edge.verdict import Refusal
 from scopegate.errors import StoreUnavailable
+from scopegate.gateway.top import TopKeys
 from scopegate.limits.barriers import Barrier, Seats
 from scopegate.limits.fallback import UNCOUNTED
 from scopegate.limits.window import Amendment, Spent, Window
@@ -34,6 +35,7 @@ class Limiter:
     def __init__(self, store: LimitStore, local: LocalLimits, secret: bytes = b"") -> None:
         """`secret`, at most 64 bytes: see `counting.windows_of`."""
         self.secret = secret
+        self.top = TopKeys()
         self._store = store
         self._local = local
         self._is_up = True

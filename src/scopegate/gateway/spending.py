@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Collection
 from functools import partial
 
 from scopegate.edge.verdict import Refusal
@@ -23,6 +24,7 @@ class Spending:
 
     def __init__(self, limiter: Limiter) -> None:
         self._limiter = limiter
+        self._top = limiter.top
 
     def spend(self, x: Exchange) -> Outcome:
         """A step."""
@@ -60,10 +62,26 @@ class Spending:
         return self._spent(x, spent) if spent is not None else self._without_store(x, count)
 
     def _spent(self, x: Exchange, spent: Spent) -> Outcome:
-        outcome = _judged(x, spent, self._limiter.amend, "admitted", "limited")
+        outcome = self._judged(x, spent, self._limiter.amend, "admitted", "limited")
         if outcome is None and x.plan.count is not None:
             self._watch(x, x.plan.count)
         return outcome
+
+    def _judged(
+        self, x: Exchange, spent: Spent, amend: Amend, admitted: LimitDecision, limited: LimitDecision
+    ) -> Outcome:
+        if spent.admitted:
+            _admitted(x, spent, amend, admitted)
+            if self._top.is_sampled():
+                for tier, key in _keys(x):
+                    self._top.admitted(tier, key)
+            return None
+        tiers, refusal = _barred(x, spent) if any(spent.barred_ms) else _limited(x, spent, limited)
+        if refusal is not None:
+            for tier, key in _keys(x):
+                if tier in tiers:
+                    self._top.refused(tier, key)
+        return refusal
 
     def _watch(self, x: Exchange, count: RouteCount) -> None:
         """What the watched tiers would have said of a request that goes on. Nobody waits for it."""
@@ -84,7 +102,7 @@ class Spending:
         plan = x.plan
         verdict = self._limiter.without_store([(each.tier, _found(each.windows(x))) for each in count.tiers])
         if isinstance(verdict, Spent) and verdict.standings:
-            return _judged(x, verdict, self._limiter.amend_local, "local_admitted", "local_limited")
+            return self._judged(x, verdict, self._limiter.amend_local, "local_admitted", "local_limited")
         if isinstance(verdict, Refusal) and plan.enforced:
             plan.tally.decide("denied")
             return verdict
@@ -116,34 +134,43 @@ def _uncountable(x: Exchange, refusal: Refusal) -> Outcome:
     return refusal if refusal is DENIED else x.stranger or refusal
 
 
-def _judged(x: Exchange, spent: Spent, amend: Amend, admitted: LimitDecision, limited: LimitDecision) -> Outcome:
+def _keys(x: Exchange) -> list[tuple[str, str]]:
+    """Whom the request counts for in each tier that judges."""
+    assert x.plan.count is not None
+    found = [(each.tier.name, each.counted(x)) for each in x.plan.count.tiers]
+    return [(tier, counted.key) for tier, counted in found if counted is not None and not isinstance(counted, Refusal)]
+
+
+def _admitted(x: Exchange, spent: Spent, amend: Amend, decision: LimitDecision) -> None:
+    x.plan.tally.decide(decision)
+    x.spent = spent if spent.standings else None
+    if x.booking is not None:
+        x.booking.admitted(spent, amend)
+
+
+def _limited(x: Exchange, spent: Spent, limited: LimitDecision) -> tuple[Collection[str], Outcome]:
+    """By which tiers, and what the client is told, if anything."""
     plan = x.plan
-    if spent.admitted:
-        plan.tally.decide(admitted)
-        x.spent = spent if spent.standings else None
-        if x.booking is not None:
-            x.booking.admitted(spent, amend)
-        return None
-    if any(spent.barred_ms):
-        return _barred(x, spent)
-    for tier in dict.fromkeys([tier_of(standing.window) for standing in spent.refused_by()]):
+    tiers = dict.fromkeys([tier_of(standing.window) for standing in spent.refused_by()])
+    for tier in tiers:
         plan.tally.limit(tier, limited if plan.enforced else "would_limit")
     if not plan.enforced:
-        return None
+        return tiers, None
     x.spent = spent
-    return responses.rate_limited(spent)
+    return tiers, responses.rate_limited(spent)
 
 
-def _barred(x: Exchange, spent: Spent) -> Outcome:
-    """Refused by a ban, or because too many are in flight."""
+def _barred(x: Exchange, spent: Spent) -> tuple[Collection[str], Outcome]:
+    """Likewise of a ban, or because too many are in flight."""
     plan, booking = x.plan, x.booking
     assert booking is not None, "it was asked past barriers"
     barring = [barrier for barrier, ms in zip(booking.barriers, spent.barred_ms, strict=True) if ms]
+    tiers = [barrier.name for barrier in barring]
     is_banned = isinstance(barring[0], Ban)
     for barrier in barring:
         decision: LimitDecision = "banned" if isinstance(barrier, Ban) else "crowded"
         plan.tally.limit(barrier.name, decision if plan.enforced else "would_limit")
     if not plan.enforced:
-        return None
+        return tiers, None
     x.spent = spent if spent.standings else None
-    return responses.banned(spent) if is_banned else responses.TOO_MANY_AT_ONCE
+    return tiers, responses.banned(spent) if is_banned else responses.TOO_MANY_AT_ONCE
