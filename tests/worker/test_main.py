@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from scopegate.clock import SystemClock
 from scopegate.demo.claude import Injected
 from scopegate.errors import StoreUnavailable
 from scopegate.leads.job import JobState, LeadJob, LeadOrder, Lease, OrderState
@@ -148,6 +149,27 @@ async def test_the_sweep_takes_no_more_than_there_is_room_for(home: House) -> No
     await until(lambda: not one._running)
     await one.sweep()
     await until(lambda: len(gate.asked) >= 6)
+
+
+async def test_a_place_that_is_free_is_taken_at_once(tmp_path: Path, request: pytest.FixtureRequest) -> None:
+    """Twelve jobs for two places, and no second sweep."""
+    claude: SimulatedClaude = request.getfixturevalue("simulated_claude")
+    async with house(tmp_path, claude, clock=SystemClock()) as home:
+        for _ in range(12):
+            await home.order([])
+        limits = MemoryLimits(home.clock)
+        starts = Starts(limits, limits)
+        terms = Terms({"lead-photos": home.app.offload()}, home.life)
+        one = Worker(
+            home.jobs, home.outbox, home.ledger, starts, lambda: terms, home.clock, "one", at_once=2, sweep_s=3600.0
+        )
+        stop = asyncio.Event()
+        serving = asyncio.create_task(one.serve(stop, lambda: 1.0))
+        async with asyncio.timeout(PATIENCE_S):
+            while (await home.jobs.counts())["done"] < 12:
+                await asyncio.sleep(0.05)
+        stop.set()
+        await serving
 
 
 async def test_a_lease_is_renewed_while_the_job_runs(home: House) -> None:

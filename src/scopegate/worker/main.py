@@ -8,9 +8,10 @@ database decides who may run what; everything here may be killed at any point.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 from scopegate import logs, tasks
@@ -111,6 +112,8 @@ class Worker:
         self._renew_s = renew_s
         self._sweep_s = sweep_s
         self._running: dict[str, asyncio.Task[None]] = {}
+        self._place_free = asyncio.Event()
+        self._may_be_more = False
         self._stopping = False
         self._store_was_down = False
 
@@ -120,15 +123,28 @@ class Worker:
         """Sweep until `stop` is set, then take nothing more and let the running jobs come to an end; what still runs
         after `drain_s()` seconds, asked then, is cut short and given back."""
         try:
-            while not stop.is_set():
-                await self._sweep_once()
-                await first_of(self._clock.sleep(self._sweep_s), stop.wait())
+            for ended in await first_of(self._sweep_on(), self._fill_on(), stop.wait()):
+                if not ended.cancelled():
+                    ended.result()  # a bug ends the worker, and its supervisor says so
         finally:
             await self._drain(drain_s())
 
-    async def _sweep_once(self) -> None:
+    async def _sweep_on(self) -> None:
+        while True:
+            await self._telling(self.sweep)
+            await self._clock.sleep(self._sweep_s)
+
+    async def _fill_on(self) -> None:
+        """Take the next due jobs the moment a place is free, as long as there are any."""
+        while True:
+            await self._place_free.wait()
+            self._place_free.clear()
+            await self._telling(self._fill)
+
+    async def _telling(self, look: Callable[[], Awaitable[None]]) -> None:
+        """Look into the database; that it is away, and back, is said once."""
         try:
-            await self.sweep()
+            await look()
         except StoreUnavailable as fault:
             if not self._store_was_down:
                 log.error("worker.store_down", kind=fault.kind)
@@ -140,14 +156,19 @@ class Worker:
 
     async def sweep(self) -> None:
         """Start the jobs that are due, as many as there is room for; call overdue orders and lost calls unknown."""
+        await self._fill()
         now_ms = self._clock.now_ms()
-        room = self._at_once - len(self._running)
-        for job_id in await self._jobs.due(now_ms, room) if room > 0 else ():
-            self._start(job_id)
         unknown = await self._outbox.overdue(now_ms - round(OVERDUE_S * 1000))
         if unknown:
             log.error("orders.unknown", count=unknown)
         await self._ledger.expire(now_ms)
+
+    async def _fill(self) -> None:
+        """Asks for as many as it may run, for the first of them may be on their way to their leases."""
+        found = await self._jobs.due(self._clock.now_ms(), self._at_once)
+        self._may_be_more = len(found) == self._at_once
+        for job_id in found:
+            self._start(job_id)
 
     async def _drain(self, drain_s: float) -> None:
         self._stopping = True
@@ -174,12 +195,20 @@ class Worker:
             raise
 
     def _start(self, job_id: str) -> asyncio.Task[None] | None:
-        if self._stopping or job_id in self._running or len(self._running) >= self._at_once:
+        if self._stopping or job_id in self._running:
+            return None
+        if len(self._running) >= self._at_once:
+            self._may_be_more = True
             return None
         task = asyncio.create_task(self._take(job_id))
         self._running[job_id] = task
-        task.add_done_callback(lambda _: self._running.pop(job_id, None))
+        task.add_done_callback(partial(self._end, job_id))
         return task
+
+    def _end(self, job_id: str, _: asyncio.Task[None]) -> None:
+        self._running.pop(job_id, None)
+        if self._may_be_more:
+            self._place_free.set()
 
     async def _take(self, job_id: str) -> None:
         try:
