@@ -146,6 +146,19 @@ async def test_a_failed_job_is_replayed_and_the_worker_woken(home: House) -> Non
     assert stored.state is JobState.QUEUED
 
 
+async def test_a_job_is_cancelled_and_replayed_from_a_step(home: House) -> None:
+    job = await house.add_job(home.outbox, "a")
+    await house.fail_job(home.jobs, job)
+    address = f"/api/jobs/{job.job_id}"
+    async with house.client(create_admin(home.sources(), None)) as client:
+        assert (await client.post(f"{address}/cancel", headers=SAME_ORIGIN)).status_code == 409
+        assert (await client.post("/api/jobs/x/cancel", headers=SAME_ORIGIN)).status_code == 404
+        assert (await client.post(f"{address}/replay?from=nowhere", headers=SAME_ORIGIN)).status_code == 400
+        new = (await client.post(f"{address}/replay?from=photo_analysis", headers=SAME_ORIGIN)).json()
+        ended = await client.post(f"/api/jobs/{new['job_id']}/cancel", headers=SAME_ORIGIN)
+    assert (ended.status_code, ended.json()["state"], ended.json()["error_code"]) == (200, "failed", "cancelled")
+
+
 async def test_replaying_twice_gives_one_job(home: House) -> None:
     job = await house.add_job(home.outbox, "a")
     await house.fail_job(home.jobs, job)

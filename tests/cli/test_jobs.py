@@ -129,34 +129,6 @@ def test_an_unknown_job_is_said(state: Path, failed: LeadJob, action: str, capsy
     assert capsys.readouterr().err == "scopegate: there is no job job_\\x1bnone\n"
 
 
-def test_replay_makes_a_new_job_that_keeps_what_is_paid(
-    state: Path, failed: LeadJob, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert main(["jobs", "replay", failed.job_id]) == 0
-    out = capsys.readouterr().out
-    new_id = out.split()[0]
-    assert out == f"{new_id} replays {failed.job_id}; steps kept: photo_analysis\na worker finds it within seconds\n"
-    new = within(state, lambda database: SqlJobs(database).get(new_id))
-    assert new is not None
-    assert (new.state, new.replay_of, new.lead) == (JobState.QUEUED, failed.job_id, failed.lead)
-    assert main(["jobs", "replay", failed.job_id, "--json"]) == 0
-    assert json.loads(capsys.readouterr().out)["job_id"] == new_id
-
-
-def test_a_job_under_way_is_not_replayed(state: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    queued = within(state, partial(put_job, lead_id="lead-2", fails=False))
-    assert main(["jobs", "replay", queued.job_id]) == 1
-    assert "is queued: only one that is done or failed" in capsys.readouterr().err
-
-
-def test_replay_without_its_redis_still_replays(
-    state: Path, failed: LeadJob, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setenv("REDIS_URL", "redis://127.0.0.1:1/0")
-    assert main(["jobs", "replay", failed.job_id]) == 0
-    assert "a worker finds it within seconds" in capsys.readouterr().out
-
-
 # ── no database ─────────────────────────────────────────────────────────────────────────────────────────────────────
 @pytest.mark.parametrize("words", [["jobs", "list"], ["jobs", "show", "x"], ["jobs", "replay", "x"], ["usage"]])
 def test_without_a_database_one_line_says_so_and_none_is_made(

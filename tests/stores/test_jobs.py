@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
+from functools import partial
 
 import pytest
 
@@ -21,7 +22,7 @@ from scopegate.leads.job import (
 )
 from scopegate.limits.steps import StepName
 from scopegate.stores.database import Database, open_database
-from scopegate.stores.jobs import SqlJobs
+from scopegate.stores.jobs import CANCELLED, SqlJobs
 from scopegate.stores.ledger import SqlLedger
 from scopegate.stores.outbox import SqlOutbox
 from scopegate.types import Json
@@ -301,6 +302,42 @@ async def test_an_unknown_job_is_none(jobs: SqlJobs) -> None:
     assert await jobs.get("job_unknown") is None
 
 
+# ── cancel ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+async def test_a_waiting_job_is_cancelled_once(jobs: SqlJobs, database: Database) -> None:
+    job = await accepted(database)
+    ended = await jobs.cancel(job.job_id, 2_000)
+    assert ended is not None
+    assert (ended.state, ended.error_code, ended.finished_ms) == (JobState.FAILED, CANCELLED, 2_000)
+    assert await jobs.due(9_000, 10) == []
+    assert await jobs.cancel(job.job_id, 2_100) is None
+    assert await jobs.cancel("job_unknown", 2_100) is None
+
+
+async def test_whoever_holds_a_cancelled_job_writes_nothing_more(jobs: SqlJobs, database: Database) -> None:
+    job = await accepted(database)
+    lease = await leased(jobs, job.job_id)
+    await run_step(jobs, lease, PHOTOS)
+    attempt = await jobs.start_attempt(lease, SCOPE, 2_200)
+    ended = await jobs.cancel(job.job_id, 2_500)
+    assert ended is not None
+    assert [(step.state.value, [one.error_code for one in step.attempts]) for step in ended.steps[:3]] == [
+        ("done", [None]), ("failed", [CANCELLED]), ("waiting", []),
+    ]  # fmt: skip
+    for late in (
+        lambda: jobs.renew(lease, 9_000),
+        lambda: jobs.finish_attempt(lease, SCOPE, replace(attempt, state=AttemptState.DONE, finished_ms=2_600), RESULT),
+        lambda: jobs.finish(lease, 2_600, score=1),
+    ):
+        with pytest.raises(LeaseLost):
+            await late()
+    assert await loaded(jobs, job.job_id) == ended
+    again = await jobs.replay(job.job_id, "job_again", 9_000)
+    assert again is not None
+    assert list(again.results()) == [PHOTOS]
+
+
 # ── replay ──────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -375,3 +412,27 @@ async def test_the_lead_sent_again_finds_its_first_job_not_the_replay(jobs: SqlJ
     again = await SqlOutbox(database).settle(order(9), OrderState.ACCEPTED, 200, lead("lead-1"))
     assert again is not None
     assert again.job_id == old.job_id
+
+
+async def test_a_replay_may_begin_at_a_step_of_its_own(jobs: SqlJobs, database: Database) -> None:
+    job = await accepted(database)
+    lease = await leased(jobs, job.job_id)
+    for step in StepName:
+        await run_step(jobs, lease, step)
+    await jobs.finish(lease, 2_500, score=1)
+    for step in StepName:
+        new = await jobs.replay(job.job_id, f"job_{step}", 9_000, step)
+        assert new is not None
+        assert list(new.results()) == list(StepName)[: list(StepName).index(step)]
+        await jobs.cancel(new.job_id, 9_100)
+
+
+async def test_listing_can_leave_out_what_was_replayed_and_look_for_an_error(jobs: SqlJobs, database: Database) -> None:
+    old = await failed_job(jobs, database)
+    code = old.error_code
+    assert code is not None
+    listed = partial(jobs.list, JobFilter(JobState.FAILED, error_code=code, not_replayed=True))
+    assert [job.job_id for job in await listed()] == [old.job_id]
+    assert await jobs.list(JobFilter(error_code="another")) == []
+    await jobs.replay(old.job_id, "job_again", 9_000)
+    assert await listed() == []

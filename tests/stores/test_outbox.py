@@ -188,3 +188,14 @@ async def test_a_settlement_is_only_replaced_by_a_stronger_one(
     expected = max(first, second, key=STRENGTH.index)
     assert await outbox.count(expected) == 1
     assert sum((await counts(outbox)).values()) == 1
+
+
+async def test_two_that_confirm_one_order_at_once_make_one_job(outbox: SqlOutbox, database: Database) -> None:
+    """Also when they say different leads: the first is right."""
+    await outbox.put(order())
+    await outbox.overdue(9_000)
+    made = await asyncio.gather(
+        *(outbox.settle(order(), OrderState.ACCEPTED, None, lead(f"lead-{n}")) for n in range(10))
+    )
+    assert len({job.job_id for job in made if job is not None}) == 1
+    assert len(await SqlJobs(database).list(JobFilter())) == 1

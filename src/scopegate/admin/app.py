@@ -37,6 +37,7 @@ from scopegate.admin.top import MOST, top
 from scopegate.clock import Clock
 from scopegate.errors import StoreError, StoreUnavailable
 from scopegate.leads.job import JobFilter, JobState
+from scopegate.limits.steps import StepName
 from scopegate.metrics.totals import DirectoryBusy
 from scopegate.policy.policy import Policy
 from scopegate.stores.ports import JobStore, Ledger, LimitDesk, Messenger, Outbox
@@ -84,6 +85,7 @@ def create_admin(sources: Sources, token: SecretStr | None) -> Starlette:
             Route("/api/jobs", port.jobs),
             Route("/api/jobs/{job_id}", port.job),
             Route("/api/jobs/{job_id}/replay", port.replay, methods=["POST"]),
+            Route("/api/jobs/{job_id}/cancel", port.cancel, methods=["POST"]),
             Route("/api/orders", port.orders),
             Route("/api/usage", port.usage),
             Route("/api/limits", port.client_limits),
@@ -154,7 +156,8 @@ class _Port:
     async def replay(self, request: Request) -> Response:
         """A new job for the same lead; a browser's form goes back to the page, everybody else gets the job."""
         old_id = _job_id(request)
-        new = await self._s.jobs.replay(old_id, f"job_{uuid4().hex}", self._s.clock.now_ms())
+        step = _read(request.query_params.get("from"), StepName, "from", ", ".join(StepName))
+        new = await self._s.jobs.replay(old_id, f"job_{uuid4().hex}", self._s.clock.now_ms(), step)
         if new is None:
             known = await self._s.jobs.get(old_id)
             raise HTTPException(409 if known else 404, "The job has not ended." if known else "There is no such job.")
@@ -163,6 +166,14 @@ class _Port:
         if "text/html" in request.headers.get("accept", ""):
             return RedirectResponse("/", 303)
         return AsciiJson(job_summary(new), 202, {"location": f"/api/jobs/{new.job_id}"})
+
+    async def cancel(self, request: Request) -> Response:
+        job = await self._s.jobs.cancel(_job_id(request), self._s.clock.now_ms())
+        if job is None:
+            known = await self._s.jobs.get(_job_id(request))
+            raise HTTPException(409 if known else 404, "The job has ended." if known else "There is no such job.")
+        log.info("admin.job_cancelled", job_id=job.job_id, request_id=job.request_id)
+        return AsciiJson(job_summary(job))
 
     async def _wake(self, job_id: str) -> None:
         if self._s.messenger is None:

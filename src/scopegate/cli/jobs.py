@@ -1,4 +1,4 @@
-"""`scopegate jobs list | show ID | replay ID | orders | body ORDER | confirm ORDER | discard ORDER`: the leads' jobs,
+"""`scopegate jobs list | show ID | orders | body ORDER | confirm ORDER | discard ORDER`: the leads' jobs,
 their history, another go for one that failed, and the lead orders that gave no job: seeing and closing them by hand."""
 
 from __future__ import annotations
@@ -10,8 +10,8 @@ from argparse import _SubParsersAction
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
-from uuid import uuid4
 
+from scopegate.cli import reruns
 from scopegate.cli.tables import show, shown, usd
 from scopegate.leads.job import JobState
 
@@ -40,9 +40,6 @@ def register(commands: _SubParsersAction[argparse.ArgumentParser]) -> None:
     orders = actions.add_parser("orders", help="lead orders that gave no job: fate unknown, or no readable lead")
     orders.add_argument("--limit", metavar="N", type=_limit, default=50, help="at most N orders (%(default)s)")
     showing = actions.add_parser("show", help="one job with its steps, attempts and model calls")
-    replaying = actions.add_parser(
-        "replay", help="a new job for the same lead: finished steps are not paid again, a done job is sent again"
-    )
     confirming = actions.add_parser("confirm", help="the app has this order's lead: make its job from the kept request")
     confirming.add_argument("--lead", metavar="ID", required=True, help="the lead's id in the app")
     confirming.add_argument(
@@ -59,11 +56,11 @@ def register(commands: _SubParsersAction[argparse.ArgumentParser]) -> None:
     for action, run_action in ((confirming, _confirm), (discarding, _discard), (kept, _body)):
         action.add_argument("id", metavar="ORDER_ID", help="the order's id, as `orders` shows it")
         action.set_defaults(run=run, action=run_action)
-    for action in (showing, replaying):
-        action.add_argument("id", metavar="ID", help="the job's id, as `list` shows it")
-    for action, run_action in ((listing, _list), (orders, _orders), (showing, _show), (replaying, _replay)):
+    showing.add_argument("id", metavar="ID", help="the job's id, as `list` shows it")
+    for action, run_action in ((listing, _list), (orders, _orders), (showing, _show)):
         action.add_argument("--json", action="store_true", help="JSON instead of a table")
         action.set_defaults(run=run, action=run_action)
+    reruns.register(actions, run)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -134,7 +131,7 @@ async def _confirm(args: argparse.Namespace, books: Books) -> int:
         return complain(f"order {held.order.order_id} gives no lead: {lead}")
     job = await books.outbox.settle(held.order, OrderState.ACCEPTED, held.status, lead)
     assert job is not None, "an accepted lead has a job"
-    await _wake(books, job.job_id)
+    await reruns.wake(books, job.job_id)
     print(job.job_id)
     return 0
 
@@ -290,39 +287,6 @@ def _print_calls(calls: Sequence[CallRecord]) -> None:
     print()
     show(heads, rows, right=frozenset({"TRY", "CALL", "IN", "OUT", "SECONDS", "COST"}))
     print(f"\n{len(calls)} model calls, {usd(sum(call.cost_usd_micros for call in calls))} in all")
-
-
-# ── replay ──────────────────────────────────────────────────────────────────────────────────────────────────────────
-async def _replay(args: argparse.Namespace, books: Books) -> int:
-    from scopegate.admin.records import job_summary
-    from scopegate.cli.books import complain
-
-    old = await books.jobs.get(args.id)
-    if old is None:
-        return _unknown(args.id)
-    new = await books.jobs.replay(old.job_id, f"job_{uuid4().hex}", books.clock.now_ms())
-    if new is None:
-        return complain(f"job {old.job_id} is {old.state}: only one that is done or failed can be replayed")
-    woken = await _wake(books, new.job_id)
-    if args.json:
-        print(json.dumps(job_summary(new), indent=2))
-        return 0
-    kept = ", ".join(new.results()) or "none"
-    print(f"{new.job_id} replays {old.job_id}; steps kept: {kept}")
-    print("a worker was told" if woken else "a worker finds it within seconds")
-    return 0
-
-
-async def _wake(books: Books, job_id: str) -> bool:
-    """False when there is nobody to tell: the sweep finds the job."""
-    from scopegate.errors import StoreUnavailable
-    from scopegate.stores.queue import NoMessenger
-
-    try:
-        await books.messenger.wake(job_id)
-    except StoreUnavailable:
-        return False
-    return not isinstance(books.messenger, NoMessenger)
 
 
 def _unknown(name: str, what: str = "job") -> int:

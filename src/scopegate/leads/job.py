@@ -208,10 +208,12 @@ class CallRecord:
 
 @dataclass(frozen=True, slots=True)
 class JobFilter:
-    """What `jobs list` asks for; None means any. Newest first."""
+    """What `jobs list` asks for; None means any. `not_replayed`: only jobs that no other one replays. Newest first."""
 
     state: JobState | None = None
     offload: str | None = None
     lead_id: str | None = None
+    error_code: str | None = None
+    not_replayed: bool = False
     limit: int = 50
     ids: tuple[str, ...] = field(default=())

@@ -34,6 +34,8 @@ from scopegate.types import Json
 
 LOST = "worker_lost"
 """The error code of an attempt whose worker died."""
+CANCELLED = "cancelled"
+"""The error code of a job that somebody ended, and of the attempt that ran then."""
 
 _IS_OPEN = jobs.c.finished_ms.is_(None)
 
@@ -82,9 +84,13 @@ class SqlJobs:
     ) -> None:
         await self._db.write(partial(_finish, lease=lease, now_ms=now_ms, error_code=error_code, score=score))
 
-    async def replay(self, job_id: str, new_id: str, now_ms: int) -> LeadJob | None:
+    async def cancel(self, job_id: str, now_ms: int) -> LeadJob | None:
+        return await self._db.write(partial(_cancel, job_id=job_id, now_ms=now_ms))
+
+    async def replay(self, job_id: str, new_id: str, now_ms: int, from_step: StepName | None = None) -> LeadJob | None:
         """As the port says; while a replay of this job is still open, that one is returned instead of a second."""
-        return await self._db.write(partial(_replay, job_id=job_id, new_id=new_id, now_ms=now_ms))
+        again = partial(_replay, job_id=job_id, new_id=new_id, now_ms=now_ms, from_step=from_step)
+        return await self._db.write(again)
 
 
 # ── reading ─────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -102,9 +108,13 @@ def _list(conn: Connection, wanted: JobFilter) -> list[LeadJob]:
         (jobs.c.state, wanted.state),
         (jobs.c.offload, wanted.offload),
         (jobs.c.lead_id, wanted.lead_id),
+        (jobs.c.error_code, wanted.error_code),
     ):
         if value is not None:
             query = query.where(column == value)
+    if wanted.not_replayed:
+        replays = jobs.alias()
+        query = query.where(~exists().where(replays.c.replay_of == jobs.c.job_id))
     if wanted.ids:
         query = query.where(jobs.c.job_id.in_(wanted.ids))
     return [_job(row) for row in conn.execute(query)]
@@ -205,19 +215,22 @@ def _step_row(job_id: str, name: StepName, results: Mapping[StepName, Json]) -> 
     return {"job_id": job_id, "step": name, "state": state, "result": results.get(name)}
 
 
-def _replay(conn: Connection, job_id: str, new_id: str, now_ms: int) -> LeadJob | None:
+def _replay(conn: Connection, job_id: str, new_id: str, now_ms: int, from_step: StepName | None) -> LeadJob | None:
     old = read_job(conn, job_id)
     if old is None or old.state not in FINAL_STATES:
         return None
     new = LeadJob(new_id, old.offload, old.lead, old.request_id, JobState.QUEUED, now_ms, now_ms, replay_of=job_id)
-    if _insert_job(conn, new, _kept(old)):
+    if _insert_job(conn, new, _kept(old, from_step)):
         return _known(conn, new_id)
     found = select(jobs.c.job_id).where(jobs.c.replay_of == job_id, (jobs.c.job_id == new_id) | _IS_OPEN)
     return _known(conn, conn.execute(found).scalars().first() or new_id)
 
 
-def _kept(old: LeadJob) -> Mapping[StepName, Json]:
+def _kept(old: LeadJob, from_step: StepName | None) -> Mapping[StepName, Json]:
     """What a replay need not do again. One of a done job is asked for because its result must be sent once more."""
+    if from_step is not None:
+        earlier = list(StepName)[: list(StepName).index(from_step)]
+        return {name: result for name, result in old.results().items() if name in earlier}
     sent_anew = SENT_STEPS if old.state is JobState.DONE else ()
     return {name: result for name, result in old.results().items() if name not in sent_anew}
 
@@ -265,7 +278,7 @@ def _hold(conn: Connection, lease: Lease, **changes: object) -> None:
         raise LeaseLost(f"job {lease.job_id}, token {lease.token}")
 
 
-def _lose_attempts(conn: Connection, job_id: str, now_ms: int) -> None:
+def _lose_attempts(conn: Connection, job_id: str, now_ms: int, code: str = LOST) -> None:
     """What a dead worker left running is lost; its cost is what the ledger booked for it."""
     cost = (
         select(func.coalesce(func.sum(calls.c.cost_usd_micros), 0))
@@ -279,7 +292,7 @@ def _lose_attempts(conn: Connection, job_id: str, now_ms: int) -> None:
     lost = conn.execute(
         update(attempts)
         .where(attempts.c.job_id == job_id, attempts.c.state == AttemptState.RUNNING)
-        .values(state=AttemptState.LOST, finished_ms=now_ms, error_code=LOST, cost_usd_micros=cost)
+        .values(state=AttemptState.LOST, finished_ms=now_ms, error_code=code, cost_usd_micros=cost)
     )
     if lost.rowcount:
         _set_steps(conn, job_id, StepState.WAITING, steps.c.state == StepState.RUNNING)
@@ -333,5 +346,30 @@ def _finish(conn: Connection, lease: Lease, now_ms: int, error_code: str | None,
     _hold(conn, lease, state=state, finished_ms=now_ms, due_ms=now_ms, error_code=error_code, score=score)
     _lose_attempts(conn, lease.job_id, now_ms)
     if state is JobState.FAILED:
-        tried = exists().where(attempts.c.job_id == steps.c.job_id, attempts.c.step == steps.c.step)
-        _set_steps(conn, lease.job_id, StepState.FAILED, tried)
+        _fail_tried_steps(conn, lease.job_id)
+
+
+def _fail_tried_steps(conn: Connection, job_id: str) -> None:
+    tried = exists().where(attempts.c.job_id == steps.c.job_id, attempts.c.step == steps.c.step)
+    _set_steps(conn, job_id, StepState.FAILED, tried)
+
+
+def _cancel(conn: Connection, job_id: str, now_ms: int) -> LeadJob | None:
+    """The token grows, so that whoever holds the job writes nothing more and stops at its next renewal."""
+    ended = (
+        update(jobs)
+        .where(jobs.c.job_id == job_id, _IS_OPEN)
+        .values(
+            state=JobState.FAILED,
+            finished_ms=now_ms,
+            due_ms=now_ms,
+            error_code=CANCELLED,
+            lease_owner=None,
+            lease_token=jobs.c.lease_token + 1,
+        )
+    )
+    if conn.execute(ended).rowcount != 1:
+        return None
+    _lose_attempts(conn, job_id, now_ms, CANCELLED)
+    _fail_tried_steps(conn, job_id)
+    return _known(conn, job_id)

@@ -14,7 +14,7 @@ from sqlalchemy import ColumnElement, Connection, and_, func, or_, select, updat
 
 from scopegate.leads.job import JobState, Lead, LeadJob, LeadOrder, OpenOrder, OrderRecord, OrderState
 from scopegate.stores.database import Database, insert
-from scopegate.stores.jobs import create_job
+from scopegate.stores.jobs import create_job, read_job
 from scopegate.stores.schema import orders
 
 _WEAKER = {
@@ -75,6 +75,10 @@ def _settle(
     conn: Connection, order: LeadOrder, state: OrderState, status: int | None, lead: Lead | None
 ) -> LeadJob | None:
     wanted = lead if state is OrderState.ACCEPTED else None
+    has_job = select(orders.c.job_id).where(orders.c.order_id == order.order_id).with_for_update()
+    made = None if wanted is None else conn.scalar(has_job)
+    if made is not None:
+        return read_job(conn, made)  # one order is one job, whichever leads it is said to have given
     job = None if wanted is None else create_job(conn, _new_job(order, wanted))
     outcome: dict[str, Any] = {"state": state, "status": status}
     if job is not None:

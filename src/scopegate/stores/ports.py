@@ -190,9 +190,15 @@ class JobStore(Protocol):
         """Done, or failed when `error_code` is given. Final."""
         ...
 
-    async def replay(self, job_id: str, new_id: str, now_ms: int) -> LeadJob | None:
-        """A new job for the same lead that keeps the finished steps' results; of a done job, those of the model's steps
-        alone, so that `save` and `score` send it again. None when the job is unknown or is not final. The old
+    async def cancel(self, job_id: str, now_ms: int) -> LeadJob | None:
+        """Failed by the name `cancelled`, at once: its holder can write nothing more. None when the job is unknown or
+        final already. It can be replayed."""
+        ...
+
+    async def replay(self, job_id: str, new_id: str, now_ms: int, from_step: StepName | None = None) -> LeadJob | None:
+        """A new job for the same lead that keeps the finished steps' results: those before `from_step` where it is
+        given; else all, but of a done job those of the model's steps alone, so that `save` and `score` send it again.
+        None when the job is unknown or is not final. The old
         job stays as history. While a replay of it is still open, that one is returned."""
         ...
 
