@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import copy
 import json
+import re
 from collections.abc import Callable
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -37,6 +39,7 @@ ANALYSIS: dict[str, Any] = {
     "urgency": "high",
     "confidence": 0.85,
 }
+DOCUMENT = Path(__file__).parents[2] / "docs" / "leads.md"
 SCOPE: dict[str, Any] = {
     "title": "Ceiling and roof repair",
     "summary": "Stop the leak, then close the ceiling.",
@@ -260,7 +263,8 @@ WRONG_PLACES: list[tuple[str, str, Any, str]] = [
     ("estimate", "line_items.0.scope_item", "S", "item_id"),
     ("estimate", "line_items.0.trade", "drywall", "trade_mismatch"),
     ("estimate", "line_items.1.trade", "painting", "trade_mismatch"),
-    ("estimate", "line_items.0.quantity", 12.51, "line_amount"),
+    ("estimate", "line_items.0.unit", "sq_ft", "unit_mismatch"),
+    ("analysis", "damages.0.photos", [1, 2, 1], "damage_photo_repeated"),
     ("estimate", "line_items.0.unit_price_cents", 2_000, "line_amount"),
 ]  # fmt: skip
 
@@ -333,6 +337,22 @@ def test_an_item_may_take_several_lines() -> None:
     assert isinstance(estimating.parse(json.dumps(twice), THE_SCOPE), Estimate)
 
 
+def test_a_line_has_the_quantity_of_its_item() -> None:
+    answer = changed("estimate", "line_items.0.quantity", 12.51)
+    assert rules("estimate", json.dumps(answer)) == ("quantity_mismatch", "line_amount")
+    answer["line_items"][0]["amount_cents"] = 24_982
+    answer["total_cents"] = 24_982 + 12_832
+    assert rules("estimate", json.dumps(answer)) == ("quantity_mismatch",)
+
+
+def test_the_document_lists_every_rule() -> None:
+    listed = re.findall(
+        r"^\| `([a-z_]+)` \|", DOCUMENT.read_text("utf-8").partition("## What the model may say")[2], re.M
+    )
+    known = findings.RULES | photo_analysis.RULES | scoping.RULES | estimating.RULES
+    assert sorted(listed) == sorted(known)
+
+
 def test_all_broken_rules_are_named_once() -> None:
     answer = changed("estimate", "total_cents", 1)
     answer["line_items"][0] |= {"trade": "tile", "amount_cents": 5}
@@ -347,7 +367,7 @@ def test_amounts_are_exact_to_the_cent(quantity: Decimal, cents: int) -> None:
     amount = (hundredths * cents + 50) // 100
     if not 0 < amount <= 1_000_000_000:
         return
-    scope = restore(ScopeOfWork, {**SCOPE, "items": SCOPE["items"][:1]})
+    scope = restore(ScopeOfWork, {**SCOPE, "items": [{**SCOPE["items"][0], "quantity": float(quantity)}]})
     line = {**ESTIMATE["line_items"][0], "quantity": float(quantity), "unit_price_cents": cents}
     for offered in (amount, amount + 1, amount - 1):
         answer = {**ESTIMATE, "line_items": [{**line, "amount_cents": offered}], "total_cents": offered}

@@ -127,7 +127,7 @@ def test_a_changed_word_takes_a_new_version() -> None:
     words = "\n".join(part for prompt in made for part in (prompt.system, prompt.text))
     words += prompts.repair("Question", ("total_sum",))
     assert {prompt.version for prompt in made} == {prompts.VERSION}
-    assert (prompts.VERSION, hashlib.sha256(words.encode()).hexdigest()[:16]) == ("2026-11-28", "b2de6b80a8940d12")
+    assert (prompts.VERSION, hashlib.sha256(words.encode()).hexdigest()[:16]) == ("2026-11-28.2", "9c4b2723334f09a9")
 
 
 def test_the_rule_about_data_is_in_every_prompt() -> None:

@@ -16,7 +16,7 @@ from typing import Final
 
 from scopegate.types import Json
 
-VERSION: Final = "2026-11-28"
+VERSION: Final = "2026-11-28.2"
 """Stored with each result, so that a stored answer can be traced to the words that asked for it."""
 
 MAX_LEAD_CHARS: Final = 8_000

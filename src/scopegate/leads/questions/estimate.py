@@ -27,9 +27,9 @@ from scopegate.types import Json
 
 _WORDS: Final = (
     "You draft an estimate in US dollars for a building contractor from a scope of work. Price every scope item in at "
-    "least one line, with the scope item's id and trade. All money is in whole cents. amount_cents is quantity times "
-    "unit_price_cents, rounded half up; total_cents is the exact sum of all amount_cents. Use common prices of the "
-    "trade; say in the notes what could change them.\n\n"
+    "least one line, with the scope item's id, trade, unit and quantity. All money is in whole cents. amount_cents is "
+    "quantity times unit_price_cents, rounded half up; total_cents is the exact sum of all amount_cents. Use common "
+    "prices of the trade; say in the notes what could change them.\n\n"
 )
 
 
@@ -67,14 +67,19 @@ def parse(text: str, scope: ScopeOfWork) -> Estimate | Broken:
 
 
 def _rules(estimate: Estimate, scope: ScopeOfWork) -> Iterable[str]:
-    trades = {item.id: item.trade for item in scope.items}
+    wanted = {item.id: item for item in scope.items}
     priced = {line.scope_item for line in estimate.line_items}
-    if priced - trades.keys():
+    pairs = [(line, wanted[line.scope_item]) for line in estimate.line_items if line.scope_item in wanted]
+    if priced - wanted.keys():
         yield "scope_item_unknown"
-    if trades.keys() - priced:
+    if wanted.keys() - priced:
         yield "scope_item_unpriced"
-    if any(trades.get(line.scope_item, line.trade) is not line.trade for line in estimate.line_items):
+    if any(line.trade is not item.trade for line, item in pairs):
         yield "trade_mismatch"
+    if any(line.unit is not item.unit for line, item in pairs):
+        yield "unit_mismatch"
+    if any(line.quantity != item.quantity for line, item in pairs):
+        yield "quantity_mismatch"
     if any(line.amount_cents != _amount_cents(line) for line in estimate.line_items):
         yield "line_amount"
     if estimate.total_cents != sum(line.amount_cents for line in estimate.line_items):
@@ -85,5 +90,8 @@ def _amount_cents(line: EstimateLineItem) -> int:
     return int((line.quantity * line.unit_price_cents).quantize(Decimal(1), ROUND_HALF_UP))
 
 
-RULES: Final = frozenset({"scope_item_unknown", "scope_item_unpriced", "trade_mismatch", "line_amount", "total_sum"})
+RULES: Final = frozenset({
+    *("scope_item_unknown", "scope_item_unpriced", "trade_mismatch", "unit_mismatch", "quantity_mismatch"),
+    *("line_amount", "total_sum"),
+})  # fmt: skip
 """Rule ids of this question, besides those of all."""

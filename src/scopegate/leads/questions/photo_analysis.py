@@ -80,9 +80,11 @@ def _rules(analysis: PhotoAnalysis, photos: int) -> Iterable[str]:
         yield "photo_unknown"
     if len(set(numbers)) != len(numbers):
         yield "photo_repeated"
+    if any(len(set(damage.photos)) != len(damage.photos) for damage in analysis.damages):
+        yield "damage_photo_repeated"
     if len(set(analysis.trades)) != len(analysis.trades):
         yield "trade_repeated"
 
 
-RULES: Final = frozenset({"photo_unknown", "photo_repeated", "trade_repeated"})
+RULES: Final = frozenset({"photo_unknown", "photo_repeated", "damage_photo_repeated", "trade_repeated"})
 """Rule ids of this question, besides those of all."""
