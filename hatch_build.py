@@ -27,7 +27,7 @@ ROOMS = ("limits", "edge", "gateway")
 MODULES = ("stores/memory.py", "stores/mirror.py")
 INTERPRETED = {
     "edge/claims.py": "surrogates in its literals, which C strings do not hold",
-    "gateway/app.py": "an async generator, and nothing that a request passes through",
+    "gateway/app.py": "a start and an end, and nothing that a request passes through",
     "gateway/late.py": "hands on a request and a sign-in without looking at them, also those that a test plays",
     "limits/pricing.py": "pydantic models, which read their class as Python wrote it",
 }

@@ -96,7 +96,7 @@ HOMES: dict[str, set[str]] = {
     },
     "redis": {"stores/queue.py", "stores/redis_breaker.py", "stores/redis_desk.py", "stores/redis_errors.py"},
     "starlette": {
-        *("admin/access.py", "admin/answers.py", "admin/app.py", "gateway/app.py", "demo/app.py", "demo/claude.py"),
+        *("admin/access.py", "admin/answers.py", "admin/app.py", "demo/app.py", "demo/claude.py"),
     },
     "prometheus_client": {
         *("metrics/catalogue.py", "metrics/exposition.py", "metrics/totals.py"),

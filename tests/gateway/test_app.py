@@ -7,6 +7,8 @@ import io
 import json
 
 from prometheus_client import REGISTRY
+from uvicorn.config import Config
+from uvicorn.lifespan.on import LifespanOn
 
 from scopegate.clock import ManualClock
 from scopegate.gateway.access import AccessLog
@@ -26,11 +28,13 @@ def gateway(clock: ManualClock) -> Gateway:
     return Gateway(policy_of(["http://127.0.0.1:1"]), Limiter(limits, limits), None, None, clock)
 
 
-async def test_starlette_keeps_the_lifespan() -> None:
+async def test_the_lifespan_tells_connections_what_they_belong_to() -> None:
     gate = gateway(ManualClock())
-    app = create_app(gate)
-    async with app.router.lifespan_context(app) as state:
-        assert state == state_of(gate)
+    lifespan = LifespanOn(Config(create_app(gate), lifespan="on"))
+    await lifespan.startup()
+    assert lifespan.state == state_of(gate)
+    await lifespan.shutdown()
+    assert not lifespan.should_exit
 
 
 async def test_what_is_open_and_what_was_served_is_in_the_metrics_within_a_second(gates: Rigs) -> None:

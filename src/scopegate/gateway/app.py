@@ -1,8 +1,8 @@
 """The gateway process: the policy's replacement by a newer one, the ticker that keeps time for all connections, and the
-Starlette app and uvicorn server around it.
+uvicorn server around it.
 
-Proxied exchanges never pass through ASGI: the protocol hands them to the pipeline (measured: that is half the cost of
-a request). Starlette keeps the lifespan, and whatever is served that is not proxied.
+No exchange passes through ASGI: the protocol hands them to the pipeline (measured: that is half the cost of a request).
+What uvicorn calls the app has a lifespan, and nothing else.
 """
 
 from __future__ import annotations
@@ -11,12 +11,9 @@ import asyncio
 import hashlib
 import socket
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from pathlib import Path
 from typing import Any
-
-from starlette.applications import Starlette
 
 from scopegate import logs
 from scopegate.clock import Clock
@@ -206,14 +203,24 @@ def state_of(gateway: Gateway) -> dict[str, Any]:
     }
 
 
-def create_app(gateway: Gateway) -> Starlette:
-    """The app that uvicorn runs: connections find what they need in the lifespan's state."""
+_Event = MutableMapping[str, Any]
+_App = Callable[[_Event, Callable[[], Awaitable[_Event]], Callable[[_Event], Awaitable[None]]], Awaitable[None]]
 
-    @asynccontextmanager
-    async def lifespan(_app: Starlette) -> AsyncIterator[dict[str, Any]]:
-        yield state_of(gateway)
 
-    return Starlette(lifespan=lifespan)
+def create_app(gateway: Gateway) -> _App:
+    """The app that uvicorn runs: connections find what they need in the lifespan's state (ASGI)."""
+
+    async def lifespan(
+        scope: _Event, receive: Callable[[], Awaitable[_Event]], send: Callable[[_Event], Awaitable[None]]
+    ) -> None:
+        assert scope["type"] == "lifespan", "connections have a protocol of their own"
+        await receive()
+        scope["state"].update(state_of(gateway))
+        await send({"type": "lifespan.startup.complete"})
+        await receive()
+        await send({"type": "lifespan.shutdown.complete"})
+
+    return lifespan
 
 
 async def serve(
