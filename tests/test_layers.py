@@ -94,7 +94,13 @@ HOMES: dict[str, set[str]] = {
         *("gateway/identity.py", "gateway/jwks.py", "worker/deliver.py", "worker/fetch.py", "wiring.py"),
         *("demo/stage.py", "demo/story.py"),
     },
-    "redis": {"stores/queue.py", "stores/redis_breaker.py", "stores/redis_desk.py", "stores/redis_errors.py"},
+    "redis": {
+        "stores/queue.py",
+        "stores/redis_breaker.py",
+        "stores/redis_desk.py",
+        "stores/redis_errors.py",
+        "stores/redis_pool.py",
+    },
     "starlette": {
         *("admin/access.py", "admin/answers.py", "admin/app.py", "demo/app.py", "demo/claude.py"),
     },

@@ -86,7 +86,7 @@ def test_database_urls(given: str, used: str) -> None:
 @pytest.mark.parametrize(
     ("name", "value", "sentence"),
     [
-        ("REDIS_URL", "http://x:hunter2@redis", "must start with redis://, rediss:// or unix://"),
+        ("REDIS_URL", "http://x:hunter2@redis", "must start with redis://, rediss://, unix:// or redis+sentinel://"),
         ("REDIS_URL", "redis://:hunter2@", "names no host, write it like redis://127.0.0.1:6379/0"),
         ("REDIS_URL", "redis://h:99999/hunter2", "is not a URL"),
         ("REDIS_URL", "redis://h/hunter2", "must end with a database number, like /0"),
@@ -138,7 +138,7 @@ def test_every_problem_at_once() -> None:
         }
     )
     assert problems == [
-        "REDIS_URL: must start with redis://, rediss:// or unix://",
+        "REDIS_URL: must start with redis://, rediss://, unix:// or redis+sentinel://",
         "SCOPEGATE_ADMIN_TOKEN: is shorter than 16 characters",
         "'SCOPEGATE_LOG_LEVEL\\n': no such setting, did you mean SCOPEGATE_LOG_LEVEL?",
         "SCOPEGATE_WEBHOOK_SECRT: no such setting, did you mean SCOPEGATE_WEBHOOK_SECRET?",

@@ -19,6 +19,7 @@ from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from scopegate.errors import ConfigError, Problem
+from scopegate.policy import sentinels
 from scopegate.policy.addresses import parse_url
 from scopegate.policy.faults import closest
 from scopegate.policy.quantities import parse_duration_ms, parse_size
@@ -40,9 +41,12 @@ _DATABASE_DRIVERS = {
 
 
 def _redis_url(text: str) -> str:
+    if text.startswith(sentinels.SCHEME):
+        sentinels.parse(text)
+        return text
     parts = _split(text)
     if parts.scheme not in {"redis", "rediss", "unix"}:
-        raise ValueError("must start with redis://, rediss:// or unix://")
+        raise ValueError("must start with redis://, rediss://, unix:// or redis+sentinel://")
     if parts.scheme == "unix":
         if not parts.path.startswith("/"):
             raise ValueError("names no socket, write it like unix:///run/redis.sock")
@@ -154,7 +158,9 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(case_sensitive=True, extra="forbid", frozen=True, hide_input_in_errors=True)
 
     redis_url: Annotated[str, AfterValidator(_redis_url)] | None = _variable(
-        "REDIS_URL", "Redis or Valkey: redis://, rediss:// or unix://. Unset: limits in memory.", shown=False
+        "REDIS_URL",
+        "Redis or Valkey: redis://, rediss://, unix://, redis+sentinel://. Unset: limits in memory.",
+        shown=False,
     )
     database_url: Annotated[str, AfterValidator(_database_url)] | None = _variable(
         "DATABASE_URL", "postgresql:// or sqlite:///. Unset: a SQLite file in the state directory.", shown=False

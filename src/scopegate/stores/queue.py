@@ -16,7 +16,6 @@ from typing import Any
 
 from arq.connections import ArqRedis
 from arq.worker import Worker, func
-from redis.asyncio import BlockingConnectionPool
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
@@ -24,6 +23,7 @@ from scopegate import jsontext, logs
 from scopegate.clock import Clock
 from scopegate.errors import StoreUnavailable
 from scopegate.stores.redis_errors import kind_of, translated
+from scopegate.stores.redis_pool import pool_of
 from scopegate.tasks import first_of
 
 QUEUE = "scopegate:wake"
@@ -187,7 +187,7 @@ class WakeUps:
 
 
 def _connect(redis_url: str, connections: int) -> ArqRedis:
-    pool = BlockingConnectionPool.from_url(
+    pool = pool_of(
         redis_url,
         max_connections=connections,
         timeout=_TIMEOUT_S,

@@ -13,6 +13,8 @@ from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from scopegate.errors import ConfigError, Problem
+from scopegate.policy.sentinels import SCHEME, Watched, parse
+from scopegate.stores.sentinel import master_of
 
 _NUMBERS = ("db", "socket_timeout", "socket_connect_timeout", "max_connections", "health_check_interval", "timeout")
 """Options of redis-py, which reads the same URL for other work: what it would refuse then is refused now."""
@@ -24,7 +26,10 @@ class RedisAddress:
     with user, password and database. Its text is a secret and never shown."""
 
     def __init__(self, url: str) -> None:
-        """Raises ConfigError for what is no such URL."""
+        """Raises ConfigError for what is no such URL. One of Sentinels is dialled as they say at that moment."""
+        self.watched = _watched(url)
+        if self.watched is not None:
+            url = "redis://sentinels"
         try:
             parts = urlsplit(url)
             options = {name: unquote(values[0]) for name, values in parse_qs(parts.query).items()}
@@ -40,11 +45,15 @@ class RedisAddress:
             raise ConfigError([Problem("REDIS_URL", "", "is not a redis://, rediss:// or unix:// address")]) from None
         username = unquote(parts.username or "") or options.get("username")
         password = unquote(parts.password or "") or options.get("password")
+        if self.watched is not None:
+            username, password, self.db = self.watched.user, self.watched.password, self.watched.db
         self.login = [part.encode() for part in (username, password) if part]
 
     async def dial(self, protocol: Callable[[], asyncio.Protocol]) -> None:
         loop = asyncio.get_running_loop()
-        if self.path is not None:
+        if self.watched is not None:
+            await loop.create_connection(protocol, *await master_of(self.watched))
+        elif self.path is not None:
             await loop.create_unix_connection(protocol, self.path)
         else:
             await loop.create_connection(protocol, *self._node, ssl=self._tls)
@@ -57,6 +66,15 @@ class RedisAddress:
         is_named = port.isdecimal() and self.path is None
         self._node = (host or self._node[0], int(port)) if is_named else (self.host, self.port)
         return is_named
+
+
+def _watched(url: str) -> Watched | None:
+    if not url.startswith(SCHEME):
+        return None
+    try:
+        return parse(url)
+    except ValueError as error:
+        raise ConfigError([Problem("REDIS_URL", "", str(error))]) from None
 
 
 def _path(scheme: str, path: str) -> str | None:

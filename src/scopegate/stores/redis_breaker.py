@@ -10,7 +10,7 @@ import asyncio
 from importlib.resources import files
 from typing import Any
 
-from redis.asyncio import BlockingConnectionPool, Redis
+from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
@@ -18,6 +18,7 @@ from scopegate.clock import Clock
 from scopegate.errors import ConfigError, Problem
 from scopegate.limits.breaker import BreakerRule, CallOutcome, Denied, Permit
 from scopegate.stores.redis_errors import translated
+from scopegate.stores.redis_pool import pool_of
 
 _SCRIPT = files("scopegate.stores").joinpath("breaker.lua").read_bytes()
 _KEPT_MS = 24 * 3600 * 1000  # after the last change, beyond the cool-down
@@ -71,7 +72,7 @@ class RedisBreakers:
 
 def _connect(url: str, timeout_s: float, connections: int) -> Redis:
     try:
-        pool = BlockingConnectionPool.from_url(
+        pool = pool_of(
             url,
             max_connections=connections,
             timeout=timeout_s,

@@ -16,6 +16,7 @@ from scopegate.errors import ConfigError, Problem
 from scopegate.limits.window import Window
 from scopegate.stores.ports import Holding
 from scopegate.stores.redis_errors import translated
+from scopegate.stores.redis_pool import pool_of
 
 _TIMEOUT_S = 1.0
 
@@ -25,7 +26,7 @@ class RedisDesk:
 
     def __init__(self, url: str) -> None:
         try:
-            self._redis = Redis.from_url(url, retry=Retry(NoBackoff(), 0), socket_timeout=_TIMEOUT_S)
+            self._redis = Redis(connection_pool=pool_of(url, retry=Retry(NoBackoff(), 0), socket_timeout=_TIMEOUT_S))
         except ValueError:
             raise ConfigError([Problem("REDIS_URL", "", "is not a redis://, rediss:// or unix:// address")]) from None
         self._peek, self._sentence = _script("peek.lua"), _script("sentence.lua")
@@ -52,7 +53,7 @@ class RedisDesk:
     async def _run(self, script: str, windows: Sequence[Window], words: Sequence[int]) -> Any:
         with translated():
             async with asyncio.timeout(_TIMEOUT_S):
-                return await self._redis.eval(script, len(windows), *map(_key, windows), "", *words)
+                return await self._redis.execute_command("EVAL", script, len(windows), *map(_key, windows), "", *words)
 
 
 def _script(name: str) -> str:
