@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import pytest
 
-from scopegate.policy.sentinels import Watched, parse
+from scopegate.policy.sentinels import SentinelAddress, parse
 
 
 def test_an_address_is_read() -> None:
-    assert parse("redis+sentinel://a,b:26380/mymaster") == Watched([("a", 26379), ("b", 26380)], "mymaster", 0, "", "")
-    assert parse("redis+sentinel://u:p%40s@[::1]:5/m.1/3") == Watched([("::1", 5)], "m.1", 3, "u", "p@s")
+    assert parse("redis+sentinel://a,b:26380/mymaster") == SentinelAddress(
+        [("a", 26379), ("b", 26380)], "mymaster", 0, "", ""
+    )
+    assert parse("redis+sentinel://u:p%40s@[::1]:5/m.1/3") == SentinelAddress([("::1", 5)], "m.1", 3, "u", "p@s")
     assert parse("redis+sentinel://:word@a/m").password == "word"
 
 

@@ -17,7 +17,7 @@ _URL = re.compile(
 _HOST = re.compile(r"(\[[0-9a-fA-F:.]+\]|[A-Za-z0-9._-]+)(?::([0-9]{1,5}))?")
 
 
-class Watched(NamedTuple):
+class SentinelAddress(NamedTuple):
     """The servers called `service`, and the Sentinels that watch them."""
 
     sentinels: Sequence[tuple[str, int]]
@@ -27,14 +27,14 @@ class Watched(NamedTuple):
     password: str
 
 
-def parse(url: str) -> Watched:
+def parse(url: str) -> SentinelAddress:
     """Raises ValueError, which does not repeat the URL."""
     found = _URL.fullmatch(url)
     if found is None:
         raise ValueError("is not like redis+sentinel://host:26379,host2:26379/mymaster/0")
     sentinels = [_address(each) for each in found["hosts"].split(",")]
     user, password = unquote(found["user"] or ""), unquote(found["password"] or "")
-    return Watched(sentinels, found["service"], int(found["db"] or 0), user, password)
+    return SentinelAddress(sentinels, found["service"], int(found["db"] or 0), user, password)
 
 
 def _address(text: str) -> tuple[str, int]:

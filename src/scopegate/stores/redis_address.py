@@ -13,7 +13,7 @@ from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from scopegate.errors import ConfigError, Problem
-from scopegate.policy.sentinels import SCHEME, Watched, parse
+from scopegate.policy.sentinels import SCHEME, SentinelAddress, parse
 from scopegate.stores.sentinel import master_of
 
 _NUMBERS = ("db", "socket_timeout", "socket_connect_timeout", "max_connections", "health_check_interval", "timeout")
@@ -68,7 +68,7 @@ class RedisAddress:
         return is_named
 
 
-def _watched(url: str) -> Watched | None:
+def _watched(url: str) -> SentinelAddress | None:
     if not url.startswith(SCHEME):
         return None
     try:

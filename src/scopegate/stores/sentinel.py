@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 
-from scopegate.policy.sentinels import Watched
+from scopegate.policy.sentinels import SentinelAddress
 
 _PATIENCE_S = 0.3  # for one Sentinel: the next is asked then
 
 
-async def master_of(watched: Watched) -> tuple[str, int]:
+async def master_of(watched: SentinelAddress) -> tuple[str, int]:
     """Host and port, by the first Sentinel that knows. Raises OSError."""
     for sentinel in watched.sentinels:
         try:
