@@ -131,8 +131,8 @@ ALERTS = Group(
             description="{{ $value }} calls of the last hour say something on their bill that has no price here. They "
             "are booked at their worst case.",
             runbook="""
-                The log line `ai.unpriced_usage` names it. A newer release may price it; `scopegate reconcile` corrects
-                the ledger from the provider's own figures.
+                The log line `ai.unpriced_usage` names it. What it costs stands on the provider's price page; a newer
+                release may price it. Until then the ledger holds each such call at its worst case.
                 """,
         ),
         Alert(
