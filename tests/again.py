@@ -32,6 +32,12 @@ def _names(cache: Path) -> list[str]:
     return sorted(json.loads(cache.read_text("utf-8"))) if cache.exists() else []
 
 
+def bounds(more: Sequence[str]) -> list[str]:
+    """What the time-out of a test cannot end (a wait in C, a clean-up that waits for ever) ends with its process: a
+    failure with a name, not a hang. Full sizes take their time."""
+    return [] if "--full" in more else ["-o", "faulthandler_timeout=240"]
+
+
 if __name__ == "__main__":
-    more = sys.argv[1:]
-    sys.exit(run(["-n", "2", *more], more, Path.cwd()))
+    words = [*bounds(sys.argv[1:]), *sys.argv[1:]]
+    sys.exit(run(["-n", "2", *words], words, Path.cwd()))

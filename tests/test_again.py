@@ -68,7 +68,12 @@ def test_what_no_signal_ends_is_ended_with_its_process_and_named(
     (tmp_path / "pyproject.toml").write_bytes(Path("pyproject.toml").read_bytes())
     (tmp_path / "tests").mkdir()
     (tmp_path / "tests/test_deaf.py").write_text(_DEAF + "def test_next(): pass")
-    words = [sys.executable, "-m", "pytest", "-n", "1", "-o", "faulthandler_timeout=2", "--no-cov"]
+    words = [sys.executable, "-m", "pytest", "-n", "1", "-o", "faulthandler_timeout=2"]
     done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, timeout=60)
     assert "crashed while running 'tests/test_deaf.py::test_deaf'" in done.stdout
     assert "1 failed, 1 passed" in done.stdout
+
+
+def test_only_full_sizes_have_no_bound() -> None:
+    assert again.bounds(["-k", "x"]) == ["-o", "faulthandler_timeout=240"]
+    assert again.bounds(["--full"]) == []
