@@ -21,6 +21,7 @@ SIDE = 7141
 """Of a square just below MAX_PIXELS."""
 
 _OPENED: list[Decoders] = []
+_STRANGERS: set[int] = set()
 
 
 def opened(script: str = "", timeout_s: float = 15.0) -> Decoders:
@@ -42,10 +43,12 @@ zygote.main(int(sys.argv[1]))
 
 @pytest.fixture(autouse=True)
 async def _closed() -> AsyncIterator[None]:
+    _STRANGERS.clear()
+    _STRANGERS.update(_children(os.getpid()))
     yield
     while _OPENED:
         await _OPENED.pop().close()
-    assert _children(os.getpid()) == set()
+    assert _ours() == set()
 
 
 async def _refused(decoders: Decoders, data: bytes = JPEG) -> tuple[str, bool]:
@@ -61,8 +64,13 @@ def _children(pid: int) -> set[int]:
         return set()
 
 
+def _ours() -> set[int]:
+    """Without the engines that other tests of this process share."""
+    return _children(os.getpid()) - _STRANGERS
+
+
 async def _zygote() -> int:
-    (pid,) = _children(os.getpid())
+    (pid,) = _ours()
     return pid
 
 
@@ -109,7 +117,7 @@ async def test_a_cancelled_fetch_leaves_no_process() -> None:
     decoders = opened("import time; time.sleep(60)")
     task = asyncio.create_task(decoders.decode(JPEG))
     async with asyncio.timeout(10):
-        while not (found := _children(os.getpid())) or not _children(next(iter(found))):
+        while not (found := _ours()) or not _children(next(iter(found))):
             await asyncio.sleep(0.01)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):

@@ -57,7 +57,7 @@ async def test_a_lead_goes_all_the_way(home: House) -> None:
     data = completed["data"]
     assert (data["lead_id"], data["contractor"], data["job_id"]) == ("lead-7", "roofers", job.job_id)
     assert data["outcome"] == "analysed"
-    assert data["photos"] == [{"photo": n, "outcome": "used"} for n in (1, 2, 3)]
+    assert data["photos"] == [{"photo": n, "outcome": "used", "parts": 1, "unseen": []} for n in (1, 2, 3)]
     total = sum(line["amount_cents"] for line in data["estimate"]["line_items"])
     assert data["estimate"]["total_cents"] == total > 0
     assert scored["type"] == "lead.score.updated"

@@ -8,7 +8,7 @@ identity, request id) or that an app's framework trusts as its own. What is left
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 
 from scopegate.edge.field_rules import CUT, JUDGED, NOTE_AND_CUT, PASS, REQUEST_RULES, RESPONSE_RULES, Rules
@@ -49,7 +49,7 @@ class Noted:
 
     __slots__ = ("_lines", "kept", "length", "noted", "passed", "tokens")
 
-    def __init__(self, lines: Iterable[bytes], rules: Rules) -> None:
+    def __init__(self, lines: list[bytes], rules: Rules) -> None:
         self._lines: bytes | None = None
         self.kept: tuple[object, bytes] | None = None
         self.passed: list[bytes] = []
@@ -57,15 +57,15 @@ class Noted:
         self.length = 0
         passed, noted, known = self.passed, self.noted, rules.known
         for line in lines:
-            name, _, rest = line.partition(b":")
+            colon = line.index(b":")
+            name = line[:colon]
             rule, lower = known.get(name) or rules.of(name)
             if rule == CUT:
                 continue
-            if rest[0] != _BLANK or rest[1] <= _BLANK:  # what stands before a value is one space
-                rest = b" %b\r\n" % rest[:-2].lstrip(SPACE)
-                line = b"%b:%b" % (name, rest)
+            if line[colon + 1] != _BLANK or line[colon + 2] <= _BLANK:  # what stands before a value is one space
+                line = b"%b: %b\r\n" % (name, line[colon + 1 : -2].lstrip(SPACE))
             if rule != PASS:
-                value = rest[1:-2]
+                value = line[colon + 2 : -2]
                 if lower in noted:
                     noted[lower].append(value)
                 else:
@@ -132,7 +132,7 @@ def _tokens(values: Sequence[bytes]) -> tuple[bytes, ...]:
     return usual or tuple(token.strip(SPACE).lower() for value in values for token in value.split(b",", most))
 
 
-def read_request(lines: Iterable[bytes], version: str) -> Noted | Refusal:
+def read_request(lines: list[bytes], version: str) -> Noted | Refusal:
     """What a request's fields say, or why they cannot be trusted to mean one thing."""
     notes = Noted(lines, REQUEST_RULES)
     noted = notes.noted

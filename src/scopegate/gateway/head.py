@@ -77,7 +77,9 @@ class HeadReader:
     def _parsed(self, head: bytes, line: bytes, fields: bytes, limits: ServerLimits) -> RequestHead | Refusal:
         """The parser says whether it is a head: to have it tell every field costs more than to cut what it took."""
         parser = self._feed(head)
-        if parser is None:  # a parser that believed `Proxy-Connection: close` takes no further request
+        # One that believed `Proxy-Connection: close` takes no further request, and one that waits for a body takes the
+        # head for it. What a fresh one takes for no head is the preface of HTTP/2.
+        if parser is None or not self._is_head:
             self._parser = httptools.HttpRequestParser(self)
             parser = self._feed(head)
             if parser is None:
@@ -86,7 +88,9 @@ class HeadReader:
         version = _VERSIONS.get(words[-1])
         if version is None:  # llhttp also reads RTSP and ICE
             return bad_syntax() if parser.get_http_version() in _VERSIONS.values() else _bad_version()
-        if len(words) != 3 or b"\n" in line:  # the parser takes any number of spaces, and after CONNECT half a line
+        if (
+            not self._is_head or len(words) != 3 or b"\n" in line
+        ):  # the parser takes any number of spaces, and after CONNECT half a line
             return bad_syntax()
         lines = fields.splitlines(keepends=True)
         if len(lines) > limits.fields:
@@ -97,7 +101,7 @@ class HeadReader:
         return RequestHead(words[0], target, version, lines)
 
     def _feed(self, head: bytes) -> Any:
-        """The parser that has read this head; None when it cannot, or takes it for something else."""
+        """The parser that has read this head, or more than half of one; None when it cannot."""
         parser = self._parser
         self._is_head = False
         try:
@@ -106,7 +110,7 @@ class HeadReader:
             self._parser = httptools.HttpRequestParser(self)  # a parser is no use after it has seen an upgrade
         except httptools.HttpParserError:
             return None
-        return parser if self._is_head else None
+        return parser
 
 
 def without_empty_lines(data: bytes) -> bytes | Refusal:
