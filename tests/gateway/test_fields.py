@@ -45,11 +45,12 @@ async def test_what_asks_for_the_data_of_a_page_goes_on_to_page_data_alone(gates
     rig = await gates.start()
     client = await rig.connect()
     asked = b"X-Nextjs-Data: 1\r\nx-middleware-prefetch: 1\r\nX-Middleware-Subrequest: x\r\nX_Nextjs_Data: 1\r\n"
-    paths = (b"/_next/data/b/x.json", b"/x", b"/base/_next/data/b/x.json?a=b", b"/%5Fnext/data/x", b"/x?/_next/data/")
+    paths = [b"/_next/data/b/x.json", b"/x", b"/base/_next/data/b/x.json?a=b", b"/%5Fnext/data/x", b"/x?/_next/data/"]
+    paths += [b"/_next/data/../../x", b"/_next/data/%2e%2e/%2e%2e/x", b"/x%3f/_next/data/", b"/x%23/_next/data/"]
     for path in paths:
         assert (await client.ask(b"GET %b HTTP/1.1\r\n" % path + HOST + asked + b"\r\n")).status == 200
     told = [(*request.get(b"x-nextjs-data"), *request.get(b"x-middleware-prefetch")) for request in rig.app.requests]
-    assert told == [(b"1", b"1"), (), (b"1", b"1"), (), ()]
+    assert told == [(b"1", b"1"), (), (b"1", b"1"), *[()] * 6]
     for request in rig.app.requests:
         assert request.get(b"x-middleware-subrequest") == request.get(b"x_nextjs_data") == []
 

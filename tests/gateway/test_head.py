@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 
 import pytest
 
@@ -30,7 +31,7 @@ def _read(reader: HeadReader, rules: Ruleset, head: bytes) -> RequestHead:
     if reader.section is None:
         notes = headers.read_request(read.lines, read.version)
         assert isinstance(notes, headers.Noted)
-        reader.section = HeaderSection(rules, notes, read.version)
+        reader.keep(HeaderSection(rules, notes, read.version))
     return read
 
 
@@ -59,6 +60,29 @@ async def test_long_heads_are_not_kept() -> None:
     reader, rules = HeadReader(), await _rules()
     head = b"GET /%b HTTP/1.1\r\n" % (b"a" * 2048) + FIELDS
     assert _read(reader, rules, head) is not _read(reader, rules, head)
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        b"GET /a HTTP/1.1\r\nA: %b\r\n" % (b"a" * 2048) + FIELDS,
+        b"GET /a HTTP/1.1\r\nCookie: %b\r\n" % (b"a" * 2048) + FIELDS,
+        b"GET /%b HTTP/1.1\r\n" % (b"a" * 90 + b"?" * 3) + b"A: %b\r\n" % (b"a" * 2048) + FIELDS,
+    ],
+)
+async def test_an_idle_connection_holds_nothing_of_a_long_head(head: bytes) -> None:
+    reader, rules = HeadReader(), await _rules()
+    read = _read(reader, rules, head)
+    assert reader.section is None
+    assert (sys.getrefcount(read), sys.getrefcount(read.lines)) == (2, 2)  # held here and by the question
+
+
+async def test_a_long_target_costs_no_knowledge_of_the_fields() -> None:
+    reader, rules = HeadReader(), await _rules()
+    first = _read(reader, rules, b"GET /a HTTP/1.1\r\n" + FIELDS)
+    longer = _read(reader, rules, b"GET /%b HTTP/1.1\r\n" % (b"a" * 2048) + FIELDS)
+    assert longer.lines is first.lines
+    assert _read(reader, rules, b"GET /b HTTP/1.1\r\n" + FIELDS).lines is first.lines
 
 
 @pytest.mark.parametrize(

@@ -28,7 +28,8 @@ _PLAIN_LINE = re.compile(rb"(GET|HEAD|POST|PUT|PATCH|DELETE|OPTIONS) (/[!\"$-~]*
 
 
 class HeadReader:
-    """`section` is what is known of the fields of the head that was read last; None while nobody has judged them."""
+    """`section` is what is known of the fields of the head that was read last; None while nobody has judged them, and
+    where they are longer than an idle connection may hold."""
 
     __slots__ = ("_head", "_is_head", "_parser", "_read", "_section_bytes", "section")
 
@@ -58,15 +59,23 @@ class HeadReader:
             line = _PLAIN_LINE.fullmatch(head, 0, line_end)
             if line is not None and line_end <= rules.limits.target_bytes:
                 return self._keep(head, RequestHead(line[1], line[2], "1.1", self._read.lines))
-        self.section = None
-        self._section_bytes = fields if len(fields) <= MAX_KEPT_BYTES else b""
+        self.section, self._head, self._read, self._section_bytes = None, b"", _UNREAD, b""
         read = self._parsed(head, head[:line_end], fields, rules.limits)
-        return read if isinstance(read, Refusal) else self._keep(head, read)
+        if isinstance(read, Refusal):
+            return read
+        if len(head) <= MAX_KEPT_BYTES:
+            self._section_bytes = fields
+        return self._keep(head, read)
 
     def _keep(self, head: bytes, read: RequestHead) -> RequestHead:
-        self._read = read
-        self._head = head if len(head) <= MAX_KEPT_BYTES else b""
+        if len(head) <= MAX_KEPT_BYTES:
+            self._head, self._read = head, read
         return read
+
+    def keep(self, section: HeaderSection) -> None:
+        """What the fields of the head that was read last mean, unless they are too long to be kept."""
+        if self._section_bytes:
+            self.section = section
 
     def restart(self) -> None:
         """A body was read past the parser, which still waits for it if it was shown the head."""

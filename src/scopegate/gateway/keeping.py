@@ -15,6 +15,8 @@ from scopegate.types import Fields
 
 MOMENT_S = 0.1
 """No server that tells nothing closes a connection which has idled for less."""
+_LONGEST_S = 3600
+"""A time beyond it is taken for none: nobody keeps an idle connection for so long."""
 _MARGIN_S = 1.0
 """Its time began when it had written its answer, and its end takes time to arrive."""
 _TIMEOUT = re.compile(rb"(?:^|[,;])[ \t]*timeout[ \t]*=[ \t]*\"?([0-9]{1,10})\"?[ \t]*(?=$|[,;])", re.IGNORECASE)
@@ -23,7 +25,8 @@ _TIMEOUT = re.compile(rb"(?:^|[,;])[ \t]*timeout[ \t]*=[ \t]*\"?([0-9]{1,10})\"?
 def kept_for_s(fields: Fields) -> float | None:
     """For how many seconds the app's answer allows its connection to idle, a second before the app would close it; 0
     for not at all, None where it tells nothing that can be read. Of several times the shortest."""
-    told = [int(found) for name, value in fields if name.lower() == b"keep-alive" for found in _TIMEOUT.findall(value)]
+    found = [int(time) for name, value in fields if name.lower() == b"keep-alive" for time in _TIMEOUT.findall(value)]
+    told = [time_s for time_s in found if time_s <= _LONGEST_S]
     return max(0.0, min(told) - _MARGIN_S) if told else None
 
 

@@ -25,6 +25,7 @@ from scopegate.edge.headers import Noted
 from scopegate.edge.max_forwards import forwards_left
 from scopegate.edge.proxy_protocol import Told
 from scopegate.edge.public_host import public_host
+from scopegate.edge.readings import readings
 from scopegate.edge.routes import AMBIGUOUS, Ambiguous
 from scopegate.edge.target import NOT_SERVED, judge_target
 from scopegate.edge.verdict import Caller, Refusal, Reply
@@ -79,7 +80,8 @@ def read_fields(x: Exchange) -> Outcome:
         notes = headers.read_request(head.lines, head.version)
         if isinstance(notes, Refusal):
             return notes
-        section = heads.section = HeaderSection(x.rules, notes, head.version)
+        section = HeaderSection(x.rules, notes, head.version)
+        heads.keep(section)
     x.section = section
     x.notes = section.notes
     x.keep_alive = section.keep_alive
@@ -153,9 +155,15 @@ def find_target(x: Exchange) -> Outcome:
     x.target = target
     x.method = target.method
     x.path = target.path
-    if x.section.asks_for_page_data and PAGE_DATA not in x.path:
+    if x.section.asks_for_page_data and not _is_page_data(x.path):
         x.notes = x.notes.without(PAGE_DATA_FIELDS)
     return None
+
+
+def _is_page_data(path: str) -> bool:
+    """However a server may read it."""
+    every = readings(path)
+    return every is not None and all(PAGE_DATA in reading.path for reading in every)
 
 
 def find_route(x: Exchange) -> Outcome:

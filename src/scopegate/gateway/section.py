@@ -16,7 +16,7 @@ from scopegate.gateway.counting import RouteCount, Windows
 from scopegate.gateway.ruleset import RoutePlan, Ruleset
 
 MAX_KEPT_BYTES = 2048
-"""Longer sections are judged every time: what thousands of idle connections may hold stays bounded."""
+"""Longer heads are judged every time: what thousands of idle connections may hold stays bounded."""
 MAX_KEPT_TARGET_BYTES = 512
 """The same of targets."""
 
