@@ -57,14 +57,14 @@ class LeadForm(_Strict):
     name: Line
     email: Annotated[str, StringConstraints(pattern=r"^[^@\s]{1,64}@[^@\s]{1,190}$")]
     contractorSlug: Annotated[str, StringConstraints(pattern=r"^[a-z0-9-]{1,64}$")]  # noqa: N815 - JSON's own case
-    projectDescription: Annotated[str, StringConstraints(min_length=10, max_length=4000)]  # noqa: N815
+    projectDescription: Annotated[str, StringConstraints(min_length=10, max_length=4000)]  # noqa: N815 - likewise
     photos: Annotated[list[PhotoForm], Field(max_length=8)] = []
 
 
 class UploadForm(_Strict):
     """What a visitor wants to upload."""
 
-    contentType: Literal["image/jpeg", "image/png", "image/webp"]  # noqa: N815
+    contentType: Literal["image/jpeg", "image/png", "image/webp"]  # noqa: N815 - likewise
     bytes: Annotated[int, Field(gt=0, le=MAX_PHOTO_BYTES)]
 
 
