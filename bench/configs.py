@@ -68,11 +68,13 @@ def nginx(
     workers: int = 1,
     modules: Sequence[Path] = (),
     redis_port: int | None = None,
+    limit: int = LIMIT,
+    script: str = "log",
 ) -> str:
-    """With `redis_port` the limit is kept there by ngx_lua, else in nginx' own zone."""
+    """With `redis_port` the limit is kept there by ngx_lua and a script of scripts/limits, else in nginx' own zone."""
     shared = " reuseport" if workers > 1 else ""  # or one worker takes every connection
     loads = "".join(f"load_module {module};\n" for module in modules)
-    zone, spend = _own_limit() if redis_port is None else _lua_limit(redis_port)
+    zone, spend = _own_limit(limit) if redis_port is None else _lua_limit(redis_port, limit, script)
     places = "\n".join(f"    location {_location(pattern)} {{ proxy_pass http://app; }}" for pattern in patterns)
     return f"""{loads}worker_processes {workers}; daemon off; pid {folder}/pid; error_log {folder}/error.log;
 events {{ worker_connections 4096; }}
@@ -101,15 +103,16 @@ http {{
 """
 
 
-def _own_limit() -> tuple[str, str]:
-    zone = f"limit_req_zone $binary_remote_addr zone=clients:10m rate={LIMIT}r/s;"
-    return zone, "limit_req zone=clients burst=10000 nodelay;"
+def _own_limit(limit: int) -> tuple[str, str]:
+    """As its users write "so many a second": the limit as a rate, and as many at once."""
+    zone = f"limit_req_zone $binary_remote_addr zone=clients:10m rate={limit}r/s;"
+    return zone, f"limit_req zone=clients burst={min(limit - 1, 10_000)} nodelay; limit_req_status 429;"
 
 
-def _lua_limit(redis_port: int) -> tuple[str, str]:
+def _lua_limit(redis_port: int, limit: int, script: str) -> tuple[str, str]:
     zone = f"""lua_package_path "{_SCRIPTS}/?.lua;/usr/share/lua/5.1/?.lua;;";
-  init_by_lua_block {{ limiter = require "limiter"; limiter.read("{_SCRIPTS}/sliding.lua") }}"""
-    return zone, f"access_by_lua_block {{ limiter.check({redis_port}, {LIMIT}, 1000000) }}"
+  init_by_lua_block {{ limiter = require "limiter"; limiter.read("{_SCRIPTS}/limits/{script}.lua") }}"""
+    return zone, f"access_by_lua_block {{ limiter.check({redis_port}, {limit}, 1000000) }}"
 
 
 def _location(pattern: str) -> str:
@@ -125,7 +128,7 @@ def _temporary(folder: Path) -> str:
     return " ".join(f"{kind}_temp_path {folder}/{kind};" for kind in kinds)
 
 
-def haproxy(app: str, port: int) -> str:
+def haproxy(app: str, port: int, limit: int = LIMIT) -> str:
     """Its log goes to standard output, which the bench leads into a file."""
     line = (
         '{"ts":"%tr","request_id":"%ID","client":"%ci","method":"%HM","path":"%[capture.req.uri,json(utf8s)]",'
@@ -148,7 +151,7 @@ frontend edge
   http-request set-src req.hdr(x-forwarded-for,-1) if {{ req.hdr(x-forwarded-for) -m found }}
   stick-table type ip size 100k expire 10s store http_req_rate(1s)
   http-request track-sc0 src
-  http-request deny deny_status 429 if {{ sc_http_req_rate(0) gt {LIMIT} }}
+  http-request deny deny_status 429 if {{ sc_http_req_rate(0) gt {limit} }}
   unique-id-format %{{+X}}o%ci:%cp_%fi:%fp_%Ts_%rt:%pid
   unique-id-header X-Request-Id
   http-response set-header X-Request-Id %[unique-id]

@@ -16,6 +16,8 @@ NGINX_TIMES = {REAL: 1.75, GET: 1.5, GET_1: 2.0, GET_256: 1.75, POST: 1.75}
 """How many times nginx' CPU per request the compiled build may use, by load."""
 REDIS_TIMES = {REAL: 1.25, GET: 1.5, GET_1: 1.5, GET_256: 1.5}
 """The same of nginx+Lua+Redis."""
+REDIS_OVER_MEMORY = 1.25
+"""How many times the CPU per request with limits in memory they may cost in Redis."""
 IDLE_BYTES = 60_000_000
 GROWN_BYTES = 16_000_000
 """Windows of the 20,000 clients of each turn, which end with their second, and what the allocator keeps of them."""
@@ -113,6 +115,13 @@ def _redis(samples: Sequence[Sample]) -> list[Goal]:
             times,
         )
         for load, times in REDIS_TIMES.items()
+    ] + [
+        Goal(
+            f"{load.name}: with limits in Redis at most {REDIS_OVER_MEMORY} times the same in memory",
+            _against(samples, "stores", load.name, "scopegate, Redis", "scopegate, memory", cpu),
+            REDIS_OVER_MEMORY,
+        )
+        for load in (REAL, GET, GET_256)
     ]
 
 

@@ -14,6 +14,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from bench import configs, node
+from bench.configs import LIMIT
 
 _PURE = Path(__file__).parents[1] / "src"
 _COMPILED = Path(__file__).parents[1] / ".compiled"
@@ -67,8 +68,10 @@ def _scopegate(
     workers: int = 1,
     redis: bool = False,
     pure: bool = False,
+    limit: int = LIMIT,
 ) -> Command:
-    config = _write(folder / "gateway.yaml", configs.scopegate(site.app, port, patterns, workers))
+    text = configs.scopegate(site.app, port, patterns, workers, f"{limit} per 1s")
+    config = _write(folder / "gateway.yaml", text)
     env = {"REDIS_URL": f"redis://127.0.0.1:{site.redis_port}/0"} if redis else {}
     env["PYTHONPATH"] = str(_PURE if pure else _COMPILED)
     return Command([sys.executable, "-m", "scopegate", "gateway", "-c", config], env)
@@ -82,14 +85,17 @@ def _nginx(
     patterns: tuple[str, ...] = ("/**",),
     workers: int = 1,
     redis: bool = False,
+    limit: int = LIMIT,
+    script: str = "log",
 ) -> Command:
     modules = [_modules_folder() / name for name in NGINX_MODULES] if redis else []
-    text = configs.nginx(site.app, port, folder, patterns, workers, modules, site.redis_port if redis else None)
+    redis_port = site.redis_port if redis else None
+    text = configs.nginx(site.app, port, folder, patterns, workers, modules, redis_port, limit, script)
     return Command(["nginx", "-c", _write(folder / "nginx.conf", text), "-p", str(folder)])
 
 
-def _haproxy(site: Site, folder: Path, port: int) -> Command:
-    return Command(["haproxy", "-f", _write(folder / "haproxy.cfg", configs.haproxy(site.app, port)), "-db"])
+def _haproxy(site: Site, folder: Path, port: int, *, limit: int = LIMIT) -> Command:
+    return Command(["haproxy", "-f", _write(folder / "haproxy.cfg", configs.haproxy(site.app, port, limit)), "-db"])
 
 
 def _caddy(site: Site, folder: Path, port: int) -> Command:
@@ -161,9 +167,10 @@ def scopegate(
     workers: int = 1,
     redis: bool = False,
     pure: bool = False,
+    limit: int = LIMIT,
 ) -> Peer:
     """The compiled build, or the sources as they are (`pure`)."""
-    configure = partial(_scopegate, patterns=patterns, workers=workers, redis=redis, pure=pure)
+    configure = partial(_scopegate, patterns=patterns, workers=workers, redis=redis, pure=pure, limit=limit)
 
     def is_here() -> bool:
         return (pure or has_compiled()) and (not redis or has("redis-server"))
@@ -173,8 +180,10 @@ def scopegate(
     )
 
 
-def nginx(name: str, rival: str = "nginx", *, patterns: tuple[str, ...] = ("/**",), workers: int = 1) -> Peer:
-    configure = partial(_nginx, patterns=patterns, workers=workers)
+def nginx(
+    name: str, rival: str = "nginx", *, patterns: tuple[str, ...] = ("/**",), workers: int = 1, limit: int = LIMIT
+) -> Peer:
+    configure = partial(_nginx, patterns=patterns, workers=workers, limit=limit)
     return Peer(
         name,
         configure,
@@ -188,13 +197,19 @@ def nginx(name: str, rival: str = "nginx", *, patterns: tuple[str, ...] = ("/**"
 SCOPEGATE = scopegate("scopegate")
 SCOPEGATE_PURE = scopegate("scopegate-pure", pure=True)
 NGINX = nginx("nginx")
-HAPROXY = Peer(
-    "haproxy",
-    _haproxy,
-    partial(has, "haproxy"),
-    lambda: number(_says("haproxy", "-v")),
-    lacks="exact windows, rate-limit fields",
-)
+
+
+def haproxy(name: str, limit: int = LIMIT) -> Peer:
+    return Peer(
+        name,
+        partial(_haproxy, limit=limit),
+        partial(has, "haproxy"),
+        lambda: number(_says("haproxy", "-v")),
+        lacks="exact windows, rate-limit fields",
+    )
+
+
+HAPROXY = haproxy("haproxy")
 CADDY = Peer(
     "caddy",
     _caddy,
@@ -218,12 +233,19 @@ EXPRESS = Peer(
 )
 SCOPEGATE_REDIS = scopegate("scopegate+redis", "nginx+lua+redis", redis=True)
 SCOPEGATE_PURE_REDIS = scopegate("scopegate-pure+redis", "nginx+lua+redis", redis=True, pure=True)
-NGINX_REDIS = Peer(
-    "nginx+lua+redis",
-    partial(_nginx, redis=True),
-    has_lua,
-    _lua_version,
-    "nginx+lua+redis",
-    "metrics, anything but 503 while Redis is down",
-    redis=True,
-)
+
+
+def nginx_redis(name: str, *, script: str = "log", limit: int = LIMIT) -> Peer:
+    """`script`: one of scripts/limits, which says by what rule it counts in Redis."""
+    return Peer(
+        name,
+        partial(_nginx, redis=True, limit=limit, script=script),
+        has_lua,
+        _lua_version,
+        "nginx+lua+redis",
+        "metrics, anything but 503 while Redis is down",
+        redis=True,
+    )
+
+
+NGINX_REDIS = nginx_redis("nginx+lua+redis")

@@ -60,6 +60,15 @@ SECTIONS = (
         (REAL, GET, GET_1, GET_256),
     ),
     Section(
+        "stores",
+        "Limits in Redis, against the same in memory",
+        (
+            peers.scopegate("scopegate, memory", "scopegate, memory"),
+            peers.scopegate("scopegate, Redis", "scopegate, memory", redis=True),
+        ),
+        (REAL, GET, GET_256),
+    ),
+    Section(
         "routes-literal",
         "Number of routes, the last is a literal path, against one route",
         _by_routes(LAST_LITERAL),

@@ -5,9 +5,10 @@ if not found then
 end
 
 local limiter = {}
-local source, sha
+local source, name, sha
 
 function limiter.read(path)
+  name = path:match("(%w+)%.lua$")
   local file = assert(io.open(path))
   source = file:read("*a")
   file:close()
@@ -30,7 +31,7 @@ function limiter.check(port, limit, span_us)
   local connected, problem = client:connect("127.0.0.1", port)
   local answer
   if connected then
-    answer, problem = spend(client, "bench:" .. ngx.var.remote_addr, limit, span_us)
+    answer, problem = spend(client, "bench:" .. name .. ":" .. ngx.var.remote_addr, limit, span_us)
   end
   if not answer then
     ngx.log(ngx.ERR, "limits: ", problem)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from bench.goals import REDIS_TIMES, STREAM, Goal, Verdict, goals
-from bench.load import GET_64, LOADS
+from bench.load import GET, GET_64, GET_256, LOADS, REAL
 from bench.report import Sample
 from tests.bench.samples import sample
 
@@ -25,6 +25,9 @@ def a_good_run() -> list[Sample]:
     for load in REDIS_TIMES:
         made.append(sample("scopegate+redis", 62.5, load=load.name, section="redis"))
         made.append(sample("nginx+lua+redis", 50.0, load=load.name, section="redis"))
+    for load in (REAL, GET, GET_256):
+        made.append(sample("scopegate, Redis", 50.0, load=load.name, section="stores"))
+        made.append(sample("scopegate, memory", 40.0, load=load.name, section="stores"))
     for kind in ("literal", "pattern"):
         made += [
             sample(f"scopegate, {n} routes", cpu, section=f"routes-{kind}", load=f"last-{kind}")
@@ -56,6 +59,12 @@ WORSE = [
     ("post-10KB-32: at most 1.75 times nginx' CPU per request", "post-10KB-32", "scopegate", {"cpu_us": 35.1}),
     ("less CPU per request than express in every row", "post-10KB-32", "express", {"cpu_us": 29.9}),
     ("more throughput than caddy in every row", "get-200B-256", "caddy", {"requests": 501}),
+    (
+        "real-32: with limits in Redis at most 1.25 times the same in memory",
+        "real-32",
+        "scopegate, Redis",
+        {"cpu_us": 50.1},
+    ),
     (
         "real-32: with limits in Redis at most 1.25 times nginx+Lua+Redis",
         "real-32",
