@@ -10,7 +10,7 @@ import pytest
 from pydantic import SecretStr
 
 from scopegate.admin.app import Sources, create_admin
-from scopegate.admin.limits import BadKey, stands
+from scopegate.admin.limits import BadKey, ban, stands
 from scopegate.clock import SystemClock
 from scopegate.gateway.counting import counts_of
 from scopegate.gateway.top import TopKeys
@@ -165,3 +165,17 @@ def test_a_key_as_top_shows_it_is_one_to_look_up() -> None:
     digest = hashlib.blake2b(b"acme", digest_size=16, key=SECRET).hexdigest()
     [by_value], [by_hash] = (stands(policy, f"header:x-tenant:{value}", SECRET) for value in ("acme", f"#{digest}"))
     assert by_value == by_hash
+
+
+async def test_a_trusted_proxy_is_never_banned(valkey_url: str) -> None:
+    policy = policy_of(
+        ["http://127.0.0.1:1"],
+        tiers=TIERS,
+        server={"trusted_proxies": ["10.0.0.0/24"]},
+        routes=[{"name": "all", "match": "ANY /**", "tier": ["banning", "site"]}],
+    )
+    desk = RedisDesk(valkey_url)
+    with pytest.raises(BadKey, match="is a trusted proxy"):
+        await ban(desk, stands(policy, "10.0.0.7", SECRET))
+    assert await ban(desk, stands(policy, "10.0.1.7", SECRET)) == ["banning"]
+    await desk.close()

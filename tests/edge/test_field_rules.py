@@ -4,7 +4,16 @@ from __future__ import annotations
 
 import pytest
 
-from scopegate.edge.field_rules import CUT, NOTE, PASS, REQUEST_RULES, RESPONSE_RULES, Rules
+from scopegate.edge.field_rules import (
+    CUT,
+    NOTE,
+    NOTE_AND_CUT,
+    PASS,
+    REQUEST_RULES,
+    RESPONSE_RULES,
+    Rules,
+    request_rules,
+)
 from scopegate.edge.headers import Noted, read_request, read_response
 from scopegate.edge.lines import lines_of
 
@@ -126,3 +135,18 @@ def test_a_rule_holds_in_every_spelling(name: bytes, rule: tuple[int, bytes]) ->
 @pytest.mark.parametrize("name", [b"Connection", b"Transfer-Encoding", b"Upgrade", b"Accept-Encoding", b"Set-Cookie"])
 def test_the_usual_spellings_are_known_beforehand(rules: Rules, name: bytes) -> None:
     assert rules.known.get(name) == rules.known.get(name.lower()) == rules.of(name)
+
+
+def test_what_is_counted_by_goes_on_in_its_own_spelling_alone() -> None:
+    rules = request_rules({b"x-client", b"x_odd", b"x-real-ip"})
+    verdicts = {
+        name: rules.of(name)[0]
+        for name in (
+            *(b"x-client", b"X-Client", b"X_Client", b"x.client", b"x_odd", b"X-Odd"),
+            *(b"x-real-ip", b"content_type", b"x-else", b"x_else"),
+        )
+    }
+    assert verdicts == {
+        b"x-client": PASS, b"X-Client": PASS, b"X_Client": CUT, b"x.client": CUT, b"x_odd": PASS, b"X-Odd": CUT,
+        b"x-real-ip": NOTE_AND_CUT, b"content_type": CUT, b"x-else": PASS, b"x_else": PASS,
+    }  # fmt: skip

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from ipaddress import ip_address
 from typing import NamedTuple
 
-from scopegate.edge.caller import limit_group
+from scopegate.edge.caller import is_trusted, limit_group
 from scopegate.limits.barriers import Ban, ban_key, ban_of
 from scopegate.limits.window import Window, counted_as, window_key
 from scopegate.policy.policy import Policy, Tier
@@ -28,28 +28,31 @@ class BadKey(ValueError):
 
 
 class Stand(NamedTuple):
-    """A client's windows in one tier, and its ban there."""
+    """A client's windows in one tier, and its ban there. `is_proxy`: all visitors come from there, it is never
+    banned."""
 
     tier: Tier
     windows: tuple[Window, ...]
     ban: Ban | None
+    is_proxy: bool = False
 
 
 def stands(policy: Policy, key: str, secret: bytes) -> list[Stand]:
     """In every tier of the policy. Raises BadKey."""
     if not key or len(key) > MAX_KEY_CHARS or not key.isprintable():
         raise BadKey(f"a key is 1 to {MAX_KEY_CHARS} printable characters")
-    return [_stand(tier, counted_as(_text(tier, key, secret), secret)) for tier in policy.tiers.values()]
+    is_proxy = any(is_trusted(part, policy.server.trusted_proxies) for part in key.split(","))
+    return [_stand(tier, counted_as(_text(tier, key, secret), secret), is_proxy) for tier in policy.tiers.values()]
 
 
-def _stand(tier: Tier, counted: str) -> Stand:
+def _stand(tier: Tier, counted: str, is_proxy: bool) -> Stand:
     windows = tuple(
         Window(f"{tier.name}/{n}" if n > 1 else tier.name, window_key(tier.name, quota, counted), quota)
         for n, quota in enumerate(tier.quotas, 1)
     )
     rule = tier.ban
     ban = None if rule is None else ban_of(tier.name, ban_key(tier.name, rule, counted), rule, "", 0, len(windows))
-    return Stand(tier, windows, ban)
+    return Stand(tier, windows, ban, is_proxy)
 
 
 def _text(tier: Tier, key: str, secret: bytes) -> str:
@@ -101,7 +104,10 @@ async def reset(desk: LimitDesk, found: Sequence[Stand]) -> int:
 
 
 async def ban(desk: LimitDesk, found: Sequence[Stand]) -> list[str]:
-    """In every tier that has a `ban`, for as long as it says; their names. Raises BadKey where none has."""
+    """In every tier that has a `ban`, for as long as it says; their names. Raises BadKey where none has, and for a
+    trusted proxy."""
+    if any(stand.is_proxy for stand in found):
+        raise BadKey("is a trusted proxy, from which all visitors come: it is never banned")
     bans = [stand.ban for stand in found if stand.ban is not None]
     if not bans:
         raise BadKey("no tier of the policy has a `ban`, which says for how long")

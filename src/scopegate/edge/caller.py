@@ -26,6 +26,7 @@ _MAX_FORWARDED_BYTES = 4096
 _FORWARDED_PAIR = re.compile(
     rb"""[ \t]*(?:([\w!#$%&'*+.^`|~-]+)=(?:"((?:[^"\\]|\\.)*)"|([^;,"\s]+)))?[ \t]*(;|,|\Z)""", re.ASCII | re.DOTALL
 )
+_EMPTY_ENTRIES = re.compile(rb",[ \t,]*,")
 _QUOTED_PAIR = re.compile(rb"\\(.)", re.DOTALL)
 _V4_PORT = re.compile(r"([0-9.]+)(?::([0-9]{1,5}))?")
 _V6 = re.compile(r"([0-9a-f:.]+)(?:%[^\]\[]*)?", re.IGNORECASE)
@@ -154,8 +155,8 @@ def _elements_from_the_right(fields: Sequence[bytes]) -> Iterator[Element]:
 
 
 def _elements(field: bytes) -> list[Element] | None:
-    """The elements of one line; None when the line does not parse. An element without one clear `for` is `unknown`;
-    one with two `proto` says neither."""
+    """The elements of one line, without empty ones (RFC 9110 5.6.1.2); None when the line does not parse. An element
+    without one clear `for` is `unknown`; one with two `proto` says neither."""
     elements: list[Element] = []
     pairs: list[tuple[bytes, bytes]] = []
     position = 0
@@ -166,7 +167,7 @@ def _elements(field: bytes) -> list[Element] | None:
         name, quoted, bare, separator = match.groups()
         if name is not None:
             pairs.append((name.lower(), bare if quoted is None else _QUOTED_PAIR.sub(rb"\1", quoted)))
-        if separator != b";":
+        if separator != b";" and pairs:
             elements.append(_element(pairs))
             pairs = []
         if not separator:
@@ -183,19 +184,16 @@ def _element(pairs: Sequence[tuple[bytes, bytes]]) -> Element:
 
 def _from_the_right(lines: Sequence[bytes]) -> Sequence[bytes]:
     """At most MAX_HOPS entries, last line first: several lines are one list (RFC 9110 5.3). Empty ones name nobody and
-    are passed over (5.6.1.2), but they count: the work is bounded."""
+    are passed over (5.6.1.2), however many."""
     if len(lines) == 1 and b"," not in lines[0]:  # the usual case
         return () if not lines[0].strip(b" \t") else lines
     found: list[bytes] = []
-    left = MAX_HOPS
     for line in reversed(lines):
-        entries = line.rsplit(b",", left)
+        left = MAX_HOPS - len(found)
+        entries = _EMPTY_ENTRIES.sub(b",", line).strip(b" \t,").rsplit(b",", left)
         if len(entries) > left:
             del entries[0]  # the unread rest
-        found += [entry for entry in reversed(entries) if entry.strip(b" \t")]
-        left -= len(entries)
-        if left <= 0:
-            break
+        found += [entry for entry in reversed(entries) if entry]
     return found
 
 

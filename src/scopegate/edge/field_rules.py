@@ -7,7 +7,7 @@ by which proxies tell their apps who and where a visitor is, and those by which 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 
 _HOP_BY_HOP = (
     b"connection keep-alive proxy-connection te trailer transfer-encoding upgrade http2-settings "
@@ -145,18 +145,26 @@ CORS_FIELDS = (
 _PREFLIGHT = [b"origin", b"access-control-request-method", b"access-control-request-headers"]
 JUDGED = frozenset([b"content-type", b"content-encoding", b"authorization", b"cookie"])
 """Fields that a decision rests on and that go on: the app has to see what was judged."""
-REQUEST_RULES = Rules(
-    noted=[
-        *(b"authorization", b"cookie", b"content-type", b"content-encoding", b"accept", b"max-forwards"),
-        *_PREFLIGHT,
-        *PAGE_DATA_FIELDS,
-    ],
-    cut=[],
-    both=[*_HOP_BY_HOP, *_OURS_IN_REQUESTS, b"traceparent", b"tracestate"],
-    inner=_INNER_PREFIXES,
-    judged=JUDGED,
-    passed=_OF_THE_CLIENT,
-)
+_UNCOUNTED: frozenset[bytes] = frozenset()
+
+
+def request_rules(counted: Set[bytes] = _UNCOUNTED) -> Rules:
+    """Where requests are counted or listed by these fields (in lower case), which go on in that spelling alone."""
+    return Rules(
+        noted=[
+            *(b"authorization", b"cookie", b"content-type", b"content-encoding", b"accept", b"max-forwards"),
+            *_PREFLIGHT,
+            *PAGE_DATA_FIELDS,
+        ],
+        cut=[],
+        both=[*_HOP_BY_HOP, *_OURS_IN_REQUESTS, b"traceparent", b"tracestate"],
+        inner=_INNER_PREFIXES,
+        judged=JUDGED | {name.translate(_ALIKE) for name in counted},
+        passed=[*_OF_THE_CLIENT, *counted],
+    )
+
+
+REQUEST_RULES = request_rules()
 RESPONSE_RULES = Rules(
     noted=[b"date", b"via", b"vary", b"content-encoding", *RATE_LIMIT_FIELDS, *SECURITY_FIELDS, *CORS_FIELDS],
     cut=[b"server", b"x-request-id", b"x-powered-by", b"alt-svc"],

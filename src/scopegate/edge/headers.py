@@ -132,9 +132,9 @@ def _tokens(values: Sequence[bytes]) -> tuple[bytes, ...]:
     return usual or tuple(token.strip(SPACE).lower() for value in values for token in value.split(b",", most))
 
 
-def read_request(lines: list[bytes], version: str) -> Noted | Refusal:
+def read_request(lines: list[bytes], version: str, rules: Rules = REQUEST_RULES) -> Noted | Refusal:
     """What a request's fields say, or why they cannot be trusted to mean one thing."""
-    notes = Noted(lines, REQUEST_RULES)
+    notes = Noted(lines, rules)
     noted = notes.noted
     cookies = noted.get(b"cookie")
     if cookies is not None and len(cookies) > 1:

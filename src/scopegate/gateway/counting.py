@@ -85,7 +85,10 @@ def tier_of(window: Window) -> str:
 class TierCount:
     """A tier as one route counts it. `is_settled`: what a request counts for is known only after its answer."""
 
-    __slots__ = ("_barring", "_is_allowed", "_is_denied", "_key_of", "_trusted", "_windows_of", "is_settled", "tier")
+    __slots__ = (
+        *("_barring", "_is_allowed", "_is_denied", "_key_of", "_trusted", "_windows_of"),
+        *("has_barriers", "is_settled", "tier"),
+    )
 
     def __init__(
         self, tier: Tier, route: str, windows_of: WindowsOf, secret: bytes, trusted: Sequence[Network] = ()
@@ -93,7 +96,8 @@ class TierCount:
         """`trusted`: the proxies, whose addresses are never banned."""
         self.tier = tier
         self._trusted = trusted
-        self._barring = _Barring(tier, secret) if tier.ban is not None or tier.in_flight is not None else None
+        self.has_barriers = tier.ban is not None or tier.in_flight is not None
+        self._barring = _Barring(tier, secret) if self.has_barriers else None
         self.is_settled = bool(tier.given_back or tier.cost.per_bytes or tier.cost.field)
         self._key_of = key_of(tier, route, secret)
         self._is_allowed, self._is_denied = holder(tier.allow), holder(tier.deny)
@@ -147,15 +151,16 @@ def _costing(window: Window, cost: int) -> Window:
 class RouteCount:
     """The tiers of a route: those that judge, in one step, and those that are only `watched`. At least one."""
 
-    __slots__ = ("cost_fields", "counts_alone", "has_barriers", "is_settled", "tiers", "watched")
+    __slots__ = ("by_name", "cost_fields", "counts_alone", "has_barriers", "is_settled", "tiers", "watched")
 
     def __init__(self, every: tuple[TierCount, ...]) -> None:
         self.tiers = tiers = tuple([each for each in every if each.tier.mode.refuses])
         self.watched = tuple([each for each in every if not each.tier.mode.refuses])
-        self.has_barriers = any(each.tier.ban is not None or each.tier.in_flight is not None for each in tiers)
-        self.is_settled = self.has_barriers or any(each.is_settled for each in tiers)
+        self.by_name = {each.tier.name: each for each in every}
+        self.has_barriers = any(each.has_barriers for each in tiers)
+        self.is_settled = any(each.has_barriers or each.is_settled for each in every)
         self.counts_alone = any(each.tier.on_store_error is OnStoreError.LOCAL for each in tiers)
-        self.cost_fields = frozenset([each.tier.cost.field for each in tiers if each.tier.cost.field])
+        self.cost_fields = frozenset([each.tier.cost.field for each in every if each.tier.cost.field])
 
     def windows(self, asked: Countable) -> Windows | Refusal:
         """Those of all tiers that judge, in their order; none of them where no tier counts this request."""
@@ -202,3 +207,10 @@ def counts_of(policy: Policy, secret: bytes) -> Mapping[str, RouteCount]:
         return made[which]
 
     return {route.name: count_of(route) for route in policy.routes if route.tiers}
+
+
+def fields_of(policy: Policy) -> frozenset[bytes]:
+    """The header fields that a tier counts or lists by, in lower case."""
+    parts = {part for tier in policy.tiers.values() for part in tier.key}
+    parts |= {each.part for tier in policy.tiers.values() for each in (*tier.allow.values, *tier.deny.values)}
+    return frozenset([part.name.encode() for part in parts if part.kind is KeyKind.HEADER])

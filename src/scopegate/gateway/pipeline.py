@@ -77,7 +77,7 @@ def read_fields(x: Exchange) -> Outcome:
     section = heads.section
     if section is None:
         head = x.head
-        notes = headers.read_request(head.lines, head.version)
+        notes = headers.read_request(head.lines, head.version, x.rules.fields)
         if isinstance(notes, Refusal):
             return notes
         section = HeaderSection(x.rules, notes, head.version)

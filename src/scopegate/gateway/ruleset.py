@@ -10,9 +10,10 @@ from collections.abc import Callable, Iterator
 from scopegate.edge.answer_fields import NO_ROUTE, SecurityLines
 from scopegate.edge.bodies import compile_bodies
 from scopegate.edge.cors import CrossOrigin
+from scopegate.edge.field_rules import REQUEST_RULES, request_rules
 from scopegate.edge.hosts import RoutesByHost
 from scopegate.edge.routes import Ambiguous, NoRoute, RouteTable, compile_routes
-from scopegate.gateway.counting import RouteCount, counts_of
+from scopegate.gateway.counting import RouteCount, counts_of, fields_of
 from scopegate.gateway.pool import UpstreamPool
 from scopegate.gateway.responses import LIMIT_FIELDS
 from scopegate.gateway.tallies import Latencies, RouteTally
@@ -103,6 +104,8 @@ class Ruleset:
         self.stray = Stray()
         self._table: RouteTable = compile_routes(policy.routes)
         self._by_host = RoutesByHost(policy.routes) if any(route.hosts for route in policy.routes) else None
+        counted = fields_of(policy)
+        self.fields = request_rules(counted) if counted else REQUEST_RULES
         counts = counts_of(policy, secret)
         self._latencies = {name: Latencies(metrics.UPSTREAM_SECONDS.labels(name)) for name in policy.upstreams}
         self._plans = {
