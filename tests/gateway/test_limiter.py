@@ -11,7 +11,7 @@ from scopegate.clock import ManualClock
 from scopegate.edge.verdict import Refusal
 from scopegate.errors import StoreUnavailable
 from scopegate.gateway.limiter import Limiter
-from scopegate.limits.barriers import Barrier, Seats
+from scopegate.limits.barriers import BanRule, Barrier, Seats, ban_of
 from scopegate.limits.fallback import UNCOUNTED
 from scopegate.limits.window import Amendment, Quota, Spent, Window, WindowState
 from scopegate.metrics import catalogue as metrics
@@ -119,3 +119,27 @@ def test_of_several_tiers_one_that_denies_is_enough_and_those_counted_here_are_o
     assert isinstance(limiter.without_store([(local, WINDOWS), (deny, other)]), Refusal)
     spents = [limiter.without_store([(local, WINDOWS), (allow, other), (local, other)]) for _ in range(2)]
     assert [[s.remaining for s in spent.standings] for spent in spents if isinstance(spent, Spent)] == [[0, 4], [0, 4]]
+
+
+def test_bans_and_seats_hold_without_a_store_where_a_tier_counts_here() -> None:
+    clock = ManualClock()
+    limiter = Limiter(MemoryLimits(clock), Mirror(clock))
+    local, allow, _ = map(tier, OnStoreError)
+    other = (Window("allow", "o", Quota(5, 1000)),)
+    ban = ban_of("local", "b", BanRule(1, 1_000, 60_000), "", 1, 1)
+    away, here = Seats("allow", "s", 1, "x"), Seats("local", "t", 1, "y")
+    barriers = (ban, away, here)
+
+    def ask() -> tuple[bool, tuple[int, ...]]:
+        spent = limiter.without_store([(allow, other), (local, WINDOWS)], barriers)
+        assert isinstance(spent, Spent)
+        return spent.admitted, spent.barred_ms
+
+    assert ask() == (True, (0, 0, 0))
+    assert ask() == (False, (60_000, 0, 1_000)), "its only window refused, which is where the ban looks"
+    limiter.leave([away, here])
+    assert ask() == (False, (60_000, 0, 0))
+    crowded = Tier("seats", (), (), OnStoreError.LOCAL, in_flight=1)
+    seats = [Seats("seats", "u", 1, name) for name in "ab"]
+    verdicts = [limiter.without_store([(crowded, ())], [each]) for each in seats]
+    assert [isinstance(each, Spent) and each.admitted for each in verdicts] == [True, False]

@@ -351,3 +351,63 @@ async def eventually_status(rig: Rig, request: bytes, status: int) -> None:
     async with asyncio.timeout(6):
         while await statuses(rig, request) != [status]:
             await asyncio.sleep(0.01)
+
+
+# ── tiers that watch ────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("with_redis", [False, True])
+async def test_a_watched_tier_counts_as_it_would_if_it_judged(gates: Rigs, valkey_url: str, with_redis: bool) -> None:
+    tiers = {
+        "guess": {"limit": "2 per 1h", "key": "header:X-Who", "count_only": [401], "mode": "watch"},
+        "price": {"limit": "5 per 1h", "key": "header:X-Who", "cost": "answer:X-Cost", "mode": "watch"},
+        "hammer": {"limit": "3 per 1h", "key": "header:X-Who", "ban": "1h after 1 refusal in 1m", "mode": "watch"},
+    }
+    store = RedisLimits(valkey_url, timeout_s=10) if with_redis else None
+    rig = await gates.start(tiers=tiers, routes=one(list(tiers)), store=store)
+    client, bob = await rig.connect(), get("/", f"X-Who: {uuid.uuid4().hex}")
+    costly = b"HTTP/1.1 %b\r\nx-cost: %d\r\ncontent-length: 0\r\n\r\n"
+    (plan,) = rig.gateway.shared.rules.plans()
+    for number, (status, cost) in enumerate((*[(b"200 OK", 0)] * 3, *[(b"401 No", 2)] * 4), 1):
+        rig.app.answers.append(costly % (status, cost))
+        assert (await client.ask(bob)).status == int(status[:3])
+        await eventually(lambda told=3 * number: sum(plan.tally.limited.values()) == told)
+    assert plan.tally.limited == {
+        ("guess", "admitted"): 5, ("guess", "would_limit"): 2,
+        ("price", "admitted"): 6, ("price", "would_limit"): 1,
+        ("hammer", "admitted"): 3, ("hammer", "would_limit"): 4,
+    }  # fmt: skip
+
+
+async def test_a_watched_tier_counts_who_is_in_flight(gates: Rigs) -> None:
+    rig = await gates.start(tiers={"by": {"in_flight": 1, "mode": "watch"}}, routes=one("by"))
+    wait = asyncio.Event()
+    rig.app.answers.extend([Answer([wait, OK])] * 2)
+    clients = [await rig.connect() for _ in range(2)]
+    for client in clients:
+        client.send(get("/"))
+    await rig.app.until(lambda: len(rig.app.requests) == 2)
+    wait.set()
+    assert [(await client.answer()).status for client in clients] == [200, 200]
+    assert await statuses(rig, get("/")) == [200]
+    (plan,) = rig.gateway.shared.rules.plans()
+    assert plan.tally.limited == {("by", "admitted"): 2, ("by", "would_limit"): 1}
+
+
+# ── how a field is spelt ────────────────────────────────────────────────────────────────────────────────────────────
+
+
+async def test_a_field_that_is_counted_by_reaches_the_app_in_that_spelling_alone(gates: Rigs) -> None:
+    tiers = {
+        "by": {"limit": "2 per 1h", "key": "api_key", "api_key": "header:X-Client", "when_missing": "exempt"},
+        "listed": {"limit": "9 per 1h", "deny": ["header:X-Tenant=evil"]},
+    }
+    rig = await gates.start(tiers=tiers, routes=one(["by", "listed"]))
+    odd = get("/", "X_Client: mine", "X.Client: mine", "x-client: real", "x_tenant: evil", "X-Other_One: kept")
+    assert await statuses(rig, odd, odd, odd) == [200, 200, 429]
+    sent = rig.app.requests[0]
+    assert (sent.get(b"x-client"), sent.get(b"x-other_one")) == ([b"real"], [b"kept"])
+    assert [sent.get(name) for name in (b"x_client", b"x.client", b"x_tenant")] == [[], [], []]
+    await rig.gateway.adopt(policy_of([rig.app.url]))
+    await ask(rig, odd)
+    assert rig.app.requests[-1].get(b"x_client") == [b"mine"], "where nothing counts by it, it is a field like others"

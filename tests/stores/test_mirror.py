@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from scopegate.clock import ManualClock
+from scopegate.limits.barriers import Ban, BanRule, Barrier, Seats, ban_of
 from scopegate.limits.window import Quota, Spent, Window, WindowState, amended, window_key
 from scopegate.stores.memory import MemoryLimits
 from scopegate.stores.mirror import Mirror
@@ -167,6 +168,81 @@ def test_what_became_of_an_admission_counts_for_every_gateway_too() -> None:
     assert [outcome(mirror, window(key=key))[1] for key in "ab"] == [4, 1]
     debts = mirror.take_debts(100)
     assert [len(debts[window(key=key).key].times) for key in "ab"] == [1, 4]
+
+
+# ── bans and seats ──────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def ban(first: int = 0, strikes: int = 2, key: str = "k") -> Ban:
+    return ban_of("strict", key, BanRule(strikes, 1_000, 60_000), "", first, 1)
+
+
+def seat(most: int = 2, key: str = "k") -> Seats:
+    return Seats("strict", key, most, uuid.uuid4().hex)
+
+
+def past(mirror: Mirror, *barriers: Barrier, quota: Quota = TEN) -> tuple[bool, tuple[int, ...]]:
+    spent = mirror.spend_alone([window(quota)], barriers)
+    assert spent.alone
+    return spent.admitted, spent.barred_ms
+
+
+def test_a_ban_that_the_store_told_of_goes_on_for_as_long_as_it_said(pair: Pair) -> None:
+    full = window(Quota(1, 10_000))
+    for _ in range(3):
+        pair.store.spend([full], [ban()])
+    pair.clock.advance(20)
+    banned = pair.store.spend([full], [ban()])
+    assert banned.barred_ms == (40_000,)
+    pair.mirror.saw(banned, [ban()])
+    assert past(pair.mirror, ban()) == (False, (40_000,))
+    pair.clock.advance(39.999)
+    assert past(pair.mirror, ban()) == (False, (1,))
+    pair.clock.advance(0.001)
+    assert past(pair.mirror, ban()) == (True, (0,))
+
+
+def test_a_ban_that_was_lifted_is_forgotten(pair: Pair) -> None:
+    refused = Spent(False, (), 60_000, barred_ms=(60_000,))
+    pair.mirror.saw(refused, [ban()])
+    assert past(pair.mirror, ban()) == (False, (60_000,))
+    pair.mirror.saw(pair.store.spend([window()], [ban()]), [ban()])
+    assert past(pair.mirror, ban()) == (True, (0,))
+
+
+def test_who_is_refused_too_often_alone_is_banned_and_the_store_is_told() -> None:
+    clock = ManualClock()
+    mirror = Mirror(clock, gateways=3)
+    once = Quota(1, 10_000)
+    assert [past(mirror, ban(), quota=once) for _ in range(4)] == [
+        (True, (0,)), (False, (0,)), (False, (60_000,)), (False, (60_000,)),
+    ]  # fmt: skip
+    clock.advance(7)
+    owed = mirror.take_debts(100)
+    assert {one.key: one.ages_us for one in mirror.admitted(owed) if one.span_us == 60_000_000} == {
+        ban().sentence.key: [7_000_000]
+    }
+
+
+@pytest.mark.parametrize(("gateways", "part"), [(1, 5), (2, 2), (3, 1), (9, 1)])
+def test_each_gateway_has_its_part_of_the_seats(gateways: int, part: int) -> None:
+    mirror = Mirror(ManualClock(), gateways=gateways)
+    seats, wide = [seat(5) for _ in range(part)], Quota(1_000, 10_000)
+    assert [past(mirror, each, quota=wide) for each in seats] == [(True, (0,))] * part
+    assert past(mirror, seat(5), quota=wide) == (False, (1_000,))
+    mirror.leave(seats[:1])
+    assert past(mirror, seat(5), quota=wide) == (True, (0,))
+
+
+def test_seats_that_the_store_gave_are_taken_while_it_is_away(pair: Pair) -> None:
+    mine = seat(1)
+    pair.mirror.saw(pair.store.spend([window()], [mine]), [mine])
+    assert past(pair.mirror, seat(1)) == (False, (1_000,))
+    assert list(pair.mirror.seats()) == [("k", mine.holder)]
+    refused = seat(1)
+    pair.mirror.saw(pair.store.spend([window()], [refused]), [refused])
+    pair.mirror.leave([mine])
+    assert past(pair.mirror, seat(1)) == (True, (0,))
 
 
 # ── with Redis ──────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager, suppress
+from dataclasses import replace
 
 import pytest
 
 from scopegate.clock import ManualClock, SystemClock
+from scopegate.errors import StoreUnavailable
+from scopegate.limits.barriers import BanRule, Barrier, Seats, ban_of
 from scopegate.limits.window import Quota, Window, window_key
 from scopegate.stores.mirror import Mirror
 from scopegate.stores.redis_limits import RedisLimits
@@ -32,13 +35,26 @@ class Counting:
         self.mirror = Mirror(SystemClock())
         self.store = RedisLimits(url, timeout_s=20, mirror=self.mirror)
 
-    async def spend(self, *windows: Window) -> bool:
-        spent = await self.store.spend(windows)
-        self.mirror.saw(spent)
+    async def spend(self, *windows: Window, past: Sequence[Barrier] = ()) -> bool:
+        """As a gateway asks: alone while the server is away."""
+        try:
+            spent = await self.store.spend(windows, past)
+        except StoreUnavailable:
+            return self.mirror.spend_alone(windows, past).admitted
+        self.mirror.saw(spent, past)
         return spent.admitted
 
     async def times(self, one: Window, times: int) -> int:
         return sum([await self.spend(one) for _ in range(times)])
+
+    async def back(self) -> None:
+        """Until the server answers."""
+        async with asyncio.timeout(30):
+            while True:
+                with suppress(StoreUnavailable):
+                    await self.store.spend([window(key="any", limit=10_000)])
+                    return
+                await asyncio.sleep(0.02)
 
     async def beats(self, true: Callable[[], bool]) -> None:
         """Until it is true."""
@@ -132,6 +148,31 @@ def behind_us(server: Server) -> int:
     return int(told) - int(now)
 
 
+async def test_keys_that_end_because_the_clock_was_set_ahead_are_put_back(server: Server) -> None:
+    """By an hour: the server ends all keys at once."""
+    async with counting(server, 2) as (one, other):
+        full, elsewhere = window(), window(key="elsewhere")
+        ban = ban_of("strict", "banned", BanRule(1, 1_000, 60_000), "", 0, 1)
+        seat = Seats("strict", "seat", 1, "holder")
+        assert await one.times(full, 4) == 3
+        assert await other.times(elsewhere, 4) == 3
+        assert not await one.spend(full, past=[ban])
+        assert await one.spend(window(key="seat"), past=[seat])
+        keys = [key for key in server.run("KEYS", "*") if ":live:" not in key and not key.endswith(":clock")]
+        server.run("DEL", *keys)
+        set_clock(server, HOUR_US)
+        assert await one.times(full, 3) == 0
+        assert not await one.spend(window(key="free"), past=[ban])
+        assert not await one.spend(window(key="free"), past=[Seats("strict", "seat", 1, "another")])
+        await other.beats(lambda: server.run("EXISTS", f"scopegate:{{w}}:{elsewhere.key}"))
+        await other.back()
+        assert await other.times(elsewhere, 3) == 0
+        assert await other.times(full, 3) == 0, "it is in the server again"
+        assert not await other.spend(window(key="free"), past=[ban])
+        assert not await other.spend(window(key="free"), past=[Seats("strict", "seat", 1, "third")])
+        assert all(server.run("PTTL", key) > 0 for key in server.run("KEYS", "*"))
+
+
 async def test_time_without_a_gateway_is_time(server: Server) -> None:
     """The first beat of a process tells nothing of what passed before it."""
     async with counting(server, 2) as (before, after):
@@ -164,6 +205,35 @@ async def test_a_process_that_was_cut_off_for_an_hour_brings_an_hour_along(serve
 
 
 # ── data that are lost ──────────────────────────────────────────────────────────────────────────────────────────────
+
+
+async def test_bans_and_seats_come_back_too_and_those_that_were_given_meanwhile(server: Server) -> None:
+    ban, later = (ban_of("strict", key, BanRule(1, 1_000, 60_000), "", 0, 1) for key in ("banned", "later"))
+    before, meanwhile, left = (Seats("strict", f"seat-{name}", 1, name) for name in ("before", "meanwhile", "left"))
+    async with counting(server, 2) as (one, other):
+        assert await one.times(window(), 4) == 3
+        assert not await one.spend(window(), past=[ban])
+        for each in (before, left):
+            assert await one.spend(window(key=each.key), past=[each])
+        server.kill()
+        one.store.leave([left])
+        one.mirror.leave([left])
+        while not one.mirror._debts:
+            await one.spend(window(key="some"))
+        assert await one.spend(window(key=meanwhile.key), past=[meanwhile])
+        assert not await one.spend(window(), past=[later])
+        server.start()
+        await one.back()
+        await other.back()
+        barriers: list[Barrier] = [ban, later, *[replace(each, holder="other") for each in (before, meanwhile)]]
+        for barrier in barriers:
+            assert not await other.spend(window(key="free"), past=[barrier]), barrier
+        assert await other.spend(window(key="free"), past=[replace(left, holder="other")])
+        for each in (before, meanwhile):
+            one.store.leave([each])
+        await one.spend(window(key="some"))
+        for each in (before, meanwhile):
+            assert await other.spend(window(key=f"free-{each.key}"), past=[replace(each, holder="other")])
 
 
 @pytest.mark.parametrize("burst", [0, 3])

@@ -22,23 +22,32 @@ _log = logs.get("limiter")
 
 
 class Booking:
-    """One request: the barriers it was asked past, and how it was `admitted`. `leave` gives its seats back, also while
+    """One request: the barriers it was asked past, and what `admitted` it. `leave` gives its seats back, also while
     nobody knows whether it got them."""
 
-    __slots__ = ("_amend", "_count", "_leave", "_spent", "_told", "barriers")
+    __slots__ = ("_admitted", "_count", "_end", "_leave", "_seats", "_told", "barriers")
 
     def __init__(self, count: RouteCount, barriers: Sequence[Barrier], leave: Leave) -> None:
         self.barriers = barriers
         self._count = count
         self._leave = leave
-        self._spent: Spent | None = None
-        self._amend: Amend | None = None
+        self._seats: list[Seats] = []
+        self._admitted: list[tuple[Spent, Amend]] = []
         self._told: dict[str, int] = {}
+        self._end: tuple[int, int] | None = None
+        self.asks_for(barriers)
+
+    def asks_for(self, barriers: Sequence[Barrier]) -> None:
+        """Also those that watch."""
+        self._seats += [barrier for barrier in barriers if isinstance(barrier, Seats)]
 
     def admitted(self, spent: Spent, amend: Amend) -> None:
-        """`amend` is that of the store which admitted it."""
-        self._spent = spent
-        self._amend = amend
+        """By the tiers that judge, or by one that watches, which may say so when the request is over. `amend` is that
+        of the store which admitted it."""
+        if self._end is None:
+            self._admitted.append((spent, amend))
+        else:
+            self._settle(spent, amend, *self._end)
 
     def on_answer(self, notes: Noted) -> None:
         """The head of the app's answer."""
@@ -52,21 +61,22 @@ class Booking:
     def settle(self, status: int, bytes_in: int) -> None:
         """It is over. `status`: of the answer that the client got, 0 where it got none: then nothing is given back,
         for nobody knows what became of it."""
-        seats = [barrier for barrier in self.barriers if isinstance(barrier, Seats)]
-        if seats:
-            self._leave(seats)
-        if self._spent is None or self._amend is None:
-            return
-        tiers = {each.tier.name: each for each in self._count.tiers}
+        self._end = status, bytes_in
+        if self._seats:
+            self._leave(self._seats)
+        for spent, amend in self._admitted:
+            self._settle(spent, amend, status, bytes_in)
+
+    def _settle(self, spent: Spent, amend: Amend, status: int, bytes_in: int) -> None:
         changes: list[Amendment] = []
-        for standing in self._spent.standings:
-            tier = tiers[tier_of(standing.window)]
+        for standing in spent.standings:
             window = standing.window
+            tier = self._count.by_name[tier_of(window)]
             more = tier.owed(window, status, bytes_in, self._told.get(tier.tier.cost.field)) - window.cost
             if more:
-                changes.append(amended(standing, more, self._spent.at_us))
+                changes.append(amended(standing, more, spent.at_us))
         if changes:
-            self._amend(changes)
+            amend(changes)
 
 
 def cost_of(field: bytes, lines: Sequence[bytes]) -> int | None:

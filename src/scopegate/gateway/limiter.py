@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import assert_never
 
 from scopegate import logs
 from scopegate.edge.verdict import Refusal
 from scopegate.errors import StoreUnavailable
 from scopegate.gateway.top import TopKeys
-from scopegate.limits.barriers import Barrier, Seats
+from scopegate.limits.barriers import Ban, Barrier, Seats
 from scopegate.limits.fallback import UNCOUNTED
 from scopegate.limits.window import Amendment, Spent, Window
 from scopegate.metrics import catalogue as metrics
@@ -52,7 +53,9 @@ class Limiter:
         """None while the store is away: ask `without_store`."""
         return self._store.spend(windows, barriers) if self._is_up else None
 
-    def settle(self, future: asyncio.Future[Spent], counts_alone: bool) -> Spent | None:
+    def settle(
+        self, future: asyncio.Future[Spent], counts_alone: bool, barriers: Sequence[Barrier] = ()
+    ) -> Spent | None:
         """The store's late answer; None when it failed. `counts_alone`: whether a tier will count here if it does."""
         try:
             spent = future.result()
@@ -60,7 +63,7 @@ class Limiter:
             metrics.LIMIT_STORE_ERRORS.labels(error.kind).inc()
             return None
         if counts_alone:
-            self._local.saw(spent)
+            self._local.saw(spent, barriers)
         return spent
 
     def _heard(self, error: StoreUnavailable | None) -> None:
@@ -71,13 +74,17 @@ class Limiter:
         else:
             _log.error("limit_store.down", kind=error.kind, detail=str(error))
 
-    def without_store(self, counted: Sequence[tuple[Tier, tuple[Window, ...]]]) -> Spent | Refusal:
+    def without_store(
+        self, counted: Sequence[tuple[Tier, tuple[Window, ...]]], barriers: Sequence[Barrier] = ()
+    ) -> Spent | Refusal:
         """What the tiers say while the store is away: refuse, as soon as one does; else count here what those want
-        counted that do; let pass where none does."""
+        counted that do, past their barriers; let pass where none does."""
         here: list[Window] = []
+        begins: dict[str, int] = {}
         for tier, windows in counted:
             match tier.on_store_error:
                 case OnStoreError.LOCAL:
+                    begins[tier.name] = len(here)
                     here += windows
                 case OnStoreError.ALLOW:
                     pass
@@ -85,7 +92,12 @@ class Limiter:
                     return _DENIED
                 case never:
                     assert_never(never)
-        return self._local.spend_alone(here) if here else UNCOUNTED
+        barring = [_beginning(each, begins[each.name]) for each in barriers if each.name in begins]
+        if not here and not barring:
+            return UNCOUNTED
+        spent = self._local.spend_alone(here, barring)
+        barred_ms = iter(spent.barred_ms)
+        return spent._replace(barred_ms=tuple([next(barred_ms) if each.name in begins else 0 for each in barriers]))
 
     def amend(self, changes: Sequence[Amendment]) -> None:
         """See `LimitStore.amend`: of what the store admitted."""
@@ -94,6 +106,7 @@ class Limiter:
     def leave(self, seats: Sequence[Seats]) -> None:
         """See `LimitStore.leave`."""
         self._store.leave(seats)
+        self._local.leave(seats)
 
     def amend_local(self, changes: Sequence[Amendment]) -> None:
         """Of what was admitted here while the store was away."""
@@ -101,3 +114,8 @@ class Limiter:
 
     async def close(self) -> None:
         await self._store.close()
+
+
+def _beginning(barrier: Barrier, first: int) -> Barrier:
+    """The same among windows of which those of its tier begin there."""
+    return replace(barrier, first=first) if isinstance(barrier, Ban) else barrier

@@ -17,6 +17,7 @@ from scopegate.edge.answer_fields import NO_ROUTE
 from scopegate.edge.headers import STATUS_LINES
 from scopegate.edge.proxy_status import status_line
 from scopegate.edge.verdict import Refusal
+from scopegate.limits.fallback import UNCOUNTED
 from scopegate.limits.window import Quota, Spent, WindowState
 
 LIMIT_FIELDS = (
@@ -136,9 +137,10 @@ def limit_fields(spent: Spent, now_s: float) -> bytes:
 
 def _fields_alone(spent: Spent, now_s: float) -> bytes:
     """While the store is away: what was counted here, if anything was, and that the store's word is missing."""
-    if not spent.standings:
+    if spent is UNCOUNTED:
         return b"x-ratelimit-store-error: allow\r\n"
-    return limit_fields(spent._replace(alone=False), now_s) + b"x-ratelimit-store-error: local\r\n"
+    counted = limit_fields(spent._replace(alone=False), now_s) if spent.standings else b""
+    return counted + b"x-ratelimit-store-error: local\r\n"
 
 
 def _limit_and_policy(name: str, quota: Quota) -> tuple[bytes, bytes]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Sequence
 from functools import partial
 
 from scopegate.edge.verdict import Refusal
@@ -13,7 +13,7 @@ from scopegate.gateway.counting import DENIED, RouteCount, Windows, tier_of
 from scopegate.gateway.exchange import Exchange, Outcome, Pending
 from scopegate.gateway.limiter import Limiter
 from scopegate.gateway.tallies import RouteTally
-from scopegate.limits.barriers import Ban
+from scopegate.limits.barriers import Ban, Barrier
 from scopegate.limits.decision import LimitDecision
 from scopegate.limits.fallback import UNCOUNTED
 from scopegate.limits.window import Spent
@@ -42,12 +42,12 @@ class Spending:
             if x.caller is section.caller:
                 section.windows, section.count = windows, count
         barriers = count.barriers(x, windows) if count.has_barriers else ()
+        if count.is_settled and (windows or barriers or count.watched):
+            x.booking = Booking(count, barriers, self._limiter.leave)
         if not windows and not barriers:
             x.plan.tally.decide("exempt")
             self._watch(x, count)
             return None
-        if count.is_settled:
-            x.booking = Booking(count, barriers, self._limiter.leave)
         spent = self._limiter.spend(windows, barriers)
         if isinstance(spent, Spent):
             return self._spent(x, spent)
@@ -58,7 +58,8 @@ class Spending:
     def _answered(self, x: Exchange, future: asyncio.Future[Spent]) -> Outcome:
         count = x.plan.count
         assert count is not None
-        spent = self._limiter.settle(future, count.counts_alone)
+        barriers = x.booking.barriers if x.booking is not None else ()
+        spent = self._limiter.settle(future, count.counts_alone, barriers)
         return self._spent(x, spent) if spent is not None else self._without_store(x, count)
 
     def _spent(self, x: Exchange, spent: Spent) -> Outcome:
@@ -86,22 +87,30 @@ class Spending:
     def _watch(self, x: Exchange, count: RouteCount) -> None:
         """What the watched tiers would have said of a request that goes on. Nobody waits for it."""
         for each in count.watched:
-            windows, tally, name = each.windows(x), x.plan.tally, each.tier.name
+            windows = each.windows(x)
+            barriers = [barrier for barrier in each.barriers(x, 0) if barrier is not None]
             if isinstance(windows, Refusal):
-                tally.watch(windows.code)
-            elif not windows:
-                tally.limit(name, "exempt")
+                x.plan.tally.watch(windows.code)
+            elif not windows and not barriers:
+                x.plan.tally.limit(each.tier.name, "exempt")
             else:
-                spent = self._limiter.spend(windows)
-                if isinstance(spent, Spent):
-                    _note(tally, name, spent)
-                elif spent is not None:
-                    spent.add_done_callback(partial(_note_late, tally, name))
+                self._ask(x, each.tier.name, windows, barriers)
+
+    def _ask(self, x: Exchange, tier: str, windows: Windows, barriers: Sequence[Barrier]) -> None:
+        if x.booking is not None:
+            x.booking.asks_for(barriers)
+        spent = self._limiter.spend(windows, tuple(barriers))
+        note = partial(_note, x.plan.tally, tier, x.booking, self._limiter.amend)
+        if isinstance(spent, Spent):
+            note(spent)
+        elif spent is not None:
+            spent.add_done_callback(partial(_note_late, note))
 
     def _without_store(self, x: Exchange, count: RouteCount) -> Outcome:
         plan = x.plan
-        verdict = self._limiter.without_store([(each.tier, _found(each.windows(x))) for each in count.tiers])
-        if isinstance(verdict, Spent) and verdict.standings:
+        counted = [(each.tier, _found(each.windows(x))) for each in count.tiers]
+        verdict = self._limiter.without_store(counted, x.booking.barriers if x.booking is not None else ())
+        if isinstance(verdict, Spent) and verdict is not UNCOUNTED:
             return self._judged(x, verdict, self._limiter.amend_local, "local_admitted", "local_limited")
         if isinstance(verdict, Refusal) and plan.enforced:
             plan.tally.decide("denied")
@@ -111,14 +120,16 @@ class Spending:
         return None
 
 
-def _note(tally: RouteTally, tier: str, spent: Spent) -> None:
+def _note(tally: RouteTally, tier: str, booking: Booking | None, amend: Amend, spent: Spent) -> None:
     tally.limit(tier, "admitted" if spent.admitted else "would_limit")
+    if spent.admitted and booking is not None:
+        booking.admitted(spent, amend)
 
 
-def _note_late(tally: RouteTally, tier: str, future: asyncio.Future[Spent]) -> None:
+def _note_late(note: Callable[[Spent], None], future: asyncio.Future[Spent]) -> None:
     """What the store did not answer is not known."""
     if not future.cancelled() and future.exception() is None:
-        _note(tally, tier, future.result())
+        note(future.result())
 
 
 def _found(windows: Windows | Refusal) -> Windows:
@@ -143,7 +154,7 @@ def _keys(x: Exchange) -> list[tuple[str, str]]:
 
 def _admitted(x: Exchange, spent: Spent, amend: Amend, decision: LimitDecision) -> None:
     x.plan.tally.decide(decision)
-    x.spent = spent if spent.standings else None
+    x.spent = spent if spent.standings or spent.alone else None
     if x.booking is not None:
         x.booking.admitted(spent, amend)
 
@@ -172,5 +183,5 @@ def _barred(x: Exchange, spent: Spent) -> tuple[Collection[str], Outcome]:
         plan.tally.limit(barrier.name, decision if plan.enforced else "would_limit")
     if not plan.enforced:
         return tiers, None
-    x.spent = spent if spent.standings else None
+    x.spent = spent if spent.standings or spent.alone else None
     return tiers, responses.banned(spent) if is_banned else responses.TOO_MANY_AT_ONCE

@@ -11,7 +11,12 @@
 --           and the first and the last of the windows whose refusals are strikes. Of seats how many, the lease and when to
 --           try again in microseconds, and the holder.
 -- returns   {retry_after_ms, now, remaining_1, more_ms_1, reset_ms_1, remaining_2, ..., barred_ms of each barrier};
---           retry_after_ms is 0 when admitted
+--           retry_after_ms is 0 when admitted; or the error AHEAD, for keys that ended before their time: the next beat
+--           sees to it
+if is_far_ahead then
+  return redis.error_reply('AHEAD the clock of this server was set ahead')
+end
+
 local w, b = tonumber(ARGV[2]), tonumber(ARGV[3])
 local lasts, counts, oldests, short, wait = {}, {}, {}, {}, 0
 for i = 1, w do

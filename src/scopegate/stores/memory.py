@@ -131,13 +131,16 @@ class MemoryLimits:
         if spent.admitted:
             for barrier in barriers:
                 if isinstance(barrier, Seats):
-                    self._seated.setdefault(barrier.key, set()).add(barrier.holder)
+                    self._sit(barrier)
         else:
             for n, barrier in enumerate(barriers):
                 if isinstance(barrier, Ban) and not barred_ms[n] and _is_struck(barrier, spent):
                     barred_ms[n] = self._strike(barrier)
         wait_ms = max(spent.retry_after_ms, *barred_ms)
         return Spent(spent.admitted, spent.standings, wait_ms, now_us, barred_ms=tuple(barred_ms))
+
+    def _sit(self, seats: Seats) -> None:
+        self._seated.setdefault(seats.key, set()).add(seats.holder)
 
     def _bars_ms(self, barrier: Barrier, now_us: int) -> int:
         if isinstance(barrier, Seats):

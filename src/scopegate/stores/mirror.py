@@ -1,8 +1,9 @@
-"""What this process knows of the windows in Redis, and counts by while Redis is away.
+"""What this process knows of the windows and bans in Redis and of its own seats, and counts by while Redis is away.
 
 It holds what Redis said at its last answers, no admission earlier than it was: a key that only this process sees is
-known as Redis knows it. What is admitted here meanwhile is owed to Redis. Bounded like every `MemoryLimits`; what found
-no room is unknown. Made by `wiring`, asked by the gateway's limiter, emptied by `redis_presence`.
+known as Redis knows it. What is admitted here meanwhile, and who is banned, is owed to Redis. Bounded like every
+`MemoryLimits`; what found no room is unknown. Made by `wiring`, asked by the gateway's limiter, emptied by
+`redis_presence`.
 """
 
 from __future__ import annotations
@@ -13,7 +14,8 @@ from dataclasses import replace
 from typing import NamedTuple
 
 from scopegate.clock import Clock
-from scopegate.limits.fallback import weighted
+from scopegate.limits.barriers import Ban, Barrier
+from scopegate.limits.fallback import shared, weighted
 from scopegate.limits.window import Amendment, Spent, Window, WindowState, ms_up
 from scopegate.stores.memory import MAX_BYTES, KeyLog, MemoryLimits
 
@@ -46,9 +48,14 @@ class Mirror(MemoryLimits):
         self.gateways = gateways
         self._debts: dict[str, Debt] = {}
 
-    def saw(self, spent: Spent) -> None:
+    def saw(self, spent: Spent, barriers: Sequence[Barrier] = ()) -> None:
         """The store's answer, just in."""
         now_us = self._now_us()
+        for barrier, barred_ms in zip(barriers, spent.barred_ms, strict=True):
+            if isinstance(barrier, Ban):
+                self._saw_ban(barrier, barred_ms, now_us)
+            elif spent.admitted:
+                self._sit(barrier)
         for standing in spent.standings:
             window = standing.window
             if window.quota.burst:
@@ -75,15 +82,33 @@ class Mirror(MemoryLimits):
         if reset_ms and self._has_room_for(log, window, 1, now_us):
             log.times[:] = array("q", [now_us + reset_ms * 1000 - log.span_us])
 
-    def spend_alone(self, windows: Sequence[Window]) -> Spent:
-        """As `spend`, while no store answers: each admission counts once for every gateway."""
+    def _saw_ban(self, ban: Ban, left_ms: int, now_us: int) -> None:
+        """How long it lasts; 0 for none, which ends what was known of one."""
+        sentence = ban.sentence
+        if left_ms:
+            log = self._log(sentence, now_us)
+            if log.room or self._pays(log, sentence, now_us):
+                log.times[:] = array("q", [now_us + left_ms * 1000 - log.span_us])
+        elif sentence.key in self._logs:
+            del self._logs[sentence.key].times[:]
+
+    def seats(self) -> Iterator[tuple[str, str]]:
+        """Key and holder of each that is taken, whoever gave it."""
+        return ((key, holder) for key, holders in self._seated.items() for holder in holders)
+
+    def spend_alone(self, windows: Sequence[Window], barriers: Sequence[Barrier] = ()) -> Spent:
+        """As `spend`, while no store answers: each admission counts once for every gateway, and each gateway has its
+        part of the seats."""
         heavier = [weighted(window, self.gateways) for window in windows]
-        spent = self.spend(heavier)
+        spent = self.spend(heavier, [shared(barrier, self.gateways) for barrier in barriers])
+        for barrier in barriers:
+            if isinstance(barrier, Ban) and not spent.admitted:
+                self._owe_ban(barrier, spent.at_us)
         if spent.admitted:
             for window, costly in zip(windows, heavier, strict=True):
                 self._owe(window, costly.cost, spent.at_us)
         standings = tuple([self._told(*each, spent.at_us) for each in zip(windows, spent.standings, strict=True)])
-        return Spent(spent.admitted, standings, spent.retry_after_ms, spent.at_us, alone=True)
+        return spent._replace(standings=standings, alone=True)
 
     def amend_alone(self, changes: Sequence[Amendment]) -> None:
         """As `amend`: of admissions that count for every gateway, and are owed."""
@@ -95,6 +120,13 @@ class Mirror(MemoryLimits):
                     debt.times.remove(change.at_us)
             elif debt is not None:
                 debt.times.extend([self._now_us()] * change.more)
+
+    def _owe_ban(self, ban: Ban, at_us: int) -> None:
+        """If it began at that moment, and is not owed yet."""
+        key = ban.sentence.key
+        log = self._logs.get(key)
+        if log is not None and log.times and log.times[-1] == at_us and key not in self._debts:
+            self._owe(ban.sentence, 1, at_us)
 
     def _owe(self, window: Window, counted: int, at_us: int) -> None:
         """The window's cost was admitted, and counts `counted` times here."""

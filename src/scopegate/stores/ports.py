@@ -89,16 +89,20 @@ class LimitDesk(Protocol):
 class LocalLimits(Protocol):
     """What this process counts by while the store is away."""
 
-    def saw(self, spent: Spent) -> None:
+    def saw(self, spent: Spent, barriers: Sequence[Barrier] = ()) -> None:
         """The store's answer, at the moment it came."""
         ...
 
-    def spend_alone(self, windows: Sequence[Window]) -> Spent:
+    def spend_alone(self, windows: Sequence[Window], barriers: Sequence[Barrier] = ()) -> Spent:
         """As `LimitStore.spend`, judged by what is known here."""
         ...
 
     def amend_alone(self, changes: Sequence[Amendment]) -> None:
         """As `LimitStore.amend`, of what was admitted here."""
+        ...
+
+    def leave(self, seats: Sequence[Seats]) -> None:
+        """As `LimitStore.leave`, whoever gave them."""
         ...
 
 

@@ -9,7 +9,7 @@ gateway's limiter.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import cast
 
 from hiredis import ReplyError
@@ -19,7 +19,7 @@ from scopegate.errors import StoreUnavailable
 from scopegate.limits.barriers import LEASE_MS, SEAT_WAIT_MS, Ban, Barrier, Seats
 from scopegate.limits.window import Amendment, Quota, Spent, Window, WindowState
 from scopegate.stores.mirror import Mirror
-from scopegate.stores.redis_link import Link, Outage, bulk, outage, pack
+from scopegate.stores.redis_link import Ask, Link, Outage, bulk, outage, pack
 from scopegate.stores.redis_presence import BEAT_S, Presence
 from scopegate.stores.redis_script import Script
 
@@ -29,6 +29,7 @@ _RENEWED_AT_ONCE = 200
 _ONE = bulk(b"1")
 _NONE = bulk(b"0")
 _ONE_WINDOW = _ONE + _NONE
+_HOLD, _TAKE = bulk(b"hold"), bulk(b"take")
 _LEASE = bulk(b"%d" % (LEASE_MS * 1000))
 _SEAT_WAIT = bulk(b"%d" % (SEAT_WAIT_MS * 1000))
 
@@ -57,15 +58,16 @@ class RedisLimits:
         setup = (self._spending.load, self._amending.load, self._renewing.load, self._presence.load)
         self._link = Link(url, timeout_s=timeout_s, setup=setup)
         self._beating: asyncio.TimerHandle | None = None
-        self._seated: dict[str, Seats] = {}
-        """Seats that may be taken, by their holders."""
+        self._mirror = mirror
+        self._seated: dict[str, str] = {}
+        """The keys of seats that may be taken, by their holders."""
         self._renewal: asyncio.TimerHandle | None = None
         self._quotas: dict[int, tuple[Quota, bytes]] = {}
         self.listen(_nobody)
 
     def listen(self, told: Callable[[StoreUnavailable | None], None]) -> None:
         """See `LimitStore.listen`."""
-        self._link.tell(self._presence.come, lambda outage: told(None if outage is None else outage.error()))
+        self._link.tell(self._come, lambda outage: told(None if outage is None else outage.error()))
 
     async def open(self) -> None:
         """See `LimitStore.open`."""
@@ -105,14 +107,32 @@ class RedisLimits:
     def _renew(self) -> None:
         """Hold on to the seats of requests that take longer."""
         self._renewal = None
-        held = list(self._seated.values())
-        for first in range(0, len(held), _RENEWED_AT_ONCE):
-            some = held[first : first + _RENEWED_AT_ONCE]
-            head = self._renewing.head(arguments=2 + len(some), keys=len(some))
-            keys, holders = [bulk(_name(each.key)) for each in some], [bulk(each.holder.encode()) for each in some]
-            command = b"".join((head, *keys, self._now(), _LEASE, *holders))
+        for command in self._leases(self._seated, _HOLD):
             self._link.send(command, _Told(self, self._renewing, command))
         self._keep_renewing()
+
+    def _leases(self, seated: Mapping[str, str], way: bytes) -> Iterator[bytes]:
+        """Commands for seats by their holders."""
+        held = list(seated.items())
+        for first in range(0, len(held), _RENEWED_AT_ONCE):
+            some = held[first : first + _RENEWED_AT_ONCE]
+            head = self._renewing.head(arguments=3 + len(some), keys=len(some))
+            keys, holders = [bulk(_name(key)) for _, key in some], [bulk(holder.encode()) for holder, _ in some]
+            yield b"".join((head, *keys, self._now(), _LEASE, way, *holders))
+
+    async def _come(self, ask: Ask) -> None:
+        """On a new connection: what is taken here is taken there again, also what was given while it was away."""
+        await self._presence.come(ask)
+        told: dict[str, str] = {}
+        while news := self._seated_here().items() - told.items():
+            told.update(news)
+            self._seated.update(news)
+            for command in self._leases(dict(news), _TAKE):
+                await ask(command)
+        self._keep_renewing()
+
+    def _seated_here(self) -> dict[str, str]:
+        return {} if self._mirror is None else {holder: key for key, holder in self._mirror.seats()}
 
     def _keep_renewing(self) -> None:
         if self._renewal is None and self._seated:
@@ -154,7 +174,7 @@ class RedisLimits:
         keys += [_key(window) for ban in bans for window in (ban.strikes, ban.sentence)]
         keys += [bulk(_name(each.key)) for each in seats]
         assert len(set(keys)) == len(keys), "a request names each window once"
-        self._seated.update({each.holder: each for each in seats})
+        self._seated.update({each.holder: each.key for each in seats})
         self._keep_renewing()
         head = self._spending.head(arguments=3 + 4 * len(windows) + 5 * len(bans) + 4 * len(seats), keys=len(keys))
         words = [bulk(b"%d" % len(windows)), bulk(b"%d" % len(bans)), *self._counts(windows)]
@@ -263,6 +283,8 @@ class _Beat:
             self._limits.refused(outage(reply))
         else:
             self._presence.heard(reply)
+            if self._presence.misses_data:
+                self._limits.refused(Outage("other", "its clock was set ahead: what it lost is put back"))
 
     def failed(self, outage: Outage) -> None:
         """The next one is a second later, on another connection."""

@@ -2,7 +2,8 @@
 going, and tells what it admitted while it counted alone.
 
 Redis' data have a mark. When it is another than before, what was counted is lost (a restart without a file, a failover
-to an empty server): what this process knows of it is put back first. Made and asked by `redis_limits`.
+to an empty server): what this process knows of it is put back first. So it is when Redis' clock was set so far ahead
+that keys may have ended. Made and asked by `redis_limits`.
 """
 
 from __future__ import annotations
@@ -38,6 +39,9 @@ class Presence:
         self._keys = b"scopegate:{w}:live:" + role.encode(), b"scopegate:{w}:clock"
         self._name = secrets.token_hex(8).encode()
         self._mark = b""
+        self._leaps = 0
+        self.misses_data = False
+        """Whether the server may have lost what is known here: `come` again."""
         self._counts: deque[int] = deque(maxlen=_REMEMBERED)
         self._sent_s: float | None = None
         self._beaten_s: float | None = None
@@ -49,9 +53,11 @@ class Presence:
         mirror = self._mirror
         if mirror is None:
             return
-        if known and known != self._mark:
+        if self.misses_data or (known and known != self._mark):
+            self.misses_data = True  # until all of it is told
             for batch in _batches(mirror.known()):
                 await ask(self._give(b"keep", batch))
+            self.misses_data = False
         while debts := mirror.take_debts(_BATCH):
             try:
                 await ask(self._give(b"add", mirror.admitted(debts)))
@@ -69,9 +75,11 @@ class Presence:
     def heard(self, reply: object) -> None:
         """The answer to the beat. Fewer gateways are believed when some beats have said so: after an outage they come
         back one by one."""
-        count, mark, _was_set = cast("tuple[int, bytes, int]", reply)
+        count, mark, leaps = cast("tuple[int, bytes, int]", reply)
         self._beaten_s = self._sent_s
-        self._mark = mark
+        if mark == self._mark and leaps != self._leaps and self._mirror is not None:
+            self.misses_data = True
+        self._mark, self._leaps = mark, leaps
         self._counts.append(count)
         if self._mirror is not None:
             more = self._mirror.gateways if len(self._counts) < _REMEMBERED else 1

@@ -1,5 +1,8 @@
 -- What every script about windows begins with.
 local LEAP = 3000000 -- three beats
+-- A key lives so much longer than its window: a clock that is set ahead by less ends none before its time.
+local SPARE = 60000000
+local is_far_ahead = false
 
 -- This server's time in microseconds, as far as it goes on steadily: `live.lua` keeps it going from beat to beat, and in
 -- between it neither goes back nor leaps, whatever the server's clock is set to.
@@ -10,6 +13,7 @@ local function clock()
   if not beat[1] then
     return server
   end
+  is_far_ahead = server - beat[1] > SPARE
   return beat[2] + math.max(0, math.min(server - beat[1], LEAP))
 end
 
@@ -53,9 +57,8 @@ local function trim(key, count, edge)
   return count - stays, at(key, 0)
 end
 
--- A minute more than the span: a server's clock that is set forward by less ends no window before its time.
 local function expire(key, after)
-  redis.call('PEXPIRE', key, math.ceil(after / 1000) + 60000)
+  redis.call('PEXPIRE', key, math.ceil((after + SPARE) / 1000))
 end
 
 -- So many admissions of one moment.
