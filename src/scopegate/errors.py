@@ -117,11 +117,14 @@ DeliveryCode = Literal["timeout", "unreachable", "unavailable", "redirected", "r
 
 
 class DeliveryError(ScopegateError):
-    """The app did not take the result."""
+    """The app did not take the result. `retry_after_s` is how long it asked to be left alone, None where it did not."""
 
-    def __init__(self, code: DeliveryCode, detail: str = "", *, retryable: bool) -> None:
+    def __init__(
+        self, code: DeliveryCode, detail: str = "", *, retryable: bool, retry_after_s: float | None = None
+    ) -> None:
         self.code = code
         self.retryable = retryable
+        self.retry_after_s = retry_after_s
         super().__init__(f"{code}: {detail}" if detail else code)
 
 

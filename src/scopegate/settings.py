@@ -182,6 +182,9 @@ class Settings(BaseSettings):
     admin_token: Annotated[SecretStr, AfterValidator(_credential), AfterValidator(_admin_token)] | None = _variable(
         "SCOPEGATE_ADMIN_TOKEN", "Opens the admin port's JSON, at least 16 characters. Unset: loopback only."
     )
+    read_token: Annotated[SecretStr, AfterValidator(_credential), AfterValidator(_admin_token)] | None = _variable(
+        "SCOPEGATE_READ_TOKEN", "With it the app reads results at the admin port, and nothing else: 16 characters."
+    )
     webhook_secret: Annotated[SecretStr, AfterValidator(_webhook_secret)] | None = _variable(
         "SCOPEGATE_WEBHOOK_SECRET", "Signs results: whsec_ and base64, or text of at least 16 bytes."
     )
@@ -225,7 +228,7 @@ VARIABLES: Mapping[str, FieldInfo] = {str(field.validation_alias): field for fie
 
 FROM_FILES = (
     *("REDIS_URL", "DATABASE_URL", "ANTHROPIC_API_KEY", "ANTHROPIC_BASE_URL"),
-    *("SCOPEGATE_ADMIN_TOKEN", "SCOPEGATE_WEBHOOK_SECRET", "SCOPEGATE_LIMIT_SECRET"),
+    *("SCOPEGATE_ADMIN_TOKEN", "SCOPEGATE_READ_TOKEN", "SCOPEGATE_WEBHOOK_SECRET", "SCOPEGATE_LIMIT_SECRET"),
 )
 """What may come from a file, as Docker and Kubernetes mount secrets: NAME_FILE instead of NAME."""
 

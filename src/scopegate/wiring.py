@@ -418,7 +418,7 @@ async def serve_admin(
         top=lambda: board.living(settings.state_dir / TOP_FOLDER),
         limit_secret=b"" if settings.limit_secret is None else settings.limit_secret.get_secret_value().encode(),
     )
-    app = create_admin(sources, settings.admin_token)
+    app = create_admin(sources, settings.admin_token, settings.read_token)
     try:
         async with _following(follow, adopt):
             await serving.serve(app, sock, stop, ready, drain_s=lambda: _ADMIN_DRAIN_S)

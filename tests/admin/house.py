@@ -67,7 +67,7 @@ def policy(routes: int = 3, listen: str = "127.0.0.1") -> Policy:
         photos="request.photos",
         text="request.text",
         photo_hosts=(),
-        deliver=Deliver("http://127.0.0.1:3000/x", SecretStr("s" * 32)),
+        deliver=Deliver("http://127.0.0.1:3000/x", (SecretStr("s" * 32),)),
         starts=None,
     )
     names = ["submit-lead", "read-api", "everything-else", *(f"route-{n}" for n in range(3, routes))]

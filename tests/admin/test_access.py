@@ -54,6 +54,17 @@ def test_any_other_address_needs_one(host: str) -> None:
     assert admin_problems(SecretStr(house.TOKEN), house.policy(listen=host)) == []
 
 
+@pytest.mark.parametrize(
+    ("token", "read_token", "what"),
+    [(None, "r" * 16, "without SCOPEGATE_ADMIN_TOKEN"), ("t" * 16, "t" * 16, "the same as SCOPEGATE_ADMIN_TOKEN")],
+)
+def test_a_token_for_results_alone_stands_beside_another_one(token: str | None, read_token: str, what: str) -> None:
+    [found] = admin_problems(SecretStr(token) if token else None, house.policy(), SecretStr(read_token))
+    assert found.where == "SCOPEGATE_READ_TOKEN"
+    assert what in found.what
+    assert admin_problems(SecretStr(house.TOKEN), house.policy(), SecretStr(read_token)) == []
+
+
 # ── with a token ────────────────────────────────────────────────────────────────────────────────────────────────────
 async def test_every_route_of_the_table_refuses_without_a_credential(home: House) -> None:
     app = create_admin(home.sources(), SecretStr(house.TOKEN))
@@ -279,3 +290,20 @@ def test_no_websocket_is_served() -> None:
 def test_loopback_is_decided_without_looking_up_names() -> None:
     assert is_loopback("localhost")
     assert not is_loopback("localhost.localdomain")
+
+
+# ── the app's own token ─────────────────────────────────────────────────────────────────────────────────────────────
+async def test_the_token_of_the_app_reads_results_and_nothing_else(home: House) -> None:
+    reader = "the-token-of-the-app"
+    app = create_admin(home.sources(), SecretStr(house.TOKEN), SecretStr(reader))
+    paths = {route.path for route in app.routes if isinstance(route, Route)} - access.OPEN_PATHS
+    before = refusals("results_only")
+    async with house.client(app, token=reader) as client:
+        answers = {path: (await client.get(path)).status_code for path in sorted(paths)}
+        assert (await client.post("/api/results/lead-1")).status_code == 403
+        assert (await client.get("/static/page.css")).status_code == 403
+    assert {path for path, status in answers.items() if status != 403} == {"/api/results/{lead_id:path}"}
+    assert refusals("results_only") - before == len(paths) + 1
+    basic_words = basic(reader)
+    async with house.client(app, headers=basic_words) as client:
+        assert (await client.get("/api/results/lead-1")).status_code == 401

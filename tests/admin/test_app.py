@@ -11,7 +11,9 @@ from pydantic import SecretStr
 
 from scopegate.admin.app import create_admin
 from scopegate.errors import StoreUnavailable
-from scopegate.leads.job import JobState, LeadOrder
+from scopegate.leads.job import AttemptState, JobState, LeadOrder
+from scopegate.limits.steps import StepName
+from scopegate.types import Json
 from tests.admin import house
 from tests.admin.conftest import House
 
@@ -97,6 +99,53 @@ async def test_an_id_that_utf8_cannot_carry_is_shown(home: House) -> None:
     async with house.client(create_admin(home.sources(), None)) as client:
         assert (await client.get(f"/api/jobs/{job.job_id}")).json()["lead_id"] == "\ud800\x00<b>"
         assert (await client.get("/")).status_code == 200
+
+
+async def test_the_app_reads_what_became_of_a_lead(home: House) -> None:
+    done = await house.add_job(home.outbox, "a/b c")
+    taken = await home.jobs.lease(done.job_id, "test", house.NOW_MS, house.NOW_MS + 15_000)
+    assert taken is not None
+    results: dict[StepName, Json] = {
+        StepName.PHOTO_ANALYSIS: {"outcome": "no_photos", "photos": [], "analysis": {"summary": "dry"}},
+        StepName.SCOPE: {"scope": {"items": []}},
+        StepName.ESTIMATE: {"estimate": {"total": "120.50"}},
+        StepName.SAVE: {"message_id": "m", "status": 200},
+        StepName.SCORE: {"score": 61, "parts": {"photos": 0}},
+    }
+    for step, result in results.items():
+        attempt = await home.jobs.start_attempt(taken[0], step, house.NOW_MS)
+        ended = replace(attempt, state=AttemptState.DONE, finished_ms=house.NOW_MS + 5)
+        await home.jobs.finish_attempt(taken[0], step, ended, result)
+    await home.jobs.finish(taken[0], house.NOW_MS + 5, score=61)
+    again = await home.jobs.replay(done.job_id, "job_again", house.NOW_MS + 10)
+    assert again is not None
+    async with house.client(create_admin(home.sources(), None)) as client:
+        answer = await client.get("/api/results/a%2Fb%20c")
+        assert (await client.get("/api/results/a%2Fb%20c?offload=other")).status_code == 404
+        assert (await client.get("/api/results/unknown")).status_code == 404
+    assert answer.json() | {"contractor": None} == {
+        "lead_id": "a/b c",
+        "offload": "lead-photos",
+        "contractor": None,
+        "job_id": done.job_id,
+        "state": "done",
+        "error_code": None,
+        "finished": "2027-01-15T08:00:00.005Z",
+        "outcome": "no_photos",
+        "photos": [],
+        "photo_analysis": {"summary": "dry"},
+        "scope": {"items": []},
+        "estimate": {"total": "120.50"},
+        "score": 61,
+        "parts": {"photos": 0},
+    }
+
+
+async def test_a_lead_that_is_not_done_says_so(home: House) -> None:
+    await house.add_job(home.outbox, "a")
+    async with house.client(create_admin(home.sources(), None)) as client:
+        found = (await client.get("/api/results/a")).json()
+    assert (found["state"], found["estimate"], found["score"]) == ("queued", None, None)
 
 
 @pytest.mark.parametrize(

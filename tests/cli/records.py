@@ -45,7 +45,9 @@ async def put_job(database: Database, lead_id: str, *, fails: bool, at_ms: int =
     assert taken is not None
     lease = taken[0]
     analysed = await jobs.start_attempt(lease, StepName.PHOTO_ANALYSIS, at_ms)
-    paid = call(f"call-{lead_id}", 1234, job_id=job.job_id, lead_id=lead_id, step="photo_analysis")
+    paid = call(
+        f"call-{lead_id}", 1234, job_id=job.job_id, lead_id=lead_id, step="photo_analysis", started_ms=at_ms + 10
+    )
     await booked(SqlLedger(database), paid)
     done = replace(analysed, state=AttemptState.DONE, finished_ms=at_ms + 1500, cost_usd_micros=1234)
     await jobs.finish_attempt(lease, StepName.PHOTO_ANALYSIS, done, {"outcome": "no_photos"})

@@ -18,7 +18,7 @@ from scopegate.cli.main import COMMANDS, main
 def test_help_names_every_command_and_gives_examples(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--help"]) == 0
     text = capsys.readouterr().out
-    listed = re.findall(r"^    (\w+)  ", text, re.M)
+    listed = re.findall(r"^    ([\w-]+)(?:  |$)", text, re.M)
     assert listed == list(COMMANDS)
     assert "examples:" in text
     assert "exit codes:" in text

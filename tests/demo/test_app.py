@@ -152,7 +152,7 @@ async def test_a_photo_over_the_cap_is_refused(client: httpx.AsyncClient) -> Non
 
 async def deliver(client: httpx.AsyncClient, clock: ManualClock, kind: str, message_id: str, **data: Any) -> int:
     body = json.dumps(webhook.message(kind, "2027-01-15T08:00:00Z", data)).encode()
-    fields = webhook.signed_fields(SECRET, message_id, clock.now_ms() // 1000, body)
+    fields = webhook.signed_fields([SECRET], message_id, clock.now_ms() // 1000, body)
     return (await client.post("/api/internal/lead-analysis", content=body, headers=fields)).status_code
 
 

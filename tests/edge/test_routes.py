@@ -306,7 +306,7 @@ DIFFERENT: dict[str, Any] = {
     "tiers": (STRICT,),
     "auth": Auth("a", JwtRule(None, None, None, None, (), None, 0), {}),
     "body": BodyRule(2, frozenset()),
-    "offload": Offload("o", frozenset(), "", None, "", "", (), Deliver("", SecretStr("")), None),
+    "offload": Offload("o", frozenset(), "", None, "", "", (), Deliver("", (SecretStr(""),)), None),
     "mode": Mode.WATCH,
     "upstream": replace(UPSTREAM, name="other"),
     "websocket": StreamRule(1, 1, 1),

@@ -146,6 +146,24 @@ async def test_what_idles_at_an_old_address_is_closed() -> None:
         new.give_back()
 
 
+async def test_a_pool_that_is_never_idle_leaves_an_old_address_too() -> None:
+    loop = Resolved()
+    loop.addresses = ["127.0.0.2"]
+    async with listening("127.0.0.2") as port, listening("127.0.0.3", port), pool_of(loop, port) as pool:
+        old = await connected(pool)
+        loop.addresses, loop.ahead_s = ["127.0.0.3"], HOLDS_S + 1
+        pool.expire(loop.time())
+        await eventually(lambda: loop.asked == 2)
+        await asyncio.sleep(0.01)
+        pool.expire(loop.time())
+        assert old.is_usable()  # its exchange goes on
+        old.give_back()
+        assert not old.is_usable()
+        new = await connected(pool)
+        assert new.peer == "127.0.0.3"
+        new.give_back()
+
+
 async def test_a_name_that_leads_nowhere_is_an_app_that_cannot_be_reached() -> None:
     loop = Resolved()
     async with pool_of(loop, 80) as pool:

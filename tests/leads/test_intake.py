@@ -29,7 +29,7 @@ OFFLOAD = Offload(
     photos="request.photos[].url",
     text="request.projectDescription",
     photo_hosts=("*.s3.amazonaws.com",),
-    deliver=Deliver("http://127.0.0.1:3000/hook", SecretStr("secret")),
+    deliver=Deliver("http://127.0.0.1:3000/hook", (SecretStr("secret"),)),
     starts=None,
 )
 REQUEST: dict[str, Json] = {

@@ -6,12 +6,14 @@ import pytest
 
 from scopegate.leads.job import Attempt, AttemptState, JobState, Lead, LeadJob, StepRecord, StepState
 from scopegate.leads.progress import (
+    ASKING,
     STOPPED,
     Again,
     AttemptFailure,
     Fail,
     Hold,
     crashes,
+    delivering,
     failures,
     hold_until_ms,
     is_last_try,
@@ -51,7 +53,7 @@ def history(words: str) -> tuple[Attempt, ...]:
 )
 def test_only_failures_of_its_own_count(words: str, failed: int, last: bool) -> None:
     assert failures(history(words)) == failed
-    assert is_last_try(history(words)) is last
+    assert is_last_try(history(words), ASKING) is last
 
 
 @pytest.mark.parametrize(
@@ -97,7 +99,35 @@ def test_crashes_are_counted_in_a_row(words: str, count: int) -> None:
     ],
 )
 def test_what_the_end_of_an_attempt_means(fault: AttemptFailure, earlier: str, jitter: float, verdict: object) -> None:
-    assert judge(fault, history(earlier), NOW, jitter) == verdict
+    assert judge(fault, history(earlier), NOW, jitter, ASKING) == verdict
+
+
+def test_a_result_is_sent_for_a_day_and_once_more_at_its_end() -> None:
+    schedule, now_ms, waits_s = delivering(86_400), NOW, []
+    earlier: tuple[Attempt, ...] = ()
+    while isinstance(
+        verdict := judge(AttemptFailure("unavailable", retryable=True), earlier, now_ms, 0.5, schedule), Again
+    ):
+        assert not is_last_try(earlier, schedule)
+        waits_s.append((verdict.due_ms - now_ms) / 1000)
+        earlier += (Attempt(len(earlier) + 1, AttemptState.FAILED, now_ms, error_code="unavailable"),)
+        now_ms = verdict.due_ms
+    assert verdict == Fail("unavailable")
+    assert waits_s == [5, 30, 120, 600, 1800, 3600, 7200, 14_400, 28_800, 28_800, 1045]
+    assert now_ms == NOW + 86_400_000
+
+
+@pytest.mark.parametrize(
+    ("fault", "verdict"),
+    [
+        (AttemptFailure("unavailable", retryable=True, retry_after_s=300), Again(NOW + 300_000)),
+        (AttemptFailure("unavailable", retryable=True, retry_after_s=1), Again(NOW + 5000)),
+        (AttemptFailure("unavailable", retryable=True, retry_after_s=7200), Again(NOW + 3_600_000)),
+        (AttemptFailure("rejected"), Fail("rejected")),
+    ],
+)
+def test_an_app_that_asks_for_time_gets_it_within_the_whole(fault: AttemptFailure, verdict: object) -> None:
+    assert judge(fault, (), NOW, 0.5, delivering(3600)) == verdict
 
 
 def test_a_budget_without_a_period_is_looked_at_again_in_an_hour() -> None:

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import base64
+from datetime import UTC, datetime
+
 import pytest
+from standardwebhooks.webhooks import Webhook, WebhookVerificationError
 
 from scopegate.leads.webhook import SIGNATURE_FIELD, TOLERANCE_S, message, secret_bytes, sign, signed_fields, verify
 
@@ -18,21 +22,21 @@ def test_the_signature_is_the_one_other_libraries_make() -> None:
 
 @pytest.mark.parametrize("secret", [SECRET, "plain text", "schlüssel"])
 def test_what_we_sign_verifies(secret: str) -> None:
-    assert verify(secret, signed_fields(secret, "msg_1", NOW, BODY), BODY, NOW) is None
+    assert verify(secret, signed_fields([secret], "msg_1", NOW, BODY), BODY, NOW) is None
 
 
 @pytest.mark.parametrize("offset", [-TOLERANCE_S, 0, TOLERANCE_S])
 def test_clocks_may_differ_a_little(offset: int) -> None:
-    assert verify(SECRET, signed_fields(SECRET, "msg_1", NOW, BODY), BODY, NOW + offset) is None
+    assert verify(SECRET, signed_fields([SECRET], "msg_1", NOW, BODY), BODY, NOW + offset) is None
 
 
 def test_one_of_several_signatures_is_enough() -> None:
-    fields = signed_fields(SECRET, "msg_1", NOW, BODY)
+    fields = signed_fields([SECRET], "msg_1", NOW, BODY)
     fields[SIGNATURE_FIELD] = f"v1a,AAAA v1,BBBB {fields[SIGNATURE_FIELD]}"
     assert verify(SECRET, fields, BODY, NOW) is None
 
 
-GOOD = signed_fields(SECRET, "msg_1", NOW, BODY)
+GOOD = signed_fields([SECRET], "msg_1", NOW, BODY)
 
 
 @pytest.mark.parametrize(
@@ -52,7 +56,7 @@ GOOD = signed_fields(SECRET, "msg_1", NOW, BODY)
         (GOOD, BODY + b" ", NOW, "signature does not fit"),
         (GOOD, BODY, NOW + TOLERANCE_S + 1, "timestamp is too far from now"),
         (GOOD, BODY, NOW - TOLERANCE_S - 1, "timestamp is too far from now"),
-        (signed_fields("whsec_YWFhYQ==", "msg_1", NOW, BODY), BODY, NOW, "signature does not fit"),
+        (signed_fields(["whsec_YWFhYQ=="], "msg_1", NOW, BODY), BODY, NOW, "signature does not fit"),
     ],
 )
 def test_anything_else_is_not_genuine(fields: dict[str, str], body: bytes, now: int, why: str) -> None:
@@ -75,3 +79,26 @@ def test_a_message_has_three_parts() -> None:
         "timestamp": "2026-11-24T00:00:00Z",
         "data": {"a": 1},
     }
+
+
+@pytest.mark.parametrize("known", [SECRET, "the secret that was before"])
+def test_while_a_secret_is_changed_either_one_verifies(known: str) -> None:
+    fields = signed_fields([SECRET, "the secret that was before"], "msg_1", NOW, BODY)
+    assert verify(known, fields, BODY, NOW) is None
+    assert verify("another one", fields, BODY, NOW) == "signature does not fit"
+
+
+def test_the_public_library_takes_what_we_sign_with_either_secret() -> None:
+    now = datetime.now(UTC)
+    before = "whsec_" + base64.b64encode(bytes(range(24))).decode()
+    fields = signed_fields([SECRET, before], "msg_1", int(now.timestamp()), BODY)
+    for known in (SECRET, before):
+        assert Webhook(known).verify(BODY, fields) == {"test": 2432232314}
+    with pytest.raises(WebhookVerificationError):
+        Webhook(SECRET).verify(BODY + b" ", fields)
+
+
+def test_we_take_what_the_public_library_signs() -> None:
+    signature = Webhook(SECRET).sign("msg_1", datetime.fromtimestamp(NOW, UTC), BODY.decode())
+    fields = {"webhook-id": "msg_1", "webhook-timestamp": str(NOW), "webhook-signature": signature}
+    assert verify(SECRET, fields, BODY, NOW) is None

@@ -34,7 +34,7 @@ def test_the_example_means_what_it_says() -> None:
     assert lead.tiers[0].quotas == (Quota(10, 10_000),)
     assert lead.body.max_bytes == 256 * 1024
     assert lead.offload is found.offloads["lead-photos"]
-    assert lead.offload.deliver.secret.get_secret_value() == SECRET
+    assert [one.get_secret_value() for one in lead.offload.deliver.secrets] == [SECRET]
     assert area.auth is found.auths["contractor"]
     assert area.auth.jwt.algorithms == ("RS256",)
     assert (assets.tiers, rest.methods, rest.mode) == ((), None, Mode.WATCH)

@@ -111,7 +111,7 @@ def offload(authority: str, starts: Quota | None = None) -> Offload:
         photos="request.photos[].url",
         text="request.projectDescription",
         photo_hosts=(authority,),
-        deliver=Deliver(f"http://{authority}/hook", SecretStr(SECRET)),
+        deliver=Deliver(f"http://{authority}/hook", (SecretStr(SECRET),)),
         starts=starts,
     )
 

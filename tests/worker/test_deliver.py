@@ -19,7 +19,7 @@ from tests.worker.app import Asked, answer, serving
 
 SECRET = "whsec_YWFhYWFhYWFhYWFhYWFhYWFhYWFhYWFh"
 URL = "http://app.test/hook"
-TO = Deliver(URL, SecretStr(SECRET))
+TO = Deliver(URL, (SecretStr(SECRET),))
 BODY = b'{"type":"lead.analysis.completed"}'
 
 
@@ -28,7 +28,7 @@ async def test_the_app_receives_a_message_it_can_verify() -> None:
         return answer(204, set_cookie="a=b")
 
     async with serving(accept) as app:
-        to = Deliver(f"http://{app.authority}/hook?x=1", SecretStr(SECRET))
+        to = Deliver(f"http://{app.authority}/hook?x=1", (SecretStr(SECRET),))
         courier = Courier(SystemClock())
         assert await courier.deliver(to, "msg_1", BODY) == 204
         assert await courier.deliver(to, "msg_1", BODY) == 204
@@ -65,6 +65,27 @@ async def test_an_answer_other_than_2xx_is_not_a_delivery(status: int, code: str
     assert str(status) in str(failed.value)
 
 
+async def test_the_secret_before_signs_as_well() -> None:
+    clock = ManualClock(now_ms=1_800_000_000_000)
+    before = "the secret that was before"
+    with respx.mock:
+        route = respx.post(URL).respond(200)
+        await Courier(clock).deliver(Deliver(URL, (SecretStr(SECRET), SecretStr(before))), "msg_1", BODY)
+    sent = dict(route.calls.last.request.headers)
+    assert [verify(known, sent, BODY, 1_800_000_000) for known in (SECRET, before)] == [None, None]
+
+
+@pytest.mark.parametrize(
+    ("field", "wait_s"), [({"retry-after": "90"}, 90), ({"retry-after": "soon"}, None), ({}, None)]
+)
+async def test_an_app_may_say_how_long_to_wait(field: dict[str, str], wait_s: float | None) -> None:
+    with respx.mock:
+        respx.post(URL).respond(503, headers=field)
+        with pytest.raises(DeliveryError) as failed:
+            await Courier(ManualClock()).deliver(TO, "msg_1", BODY)
+    assert failed.value.retry_after_s == wait_s
+
+
 @pytest.mark.parametrize(
     ("error", "code"),
     [
@@ -88,7 +109,7 @@ async def test_an_app_that_hangs_is_given_up_on() -> None:
         await asyncio.sleep(30)
 
     async with serving(hang) as app:
-        to = Deliver(f"http://{app.authority}/", SecretStr(SECRET))
+        to = Deliver(f"http://{app.authority}/", (SecretStr(SECRET),))
         with pytest.raises(DeliveryError) as failed:
             await Courier(SystemClock(), timeout_s=0.1).deliver(to, "msg_1", BODY)
     assert failed.value.code == "timeout"
@@ -99,7 +120,7 @@ async def test_an_endless_answer_is_not_read() -> None:
         return b"HTTP/1.1 200 OK\r\ncontent-length: 100000000000\r\n\r\n" + bytes(1 << 20)
 
     async with serving(flood) as app:
-        to = Deliver(f"http://{app.authority}/", SecretStr(SECRET))
+        to = Deliver(f"http://{app.authority}/", (SecretStr(SECRET),))
         assert await Courier(SystemClock()).deliver(to, "msg_1", BODY) == 200
 
 
@@ -109,5 +130,5 @@ async def test_proxy_variables_are_not_followed(monkeypatch: pytest.MonkeyPatch)
 
     monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
     async with serving(accept) as app:
-        to = Deliver(f"http://{app.authority}/", SecretStr(SECRET))
+        to = Deliver(f"http://{app.authority}/", (SecretStr(SECRET),))
         assert await Courier(SystemClock()).deliver(to, "msg_1", BODY) == 200

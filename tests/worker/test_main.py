@@ -361,7 +361,7 @@ async def test_no_more_jobs_start_than_the_policy_says(home: House, limits: NoLi
 
 
 async def test_a_job_that_goes_on_is_no_start(home: House) -> None:
-    one = worker(home, starts=Quota(1, 60_000))
+    one = worker(home, starts=Quota(1, 600_000))
     job = await home.order(photos=[])
     answers = [answer(503), answer(503)]
 
@@ -371,7 +371,7 @@ async def test_a_job_that_goes_on_is_no_start(home: House) -> None:
     home.app.hook = hook
     for _ in range(3):
         await one.run(job.job_id)
-        clock(home).advance(4)
+        clock(home).advance(40)
     assert (await home.job(job.job_id)).state is JobState.DONE
 
 

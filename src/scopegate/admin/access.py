@@ -1,9 +1,10 @@
 """Who may use the admin port. Every answer of the port passes here; no page or number lives here.
 
 With a token, everything but the probes needs it: as `Authorization: Bearer` (scripts, Prometheus), or as the password
-of HTTP Basic (browsers; any user name). Without one, only this machine is served, under a loopback name: a page that
-points its own name at 127.0.0.1 (DNS rebinding) is refused by its Host. A change needs the Bearer token, or a browser's
-word that our own page asked for it. `admin_problems` refuses to start on a public address without a token.
+of HTTP Basic (browsers; any user name). A second one, for the app, reads results and nothing else. Without the first,
+only this machine is served, under a loopback name: a page that points its own name at 127.0.0.1 (DNS rebinding) is
+refused by its Host. A change needs the Bearer token, or a browser's word that our own page asked for it.
+`admin_problems` refuses to start on a public address without a token.
 """
 
 from __future__ import annotations
@@ -30,17 +31,26 @@ from scopegate.policy.policy import Policy
 OPEN_PATHS = frozenset({"/livez", "/readyz"})
 """Probes carry no credentials; they tell names of checks and nothing else."""
 
+RESULTS = "/api/results/"
+"""What the token of the app opens."""
+
 WRONG_TRIES = 10
 WRONG_TRIES_SPAN_S = 60.0
 MAX_ADDRESSES = 10_000
 
 _SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 
-Proof = Literal["none", "wrong", "basic", "bearer"]
+Proof = Literal["none", "wrong", "basic", "bearer", "reader"]
 
 
-def admin_problems(token: SecretStr | None, policy: Policy) -> list[Problem]:
+def admin_problems(token: SecretStr | None, policy: Policy, read_token: SecretStr | None = None) -> list[Problem]:
     """Why the admin port must not open as configured; empty when it may."""
+    if read_token is not None and token is None:
+        return [
+            Problem("SCOPEGATE_READ_TOKEN", "", "set without SCOPEGATE_ADMIN_TOKEN, which shuts the port for others")
+        ]
+    if read_token is not None and read_token == token:
+        return [Problem("SCOPEGATE_READ_TOKEN", "", "the same as SCOPEGATE_ADMIN_TOKEN, which opens everything")]
     host = policy.admin.listen.host
     if token is not None or is_loopback(host):
         return []
@@ -86,9 +96,12 @@ class WrongTries:
 class Access:
     """ASGI middleware around the whole admin application."""
 
-    def __init__(self, app: ASGIApp, token: SecretStr | None, clock: Clock) -> None:
+    def __init__(
+        self, app: ASGIApp, token: SecretStr | None, clock: Clock, read_token: SecretStr | None = None
+    ) -> None:
         self._app = app
-        self._digest = hashlib.sha256(token.get_secret_value().encode()).digest() if token else None
+        self._digest = _digest(token)
+        self._read_digest = _digest(read_token)
         self._tries = WrongTries(clock)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -122,6 +135,8 @@ class Access:
             challenge = {"www-authenticate": 'Bearer realm="scopegate", Basic realm="scopegate", charset="UTF-8"'}
             reason: AdminRefusal = "no_token" if proof == "none" else "wrong_token"
             return _refuse(401, reason, "The admin token is needed.", challenge)
+        if proof == "reader":
+            return _judge_reader(scope)
         return None if proof == "bearer" else _judge_change(scope, headers)
 
     def _judge_local(self, scope: Scope, headers: Headers, address: str) -> ASGIApp | None:
@@ -134,14 +149,31 @@ class Access:
     def _proof(self, headers: Headers) -> Proof:
         scheme, _, credentials = headers.get("authorization", "").partition(" ")
         if scheme.lower() == "bearer":
-            return "bearer" if self._is_token(credentials.strip()) else "wrong"
+            return self._of_bearer(credentials.strip())
         if scheme.lower() == "basic":
-            return "basic" if self._is_token(_basic_password(credentials.strip())) else "wrong"
+            claimed = _digest_of(_basic_password(credentials.strip()))
+            return "basic" if hmac.compare_digest(claimed, self._digest or b"") else "wrong"
         return "none"
 
-    def _is_token(self, claimed: str) -> bool:
-        digest = hashlib.sha256(claimed.encode("utf-8", "surrogateescape")).digest()
-        return hmac.compare_digest(digest, self._digest or b"")
+    def _of_bearer(self, token: str) -> Proof:
+        claimed = _digest_of(token)
+        if hmac.compare_digest(claimed, self._digest or b""):
+            return "bearer"
+        return "reader" if hmac.compare_digest(claimed, self._read_digest or b"") else "wrong"
+
+
+def _digest(token: SecretStr | None) -> bytes | None:
+    return None if token is None else _digest_of(token.get_secret_value())
+
+
+def _digest_of(text: str) -> bytes:
+    return hashlib.sha256(text.encode("utf-8", "surrogateescape")).digest()
+
+
+def _judge_reader(scope: Scope) -> ASGIApp | None:
+    if scope["path"].startswith(RESULTS) and scope["method"] in _SAFE_METHODS:
+        return None
+    return _refuse(403, "results_only", f"This token reads {RESULTS} and nothing else.")
 
 
 def _judge_change(scope: Scope, headers: Headers) -> ASGIApp | None:

@@ -26,12 +26,12 @@ from starlette.staticfiles import StaticFiles
 
 from scopegate import logs
 from scopegate.admin import limits
-from scopegate.admin.access import Access
+from scopegate.admin.access import RESULTS, Access
 from scopegate.admin.answers import AsciiJson, problem
 from scopegate.admin.health import Check, HealthChecks, is_ready, limit_store
 from scopegate.admin.limits import Stand
 from scopegate.admin.page import Overview, render
-from scopegate.admin.records import job_detail, job_summary, moment, order_summary, usage_row
+from scopegate.admin.records import job_detail, job_summary, lead_result, moment, order_summary, usage_row
 from scopegate.admin.scrape import Scrape, read_budget_states
 from scopegate.admin.top import MOST, top
 from scopegate.clock import Clock
@@ -73,7 +73,7 @@ class Sources:
     top: Callable[[], Iterable[bytes]] = tuple
 
 
-def create_admin(sources: Sources, token: SecretStr | None) -> Starlette:
+def create_admin(sources: Sources, token: SecretStr | None, read_token: SecretStr | None = None) -> Starlette:
     """The ASGI application of the admin port. `admin_problems` must have found nothing."""
     port = _Port(sources)
     return Starlette(
@@ -86,6 +86,7 @@ def create_admin(sources: Sources, token: SecretStr | None) -> Starlette:
             Route("/api/jobs/{job_id}", port.job),
             Route("/api/jobs/{job_id}/replay", port.replay, methods=["POST"]),
             Route("/api/jobs/{job_id}/cancel", port.cancel, methods=["POST"]),
+            Route(f"{RESULTS}{{lead_id:path}}", port.result),
             Route("/api/orders", port.orders),
             Route("/api/usage", port.usage),
             Route("/api/limits", port.client_limits),
@@ -93,7 +94,7 @@ def create_admin(sources: Sources, token: SecretStr | None) -> Starlette:
             Route("/api/limits/{action:str}", port.change_limits, methods=["POST"]),
             Mount("/static", StaticFiles(directory=Path(__file__).parent / "static")),
         ],
-        middleware=[Middleware(Access, token=token, clock=sources.clock)],
+        middleware=[Middleware(Access, token=token, clock=sources.clock, read_token=read_token)],
         exception_handlers={
             HTTPException: _on_http_exception,
             StoreUnavailable: _on_outage,
@@ -152,6 +153,16 @@ class _Port:
         if job is None:
             raise HTTPException(404, "There is no such job.")
         return AsciiJson(job_detail(job, await self._s.ledger.calls(job_id=job.job_id)))
+
+    async def result(self, request: Request) -> Response:
+        """What is known of a lead: of its newest job that is done, else of its newest."""
+        wanted = JobFilter(offload=request.query_params.get("offload"), lead_id=request.path_params["lead_id"])
+        jobs = await self._s.jobs.list(wanted)
+        chosen = next((job for job in jobs if job.state is JobState.DONE), jobs[0] if jobs else None)
+        job = None if chosen is None else await self._s.jobs.get(chosen.job_id)
+        if job is None:
+            raise HTTPException(404, "There is no job of such a lead.")
+        return AsciiJson(lead_result(job))
 
     async def replay(self, request: Request) -> Response:
         """A new job for the same lead; a browser's form goes back to the page, everybody else gets the job."""

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 
 from scopegate.leads.job import Attempt, CallRecord, LeadJob, OpenOrder, StepRecord
+from scopegate.limits.steps import StepName
 from scopegate.types import Json
 
 
@@ -39,6 +40,32 @@ def job_summary(job: LeadJob) -> dict[str, Json]:
         "error_code": job.error_code,
         "score": job.score,
         "replay_of": job.replay_of,
+    }
+
+
+def lead_result(job: LeadJob) -> dict[str, Json]:
+    """What the job has sent to the app, or will have: `state` says which; what no step has found yet is None."""
+    results = job.results()
+
+    def part(step: StepName, name: str) -> Json:
+        result = results.get(step)
+        return result[name] if isinstance(result, Mapping) else None
+
+    return {
+        "lead_id": job.lead.lead_id,
+        "offload": job.offload,
+        "contractor": job.lead.contractor,
+        "job_id": job.job_id,
+        "state": job.state.value,
+        "error_code": job.error_code,
+        "finished": moment(job.finished_ms),
+        "outcome": part(StepName.PHOTO_ANALYSIS, "outcome"),
+        "photos": part(StepName.PHOTO_ANALYSIS, "photos"),
+        "photo_analysis": part(StepName.PHOTO_ANALYSIS, "analysis"),
+        "scope": part(StepName.SCOPE, "scope"),
+        "estimate": part(StepName.ESTIMATE, "estimate"),
+        "score": job.score,
+        "parts": part(StepName.SCORE, "parts"),
     }
 
 

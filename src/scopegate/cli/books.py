@@ -19,7 +19,7 @@ from scopegate.errors import StoreError, StoreUnavailable
 
 if TYPE_CHECKING:
     from scopegate.settings import Settings
-    from scopegate.stores.ports import JobStore, Ledger, Messenger, Outbox
+    from scopegate.stores.ports import JobStore, Ledger, Messenger, OutboxDesk
 
 EXIT_FAILED = 1
 
@@ -28,7 +28,7 @@ EXIT_FAILED = 1
 class Books:
     jobs: JobStore
     ledger: Ledger
-    outbox: Outbox
+    outbox: OutboxDesk
     messenger: Messenger
     clock: Clock
 

@@ -28,10 +28,12 @@ COMMANDS = (
     "advise",
     "limits",
     "jobs",
+    "explain-lead",
     "usage",
     "demo",
 )
-"""Commands in the order of the help; each is the module `scopegate.cli.<name>` with `register` and `run`."""
+"""Commands in the order of the help; each is the module `scopegate.cli.<name>` (`_` for `-`) with `register` and
+`run`."""
 
 EXIT_FAILED = 1
 EXIT_INTERRUPTED = 130
@@ -52,6 +54,7 @@ examples:
   scopegate gateway -c gateway.yaml  one role alone; likewise worker and admin
   scopegate reload                   have the running gateway read its policy file again
   scopegate jobs list                the leads' jobs; then jobs show ID, jobs replay ID
+  scopegate explain-lead lead-7      what became of a lead, or of a request: every step, call and dollar
   scopegate usage                    what the model calls cost
 
 exit codes: 0 fine, 1 found something or failed, 2 wrong usage, 78 no start: wrong policy file or environment
@@ -98,7 +101,7 @@ def parser(words: Sequence[str]) -> argparse.ArgumentParser:
     commands = top.add_subparsers(title="commands", metavar="COMMAND", dest="command", required=True)
     named = words[:1] if words and words[0] in COMMANDS else COMMANDS
     for name in named:
-        importlib.import_module(f"scopegate.cli.{name}").register(commands)
+        importlib.import_module(f"scopegate.cli.{name.replace('-', '_')}").register(commands)
     return top
 
 

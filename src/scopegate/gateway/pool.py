@@ -47,6 +47,8 @@ class UpstreamServer:
         self._terms = EjectionTerms(upstream.ejection.failures, upstream.ejection.for_s)
         self._connections: set[UpstreamConnection] = set()
         self._apart: set[UpstreamConnection] = set()
+        self._strayed: set[UpstreamConnection] = set()
+        """Those to an address that the server's name does not lead to any more."""
         self._idle: list[UpstreamConnection] = []
         self._queue = queue
         self._waiting = queue.waiting
@@ -158,7 +160,7 @@ class UpstreamServer:
 
     def released(self, connection: UpstreamConnection) -> None:
         """The connection is free again: the longest waiting request gets it."""
-        if self._closed:
+        if self._closed or connection in self._strayed:
             self._drop(connection)
             return
         if self._waiting:
@@ -175,6 +177,7 @@ class UpstreamServer:
             return
         self._connections.remove(connection)
         self._apart.discard(connection)
+        self._strayed.discard(connection)
         if connection in self._idle:
             self._idle.remove(connection)
         self.fill()
@@ -209,13 +212,15 @@ class UpstreamServer:
         self._follow_name()
 
     def _follow_name(self) -> None:
-        """Close what idles at an address that the server's name does not lead to any more."""
+        """Leave an address that the server's name does not lead to any more: what idles there is closed now, what is in
+        use once its exchange is over."""
         name = self.dialler.name
-        if name is None or not self._idle:
+        if name is None or not self._connections:
             return
         if not name.is_known():
             name.look_up()  # for the next time
-        for connection in [c for c in self._idle if not name.leads_to(c.peer)]:
+        self._strayed = {c for c in self._connections if c.peer and not name.leads_to(c.peer)}
+        for connection in [c for c in self._idle if c in self._strayed]:
             connection.abort()
 
     async def close(self) -> None:

@@ -213,6 +213,7 @@ class JobFilter:
     state: JobState | None = None
     offload: str | None = None
     lead_id: str | None = None
+    request_id: str | None = None
     error_code: str | None = None
     not_replayed: bool = False
     limit: int = 50

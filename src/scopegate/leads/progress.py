@@ -1,8 +1,8 @@
 """How a job moves on: which step is next, and what an attempt's end means for the job.
 
-Pure. Three counts are kept apart: attempts that failed by their own fault (three, then the job fails by that fault's
-name), waits that are nobody's fault (a spent budget, an open breaker: any number), and crashes of the worker in the
-middle of an attempt (five in a row, then the job is poison). Called by `worker/life`.
+Pure. Three counts are kept apart: attempts that failed by their own fault (as many as the step's schedule has; then the
+job fails by that fault's name), waits that are nobody's fault (a spent budget, an open breaker: any number), and
+crashes of the worker in the middle of an attempt (five in a row, then the job is poison). Called by `worker/life`.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ from scopegate.leads.job import Attempt, AttemptState, LeadJob, StepRecord, Step
 from scopegate.limits.steps import StepName
 from scopegate.types import Json
 
-MAX_ATTEMPTS: Final = 3
 MAX_CRASHES: Final = 5
 CRASHED: Final = "crashed"
 """The error code of a job whose step took its worker down MAX_CRASHES times in a row."""
@@ -25,13 +24,30 @@ STOPPED: Final = "worker_stopped"
 _BLAMELESS: Final = frozenset({"no_budget", "breaker_open", "spend_limit"})
 """Attempts that ended before anything was sent, or were refused for want of money."""
 
-_FIRST_DELAY_S: Final = 2.0
 _SPREAD: Final = 0.2
 _LONGEST_WAIT_S: Final = 86_400.0
 _HOLD_S: Final = 3_600.0
 """For a budget without a period: look again after this."""
 _SPEND_LIMIT_S: Final = 600.0
 """The provider takes no more of our money: nobody tells when somebody has seen to it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Schedule:
+    """Seconds before each further attempt, ± 20 %. They end with the last one, or where `for_s` is given go on with it
+    until that long after the first attempt, and one more is made just then."""
+
+    waits_s: tuple[float, ...]
+    for_s: float | None = None
+
+
+ASKING: Final = Schedule((2.0, 4.0))
+"""Of steps that ask the model: within each attempt the metered client has tried again already."""
+
+
+def delivering(for_s: float) -> Schedule:
+    """Of steps that send a result to the app, which may be away for a night: much as Standard Webhooks 1.0 has it."""
+    return Schedule((5.0, 30.0, 120.0, 600.0, 1800.0, 3600.0, 7200.0, 14_400.0, 28_800.0), for_s)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +97,7 @@ def next_step(job: LeadJob) -> StepRecord | None:
 
 
 def failures(attempts: Sequence[Attempt]) -> int:
-    """Attempts that count towards MAX_ATTEMPTS."""
+    """Attempts that failed by their own fault."""
     return sum(attempt.state is AttemptState.FAILED and attempt.error_code not in _BLAMELESS for attempt in attempts)
 
 
@@ -95,23 +111,32 @@ def crashes(attempts: Sequence[Attempt]) -> int:
     return count
 
 
-def is_last_try(attempts: Sequence[Attempt]) -> bool:
-    """Will a failure of the attempt that starts now be the job's end?"""
-    return failures(attempts) + 1 >= MAX_ATTEMPTS
+def is_last_try(attempts: Sequence[Attempt], schedule: Schedule) -> bool:
+    """Will a failure of the attempt that starts now be the job's end, however early it comes?"""
+    return schedule.for_s is None and failures(attempts) >= len(schedule.waits_s)
 
 
-def judge(fault: AttemptFailure, earlier: Sequence[Attempt], now_ms: int, jitter: float) -> Verdict:
+def judge(fault: AttemptFailure, earlier: Sequence[Attempt], now_ms: int, jitter: float, schedule: Schedule) -> Verdict:
     """What the end of an attempt by this fault means. `earlier` are the step's attempts before it; `jitter` is uniform
-    in 0..1. Waits are 2 s, then 4 s, each ± 20 %, and never shorter than what the other side asked for."""
+    in 0..1. Waits are never shorter than what the other side asked for, but for the last one of a time that ends."""
     if fault.hold_until_ms is not None:
         return Hold(max(fault.hold_until_ms, now_ms))
     if fault.code in _BLAMELESS and fault.retryable:
         return Again(now_ms + _ms((fault.retry_after_s or 0.0) + jitter))
-    failed = failures(earlier) + 1
-    if not fault.retryable or failed >= MAX_ATTEMPTS:
+    ends_ms = _ends_ms(schedule, earlier, now_ms)
+    if not fault.retryable or (now_ms >= ends_ms if ends_ms is not None else is_last_try(earlier, schedule)):
         return Fail(fault.code)
-    own_s = _FIRST_DELAY_S * 2 ** (failed - 1) * (1 - _SPREAD + 2 * _SPREAD * jitter)
-    return Again(now_ms + _ms(max(own_s, fault.retry_after_s or 0.0)))
+    nominal_s = schedule.waits_s[min(failures(earlier), len(schedule.waits_s) - 1)]
+    own_s = nominal_s * (1 - _SPREAD + 2 * _SPREAD * jitter)
+    due_ms = now_ms + _ms(max(own_s, fault.retry_after_s or 0.0))
+    return Again(due_ms if ends_ms is None else min(due_ms, ends_ms))
+
+
+def _ends_ms(schedule: Schedule, earlier: Sequence[Attempt], now_ms: int) -> int | None:
+    """When a schedule that has an end ends; None of one that has none."""
+    if schedule.for_s is None:
+        return None
+    return (earlier[0].started_ms if earlier else now_ms) + round(schedule.for_s * 1000)
 
 
 def hold_until_ms(reset_ms: int | None, now_ms: int) -> int:

@@ -10,7 +10,7 @@ import base64
 import binascii
 import hashlib
 import hmac
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from scopegate.types import Json
 
@@ -43,13 +43,14 @@ def sign(secret: str, message_id: str, timestamp_s: int, body: bytes) -> str:
     return "v1," + base64.b64encode(hmac.digest(secret_bytes(secret), signed, hashlib.sha256)).decode()
 
 
-def signed_fields(secret: str, message_id: str, timestamp_s: int, body: bytes) -> dict[str, str]:
-    """The three request fields that carry a signature. `message_id` may hold no dot: it separates what is signed."""
+def signed_fields(secrets: Iterable[str], message_id: str, timestamp_s: int, body: bytes) -> dict[str, str]:
+    """The three request fields that carry a signature by each secret. `message_id` may hold no dot: it separates what
+    is signed."""
     assert "." not in message_id
     return {
         ID_FIELD: message_id,
         TIMESTAMP_FIELD: str(timestamp_s),
-        SIGNATURE_FIELD: sign(secret, message_id, timestamp_s, body),
+        SIGNATURE_FIELD: " ".join(sign(secret, message_id, timestamp_s, body) for secret in secrets),
     }
 
 

@@ -261,7 +261,8 @@ AI_UNPRICED = Counter(
 ADMIN_REFUSALS = _of(
     Counter(
         "scopegate_admin_refusals",
-        "Requests refused on the admin port: no_token, wrong_token, too_many_tries, not_loopback, host, cross_site.",
+        "Requests refused on the admin port: no_token, wrong_token, too_many_tries, not_loopback, host, cross_site, "
+        "results_only.",
         ["reason"],
     ),
     reason=words(AdminRefusal),

@@ -18,7 +18,9 @@ OrderOutcome: TypeAlias = Literal["accepted", "refused", "unreadable", "unknown"
 
 TokenKind: TypeAlias = Literal["input", "output", "cache_read", "cache_write"]
 
-AdminRefusal: TypeAlias = Literal["no_token", "wrong_token", "too_many_tries", "not_loopback", "host", "cross_site"]
+AdminRefusal: TypeAlias = Literal[
+    "no_token", "wrong_token", "too_many_tries", "not_loopback", "host", "cross_site", "results_only"
+]
 
 ScrapeSource: TypeAlias = Literal["jobs", "orders", "budgets"]
 

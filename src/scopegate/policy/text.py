@@ -19,7 +19,7 @@ MAX_FILE_BYTES = 1024 * 1024
 MAX_NODES = 50_000
 MAX_DEPTH = 20
 
-SECRET_KEYS = frozenset({"secret", "sign_with"})
+SECRET_KEYS = frozenset({"previous_secret", "secret", "sign_with"})
 """Values under these keys are never quoted; one that the environment lacks can be a warning."""
 
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)

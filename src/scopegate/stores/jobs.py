@@ -108,6 +108,7 @@ def _list(conn: Connection, wanted: JobFilter) -> list[LeadJob]:
         (jobs.c.state, wanted.state),
         (jobs.c.offload, wanted.offload),
         (jobs.c.lead_id, wanted.lead_id),
+        (jobs.c.request_id, wanted.request_id),
         (jobs.c.error_code, wanted.error_code),
     ):
         if value is not None:

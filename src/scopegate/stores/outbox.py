@@ -10,7 +10,7 @@ from functools import partial
 from typing import Any
 from uuid import uuid4
 
-from sqlalchemy import ColumnElement, Connection, and_, func, or_, select, update
+from sqlalchemy import ColumnElement, Connection, Row, and_, func, or_, select, update
 
 from scopegate.leads.job import JobState, Lead, LeadJob, LeadOrder, OpenOrder, OrderRecord, OrderState
 from scopegate.stores.database import Database, insert
@@ -50,6 +50,9 @@ class SqlOutbox:
 
     async def get(self, order_id: str) -> OrderRecord | None:
         return await self._db.read(partial(_get, order_id=order_id))
+
+    async def of_request(self, request_id: str) -> Sequence[OrderRecord]:
+        return await self._db.read(partial(_of_request, request_id=request_id))
 
     async def open(self, limit: int) -> Sequence[OpenOrder]:
         return await self._db.read(partial(_open, limit=limit))
@@ -119,8 +122,15 @@ def _count(conn: Connection, state: OrderState) -> int:
 
 def _get(conn: Connection, order_id: str) -> OrderRecord | None:
     row = conn.execute(select(orders).where(orders.c.order_id == order_id)).one_or_none()
-    if row is None:
-        return None
+    return None if row is None else _record(row)
+
+
+def _of_request(conn: Connection, request_id: str) -> list[OrderRecord]:
+    found = select(orders).where(orders.c.request_id == request_id).order_by(orders.c.received_ms)
+    return [_record(row) for row in conn.execute(found)]
+
+
+def _record(row: Row[Any]) -> OrderRecord:
     order = LeadOrder(row.order_id, row.offload, row.route, row.request_id, row.received_ms, row.request)
     return OrderRecord(order, OrderState(row.state), row.status, row.job_id)
 

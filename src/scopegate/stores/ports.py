@@ -151,6 +151,14 @@ class Outbox(Protocol):
         ...
 
 
+class OutboxDesk(Outbox, Protocol):
+    """The outbox as operators see it."""
+
+    async def of_request(self, request_id: str) -> Sequence[OrderRecord]:
+        """The orders that this request gave, oldest first: one, or none."""
+        ...
+
+
 class JobStore(Protocol):
     """Jobs, steps and attempts. Every write that takes a lease raises LeaseLost when its token is not the latest."""
 

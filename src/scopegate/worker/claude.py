@@ -9,12 +9,9 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import math
 import os
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Mapping
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from typing import Any, Final
 
 import anthropic
@@ -26,6 +23,7 @@ from scopegate import jsontext
 from scopegate.errors import AICode, AIError, AIRateLimitError, AITimeoutError
 from scopegate.limits.pricing import Usage
 from scopegate.worker.call import ModelReply, ModelRequest
+from scopegate.worker.retry_after import retry_after_s
 
 PUBLIC_URL: Final = "https://api.anthropic.com"
 _MAX_ANSWER_BYTES: Final = 4 * 1024 * 1024
@@ -291,14 +289,14 @@ def _from_error_inside(body: Mapping[str, Any], response: httpx2.Response) -> AI
 def _from_status(status: int, body: object, headers: httpx2.Headers) -> AIError:
     """The error table. Retried: 408, 409, 429 unless a spend limit, 5xx and 529; nothing else. A spend limit is waited
     out by the job (`leads/progress`)."""
-    retry_after_s, request_id = _retry_after_s(headers), headers.get("request-id")
+    wait_s, request_id = retry_after_s(headers), headers.get("request-id")
     kind, error_code = _error_words(body)
     detail = " ".join(word for word in (str(status), kind, error_code) if word)
     if status == 402 or error_code in _SPEND_LIMITS or (status == 400 and _lacks_credit(body)):
         return AIError("spend_limit", detail, retryable=False, status=status, request_id=request_id)
     if status == 429:
         return AIRateLimitError(
-            "rate_limited", detail, retryable=True, status=429, retry_after_s=retry_after_s, request_id=request_id
+            "rate_limited", detail, retryable=True, status=429, retry_after_s=wait_s, request_id=request_id
         )
     code, retryable = _verdict(status)
     # An error in the API's own words was not billed. From an intermediary it says only that nobody waited any longer.
@@ -309,7 +307,7 @@ def _from_status(status: int, body: object, headers: httpx2.Headers) -> AIError:
         detail,
         retryable=retryable,
         status=status,
-        retry_after_s=retry_after_s if retryable else None,
+        retry_after_s=wait_s if retryable else None,
         request_id=request_id,
         maybe_billed=maybe_billed,
     )
@@ -361,29 +359,3 @@ def _from_connection(error: anthropic.APIConnectionError) -> AIError:
     if isinstance(error, anthropic.APITimeoutError):
         return AITimeoutError("timeout", detail, retryable=True, maybe_billed=True)
     return AIError("connection", detail, retryable=True, maybe_billed=True)
-
-
-def _retry_after_s(headers: httpx2.Headers) -> float | None:
-    """Seconds asked for by `retry-after-ms` or `retry-after` (seconds or a date, RFC 9110, 10.2.3), uncapped; None
-    when absent or unreadable."""
-    milliseconds = _number(headers.get("retry-after-ms"))
-    if milliseconds is not None:
-        return milliseconds / 1000
-    text = headers.get("retry-after")
-    seconds = _number(text)
-    if seconds is not None or text is None:
-        return seconds
-    try:
-        until, now = parsedate_to_datetime(text), headers.get("date")
-        base = parsedate_to_datetime(now) if now else datetime.now(UTC)
-        return max(0.0, (until - base).total_seconds())
-    except (TypeError, ValueError):
-        return None
-
-
-def _number(text: str | None) -> float | None:
-    try:
-        value = float(text) if text is not None else math.nan
-    except ValueError:
-        return None
-    return value if math.isfinite(value) and value >= 0 else None

@@ -17,6 +17,7 @@ from scopegate.clock import Clock
 from scopegate.errors import DeliveryError
 from scopegate.leads.webhook import signed_fields
 from scopegate.policy.policy import Deliver
+from scopegate.worker.retry_after import retry_after_s
 
 DELIVERY_TIMEOUT_S: Final = 10.0
 """From the first attempt to connect to the head of the answer; its body is not read."""
@@ -35,36 +36,38 @@ class Courier:
     async def deliver(self, to: Deliver, message_id: str, body: bytes) -> int:
         """The 2xx status with which the app took the message. The same `message_id` marks a repeat for the app.
 
-        DeliveryError codes: `unreachable`, `timeout`, `unavailable` (408, 425, 429, 5xx), all retryable; `redirected`
-        and `rejected` (any other status) are final: sending the same again cannot help."""
+        DeliveryError codes: `unreachable`, `timeout`, `unavailable` (408, 425, 429, 5xx; it may say how long to wait),
+        all retryable; `redirected` and `rejected` (any other status) are final: sending the same again cannot help."""
         fields = _request_fields(to, message_id, self._clock.now_ms() // 1000, body)
         try:
             async with asyncio.timeout(self._timeout_s):
-                status = await self._post(to.url, fields, body)
+                response = await self._post(to.url, fields, body)
         except (TimeoutError, httpx.TimeoutException):
             raise DeliveryError("timeout", retryable=True) from None
         except httpx.HTTPError as error:
             raise DeliveryError("unreachable", type(error).__name__, retryable=True) from None
-        _check(status)
-        return status
+        _check(response)
+        return response.status_code
 
-    async def _post(self, url: str, fields: dict[str, str], body: bytes) -> int:
+    async def _post(self, url: str, fields: dict[str, str], body: bytes) -> httpx.Response:
         client = httpx.AsyncClient(verify=self._tls, trust_env=False, follow_redirects=False, timeout=self._timeout_s)
         async with client, client.stream("POST", url, headers=fields, content=body) as response:
-            return response.status_code
+            return response
 
 
 def _request_fields(to: Deliver, message_id: str, timestamp_s: int, body: bytes) -> dict[str, str]:
     return {
-        **signed_fields(to.secret.get_secret_value(), message_id, timestamp_s, body),
+        **signed_fields((secret.get_secret_value() for secret in to.secrets), message_id, timestamp_s, body),
         "content-type": "application/json",
         "user-agent": f"scopegate/{__version__}",
     }
 
 
-def _check(status: int) -> None:
+def _check(response: httpx.Response) -> None:
+    status = response.status_code
     if 200 <= status < 300:
         return
     if status in (408, 425, 429) or status >= 500:
-        raise DeliveryError("unavailable", str(status), retryable=True)
+        wait_s = retry_after_s(response.headers)
+        raise DeliveryError("unavailable", str(status), retryable=True, retry_after_s=wait_s)
     raise DeliveryError("redirected" if 300 <= status < 400 else "rejected", str(status), retryable=False)

@@ -23,6 +23,7 @@ from scopegate.errors import (
 )
 from scopegate.leads.job import Attempt, AttemptState, LeadJob, Lease, StepRecord
 from scopegate.leads.progress import (
+    ASKING,
     CRASHED,
     MAX_CRASHES,
     STOPPED,
@@ -30,7 +31,9 @@ from scopegate.leads.progress import (
     AttemptFailure,
     Fail,
     Hold,
+    Schedule,
     crashes,
+    delivering,
     hold_until_ms,
     is_last_try,
     judge,
@@ -38,7 +41,7 @@ from scopegate.leads.progress import (
     spend_limit_until_ms,
     with_attempt,
 )
-from scopegate.limits.steps import StepName
+from scopegate.limits.steps import MODEL_STEPS, StepName
 from scopegate.metrics import catalogue as metrics
 from scopegate.policy.policy import BudgetRule, Offload, WhenSpent
 from scopegate.stores.ports import JobStore, Ledger
@@ -105,7 +108,8 @@ class Life:
     async def _attempt(self, lease: Lease, job: LeadJob, offload: Offload, record: StepRecord) -> LeadJob | None:
         """The job with the step done, or None when it was given back or has ended."""
         attempt = await self._jobs.start_attempt(lease, record.name, self._clock.now_ms())
-        work = Work(job, offload, record.name, attempt.n, is_last_try(record.attempts))
+        schedule = _schedule(record.name, offload)
+        work = Work(job, offload, record.name, attempt.n, is_last_try(record.attempts, schedule))
         began_s = self._clock.monotonic_s()
         try:
             result = await self._steps.perform(work)
@@ -117,7 +121,7 @@ class Life:
         except Exception as error:
             fault = self._fault(error)
             await self._fail_attempt(lease, work, attempt, fault, began_s)
-            await self._obey(lease, job, record, fault)
+            await self._obey(lease, job, record, fault, schedule)
             return None
         return await self._complete(lease, work, attempt, result, began_s)
 
@@ -143,8 +147,10 @@ class Life:
             await self._jobs.finish_attempt(lease, work.step, cut)
             log.info("step.cut_short", step=work.step, attempt=attempt.n)
 
-    async def _obey(self, lease: Lease, job: LeadJob, record: StepRecord, fault: AttemptFailure) -> None:
-        match judge(fault, record.attempts, self._clock.now_ms(), self._jitter()):
+    async def _obey(
+        self, lease: Lease, job: LeadJob, record: StepRecord, fault: AttemptFailure, schedule: Schedule
+    ) -> None:
+        match judge(fault, record.attempts, self._clock.now_ms(), self._jitter(), schedule):
             case Again(due_ms):
                 await self._jobs.release(lease, due_ms, error_code=fault.code)
             case Hold(due_ms):
@@ -166,8 +172,10 @@ class Life:
                 return AttemptFailure(error.code, detail, hold_until_ms=spend_limit_until_ms(self._clock.now_ms()))
             case AIError():
                 return AttemptFailure(error.code, detail, error.retryable, error.retry_after_s)
-            case PhotoError() | DeliveryError():
+            case PhotoError():
                 return AttemptFailure(error.code, detail, error.retryable)
+            case DeliveryError():
+                return AttemptFailure(error.code, detail, error.retryable, error.retry_after_s)
             case _:
                 log.error("step.broken", exc=error)
                 return AttemptFailure(INTERNAL, type(error).__name__, retryable=True)
@@ -209,3 +217,7 @@ class Life:
 
     def _age_s(self, job: LeadJob) -> float:
         return max(0.0, (self._clock.now_ms() - job.created_ms) / 1000)
+
+
+def _schedule(step: StepName, offload: Offload) -> Schedule:
+    return ASKING if step in MODEL_STEPS else delivering(offload.deliver.retry_for_s)

@@ -17,6 +17,7 @@ from scopegate.policy.addresses import is_local, parse_photo_host, url_host
 from scopegate.policy.draft import Draft
 from scopegate.policy.kinds import (
     Choice,
+    Duration,
     Limit,
     Shape,
     Url,
@@ -44,8 +45,12 @@ class OnUnreadable(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Deliver:
+    """`secrets` sign every message: the one in use first, then the one that the app may still know alone. A message
+    that the app does not take is tried again until `retry_for_s` seconds after its first attempt."""
+
     url: str
-    secret: SecretStr
+    secrets: tuple[SecretStr, ...]
+    retry_for_s: float = 86_400.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,9 +96,16 @@ class WhenShape(Shape):
 class DeliverShape(Shape):
     url: Url = required("Where the app takes the result.")
     secret: WebhookSecret = required("Signs the result (Standard Webhooks): whsec_... or at least 16 bytes.")
+    previous_secret: WebhookSecret | None = option(
+        None, "Signs it as well, while the app changes from this secret to the other one."
+    )
+    retry_for: Annotated[Duration, Field(le=7 * 86_400)] = option(
+        "1d", "How long a result that the app does not take is tried again, up to 7d."
+    )
 
     def build(self) -> Deliver:
-        return Deliver(self.url, self.secret)
+        secrets = (self.secret,) if self.previous_secret is None else (self.secret, self.previous_secret)
+        return Deliver(self.url, secrets, self.retry_for)
 
 
 class OffloadShape(Shape):
