@@ -1,9 +1,13 @@
 from __future__ import annotations
 
+import gc
+import tracemalloc
+
 import pytest
 
 from scopegate.clock import ManualClock
-from scopegate.limits.footprint import KEY_BYTES, in_memory, in_redis
+from scopegate.limits.barriers import Seats
+from scopegate.limits.footprint import KEY_BYTES, in_memory, in_redis, seats_in_memory
 from scopegate.limits.window import Quota, Window
 from scopegate.stores.memory import MemoryLimits
 
@@ -20,3 +24,17 @@ def test_a_pace_costs_the_same_however_large_it_is() -> None:
     assert in_memory(Quota(1_000_000, 1000, 9_999)) == KEY_BYTES
     assert in_redis(Quota(1_000_000, 1000, 9_999)) == in_redis(Quota(2, 1000, 1)) < 300
     assert in_redis(Quota(100, 10_000)) <= 2_048
+
+
+@pytest.mark.parametrize("most", [1, 5, 20, 100, 1_000])
+def test_seats_cost_in_memory_no_more_than_check_says(most: int) -> None:
+    limits = MemoryLimits(ManualClock())
+    limits.spend([], [Seats("s", "another", 9, "holder")])
+    gc.collect()
+    tracemalloc.start()
+    for n in range(most):
+        limits.spend([], [Seats("s", "a-tier-with-a-long-name:seats:k", most, f"0123456789ab{10_000_000 + n}")])
+    gc.collect()
+    used = tracemalloc.get_traced_memory()[0]
+    tracemalloc.stop()
+    assert used <= seats_in_memory(most)

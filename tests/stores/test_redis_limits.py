@@ -14,7 +14,7 @@ import redis.asyncio
 from scopegate.clock import ManualClock
 from scopegate.errors import ConfigError
 from scopegate.limits.barriers import BanRule, Seats, ban_of
-from scopegate.limits.footprint import in_redis
+from scopegate.limits.footprint import in_redis, seats_in_redis
 from scopegate.limits.window import Quota, Spent, Window, window_key
 from scopegate.stores.redis_limits import RedisLimits
 from tests.valkey import Server
@@ -132,6 +132,22 @@ async def test_a_busy_key_costs_no_more_than_check_says(
     async with aclosing(redis.asyncio.from_url(url)) as client:
         used = await client.memory_usage("scopegate:{w}:" + key, samples=0)
     assert in_redis(quota) * 0.5 < used <= in_redis(quota)
+
+
+@pytest.mark.parametrize("most", [1, 5, 128, 129, 2_000])
+@pytest.mark.parametrize("engine", ["valkey", "redis"])
+async def test_seats_cost_no_more_than_check_says(
+    opened: Opener, request: pytest.FixtureRequest, engine: str, most: int
+) -> None:
+    url = request.getfixturevalue(f"{engine}_url")
+    key = f"a-tier-with-a-long-name:seats:{uuid.uuid4().hex[:24]}"
+    store = opened(url)
+    seats = [Seats("s", key, most, f"0123456789ab{10_000_000 + n}") for n in range(most)]
+    assert all(spent.admitted for spent in await asyncio.gather(*[store.spend([], [each]) for each in seats]))
+    async with aclosing(redis.asyncio.from_url(url)) as client:
+        used = await client.memory_usage("scopegate:{w}:" + key, samples=0)
+    assert seats_in_redis(most) * 0.5 < used <= seats_in_redis(most)
+    store.leave(seats)
 
 
 async def test_a_log_never_outgrows_its_limit(server: Server, opened: Opener) -> None:

@@ -264,6 +264,19 @@ async def test_who_flushes_a_server_that_runs_begins_anew(server: Server) -> Non
         assert await one.times(window(), 4) == 3
 
 
+async def test_a_server_that_kept_its_data_hears_of_the_bans_given_meanwhile(server: Server) -> None:
+    ban = ban_of("strict", "banned", BanRule(1, 1_000, 60_000), "", 0, 1)
+    async with counting(server, 2) as (one, other):
+        assert await one.times(window(), 4) == 3
+        await other.back()
+        assert not one.mirror.spend_alone([window()], [ban]).admitted
+        server.run("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+        await asyncio.sleep(0.05)
+        await one.back()
+        await other.back()
+        assert not await other.spend(window(key="free"), past=[ban])
+
+
 async def test_many_admissions_of_one_key_come_back_whole(server: Server) -> None:
     async with counting(server) as (one,):
         wide = window(limit=20_000)

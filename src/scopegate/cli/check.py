@@ -95,9 +95,13 @@ def _cost_of(tier: Tier) -> str:
 
 
 def _bytes_of(tier: Tier) -> tuple[int, int]:
-    from scopegate.limits.footprint import in_memory, in_redis
+    from scopegate.limits.footprint import in_memory, in_redis, seats_in_memory, seats_in_redis
 
-    return sum(map(in_memory, tier.quotas)), sum(map(in_redis, tier.quotas))
+    quotas = [*tier.quotas, *(tier.ban.quotas if tier.ban is not None else ())]
+    memory, redis = sum(map(in_memory, quotas)), sum(map(in_redis, quotas))
+    if tier.in_flight is None:
+        return memory, redis
+    return memory + seats_in_memory(tier.in_flight), redis + seats_in_redis(tier.in_flight)
 
 
 def summary(review: Review) -> str:

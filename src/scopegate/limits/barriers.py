@@ -24,6 +24,11 @@ class BanRule:
     within_ms: int
     for_ms: int
 
+    @property
+    def quotas(self) -> tuple[Quota, Quota]:
+        """That of its strikes, and that of its one sentence."""
+        return Quota(self.strikes, self.within_ms), Quota(1, self.for_ms)
+
 
 @dataclass(frozen=True, slots=True)
 class Ban:
@@ -62,5 +67,5 @@ def ban_key(tier: str, rule: BanRule, counted: str) -> str:
 
 def ban_of(name: str, key: str, rule: BanRule, origin: str, first: int, count: int) -> Ban:
     """`name`: of the tier; `key`: unlike any window's."""
-    strikes = Window(name, f"{key}:s", Quota(rule.strikes, rule.within_ms), origin)
-    return Ban(strikes, Window(name, f"{key}:b", Quota(1, rule.for_ms), origin), first, count)
+    strikes, sentence = rule.quotas
+    return Ban(Window(name, f"{key}:s", strikes, origin), Window(name, f"{key}:b", sentence, origin), first, count)

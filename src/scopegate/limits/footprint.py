@@ -15,6 +15,9 @@ ADMISSION_BYTES = 9
 
 _REDIS_KEY_BYTES = 240
 _REDIS_ADMISSION_BYTES = 15
+_SEAT_BYTES, _REDIS_SEAT_BYTES = 180, 40
+_REDIS_COMPACT_SEATS, _REDIS_WIDE_SEAT_BYTES = 128, 140
+"""Where a sorted set has more than so many members, each takes more."""
 
 
 def room_for(admissions: int) -> int:
@@ -38,3 +41,14 @@ def in_memory(quota: Quota) -> int:
 def in_redis(quota: Quota) -> int:
     """As `in_memory`, at most, in Redis."""
     return _REDIS_KEY_BYTES + (1 if quota.burst else quota.limit) * _REDIS_ADMISSION_BYTES
+
+
+def seats_in_memory(most: int) -> int:
+    """Bytes of a key with all of its seats taken."""
+    return KEY_BYTES + most * _SEAT_BYTES
+
+
+def seats_in_redis(most: int) -> int:
+    """As `seats_in_memory`, at most, in Redis."""
+    each = _REDIS_SEAT_BYTES if most <= _REDIS_COMPACT_SEATS else _REDIS_WIDE_SEAT_BYTES
+    return _REDIS_KEY_BYTES + most * each

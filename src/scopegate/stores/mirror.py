@@ -122,11 +122,11 @@ class Mirror(MemoryLimits):
                 debt.times.extend([self._now_us()] * change.more)
 
     def _owe_ban(self, ban: Ban, at_us: int) -> None:
-        """If it began at that moment, and is not owed yet."""
+        """If it began since then."""
         key = ban.sentence.key
-        log = self._logs.get(key)
-        if log is not None and log.times and log.times[-1] == at_us and key not in self._debts:
-            self._owe(ban.sentence, 1, at_us)
+        began = self._logs[key].times[-1:] if key in self._logs else array("q")
+        if began and began[0] >= at_us and (key not in self._debts or self._debts[key].times[-1:] != began):
+            self._owe(ban.sentence, 1, began[0])
 
     def _owe(self, window: Window, counted: int, at_us: int) -> None:
         """The window's cost was admitted, and counts `counted` times here."""
