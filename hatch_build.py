@@ -22,7 +22,7 @@ ROOT = Path(__file__).parent
 PACKAGE = "scopegate"
 NEEDS = ("mypy[mypyc]>=2.4,<2.5", "setuptools>=65")
 """What compiling takes besides hatchling. mypyc is pinned to the release that the tests ran on."""
-ROOMS = ("limits", "edge", "gateway")
+ROOMS = ("limits", "edge", "caching", "gateway")
 """Compiled whole, but for what is named in INTERPRETED."""
 MODULES = ("stores/memory.py", "stores/mirror.py")
 INTERPRETED = {

@@ -25,6 +25,7 @@ ROWS = (
     traffic.TRAFFIC,
     traffic.REFUSALS,
     traffic.LIMITS,
+    traffic.CACHE,
     traffic.UPSTREAM,
     jobs.JOBS,
     model.MODEL,

@@ -21,7 +21,7 @@ VALUES = {"errors", "types", "jsontext", "__init__"}
 BASE = VALUES | {"clock", "build"}
 WAITING = BASE | {"tasks", "lazy"}
 WATCHING = {"logs", "metrics"}
-PURE = {"jsontext", "limits", "policy", "edge", "leads", "replay"}
+PURE = {"jsontext", "limits", "policy", "edge", "leads", "replay", "caching"}
 
 MAY_IMPORT: dict[str, set[str]] = {
     "errors": set(),
@@ -35,10 +35,11 @@ MAY_IMPORT: dict[str, set[str]] = {
     "limits": VALUES,
     "policy": VALUES | {"limits"},
     "edge": VALUES | {"limits", "policy"},
+    "caching": VALUES | {"limits", "policy", "edge"},
     "leads": VALUES | {"limits", "policy"},
     "replay": VALUES | {"limits", "policy", "edge"},
     "logs": BASE,
-    "metrics": BASE | {"logs", "limits", "leads", "policy", "process"},
+    "metrics": BASE | {"logs", "limits", "leads", "policy", "edge", "caching", "process"},
     "settings": BASE | {"policy"},
     "process": WAITING,
     "supervise": WAITING | WATCHING | {"process"},
@@ -86,7 +87,7 @@ HOMES: dict[str, set[str]] = {
         *("leads/questions/photo_analysis.py", "leads/questions/scope.py", "leads/questions/estimate.py"),
         *("limits/pricing.py", "policy/compile.py", "policy/document.py", "policy/draft.py", "policy/faults.py"),
         *("policy/kinds.py", "settings.py", "worker/claude.py"),
-        *(f"policy/sections/{name}.py" for name in ("server", "upstreams", "tiers", "auth", "bodies")),
+        *(f"policy/sections/{name}.py" for name in ("server", "upstreams", "tiers", "auth", "bodies", "cache")),
         *(f"policy/sections/{name}.py" for name in ("offloads", "ai", "promises", "keys", "costs", "lists", "routes")),
     },
     "pydantic_settings": {"settings.py"},
@@ -381,8 +382,12 @@ TESTED_ELSEWHERE: dict[str, str] = {
     "cli/worker.py": "flows/test_separate_roles.py",
     # parts of an exchange: through a whole gateway
     "gateway/exchange.py": "gateway/test_pipeline.py",
+    "gateway/fill.py": "gateway/test_caching.py",
+    "gateway/filler.py": "gateway/test_caching.py",
     "gateway/forwarding.py": "gateway/test_upstream_faults.py",
+    "gateway/giving.py": "gateway/test_caching.py",
     "gateway/jwks.py": "gateway/test_identity.py",
+    "gateway/refresh.py": "gateway/test_caching.py",
     "gateway/stream.py": "gateway/test_events.py",
     "gateway/streams.py": "gateway/test_websocket.py",
     "gateway/watcher.py": "gateway/test_intake.py",

@@ -124,6 +124,39 @@ LIMITS = Row(
 )
 
 
+CACHE = Row(
+    "Cache",
+    [
+        Panel(
+            "Requests by outcome",
+            "Requests per second to routes with a cache: hit and stale (from what is kept), collapsed (with what "
+            "another's request brought), revalidated (the app confirmed it), miss, bypass, would_hit (watch mode).",
+            "reqps",
+            [Query(rate(of_route("scopegate_cache_requests_total"), "outcome"), "{{outcome}}")],
+            stacked=True,
+        ),
+        Panel(
+            "Not kept",
+            "Answers per second that were looked at and not kept, by route and reason.",
+            "reqps",
+            [Query(rate(of_route("scopegate_cache_unstorable_total"), "route, reason"), "{{route}}: {{reason}}")],
+        ),
+        Panel(
+            "Kept in memory",
+            "Bytes that kept answers take, over all gateway processes.",
+            "bytes",
+            [Query(f"sum({pick('scopegate_cache_memory_bytes')})", "bytes")],
+        ),
+        Panel(
+            "Answers in memory",
+            "How many answers are kept, over all gateway processes.",
+            "short",
+            [Query(f"sum({pick('scopegate_cache_memory_answers')})", "answers")],
+        ),
+    ],
+)
+
+
 UPSTREAM = Row(
     "Upstream",
     [

@@ -33,6 +33,10 @@ from scopegate.policy.policy import (
     Admin,
     BodyRule,
     BudgetRule,
+    CachedMethod,
+    CacheKey,
+    CacheRule,
+    CacheStore,
     Deliver,
     KeyKind,
     KeyPart,
@@ -54,6 +58,8 @@ from scopegate.stores.ports import JobStore, Ledger, Outbox
 
 TOKEN = "correct-horse-battery-staple"
 NOW_MS = 1_800_000_000_000  # 2027-01-15T08:00:00Z
+
+CACHE = CacheRule(CacheKey(), 0.0, 0.0, frozenset(CachedMethod), 1 << 20, 0.0, 0.0, False)
 
 
 def policy(routes: int = 3, listen: str = "127.0.0.1") -> Policy:
@@ -81,6 +87,7 @@ def policy(routes: int = 3, listen: str = "127.0.0.1") -> Policy:
             ServerLimits(32768, 100, 8192, 1 << 20, 1000, 100),
             ServerTimeouts(10, 15, 60, 30),
         ),
+        cache=CacheStore(64 << 20, 0, 5.0),
         admin=Admin(Address(listen, 9900)),
         upstreams={"web": web},
         tiers={"strict": tier},
@@ -97,6 +104,7 @@ def policy(routes: int = 3, listen: str = "127.0.0.1") -> Policy:
                 mode=Mode.ENFORCE,
                 upstream=web,
                 line=n,
+                cache=CACHE if name == "read-api" else None,
             )
             for n, name in enumerate(names)
         ),

@@ -11,7 +11,7 @@ from grafana import build
 from scopegate.metrics import catalogue as metrics
 from tests.grafana import queries
 
-UNITS = {"reqps", "ops", "percentunit", "s", "short", "currencyUSD", "Bps"}
+UNITS = {"reqps", "ops", "percentunit", "s", "short", "currencyUSD", "Bps", "bytes"}
 FROM_THE_SCRAPE = {"job", "instance"}
 
 
@@ -53,7 +53,7 @@ def test_panels_have_a_title_and_an_id_of_their_own_and_do_not_overlap() -> None
 def test_the_rows_are_the_ones_promised() -> None:
     rows = [panel["title"] for panel in queries.dashboard()["panels"] if panel["type"] == "row"]
     assert rows == [
-        "Now", "Traffic", "Refusals", "Limits", "Upstream", "Jobs", "Model cost and budgets", "Health",
+        "Now", "Traffic", "Refusals", "Limits", "Cache", "Upstream", "Jobs", "Model cost and budgets", "Health",
     ]  # fmt: skip
 
 

@@ -39,7 +39,7 @@ class AccessLog:
         seconds: float,
         note: str,
     ) -> None:
-        """`note` is the refusal's code, the upstream error's kind, or empty."""
+        """`note` is the refusal's code, the upstream error's kind, how the cache answered, or empty."""
         if '"' in path or "\\" in path or not path.isprintable():
             path = json.dumps(path)[1:-1]
         now_ms = self._now_ms()

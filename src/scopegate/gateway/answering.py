@@ -35,13 +35,7 @@ class Times(Protocol):
 def app_head(asked: Asked, plan: RoutePlan, status: int, notes: Noted, length: int, times: Times) -> bytes:
     """The head for the app's answer. `length` is the body's in bytes, CHUNKED or UNTIL_EOF."""
     spent = asked.spent
-    key = (plan, status, length, asked.scheme, spent is None)
-    if notes.kept is not None and notes.kept[0] == key:
-        lines = notes.kept[1]
-    else:
-        lines = _app_lines(asked, plan, status, notes, length)
-        if plan.cors is None:  # else they depend on who asks, too
-            notes.kept = (key, lines)
+    lines = _kept_lines(asked, plan, status, notes, length)
     return b"%b%b%b%bx-request-id: %b\r\nvia: 1.1 scopegate\r\n\r\n" % (
         lines,
         b"" if b"date" in notes.noted else b"date: %b\r\n" % times.http_date(),
@@ -49,6 +43,31 @@ def app_head(asked: Asked, plan: RoutePlan, status: int, notes: Noted, length: i
         b"" if asked.keep_alive else b"connection: close\r\n",
         asked.request_id,
     )
+
+
+def stored_head(
+    asked: Asked, plan: RoutePlan, status: int, notes: Noted, length: int, times: Times, told: bytes
+) -> bytes:
+    """The head for an answer that was kept, which has a Date. `told` are the lines of how it was come by."""
+    spent = asked.spent
+    return b"%b%b%b%bx-request-id: %b\r\nvia: 1.1 scopegate\r\n\r\n" % (
+        _kept_lines(asked, plan, status, notes, length),
+        told,
+        b"" if spent is None else responses.limit_fields(spent, times.now_s()),
+        b"" if asked.keep_alive else b"connection: close\r\n",
+        asked.request_id,
+    )
+
+
+def _kept_lines(asked: Asked, plan: RoutePlan, status: int, notes: Noted, length: int) -> bytes:
+    """`_app_lines`, made once as long as they stay the same."""
+    key = (plan, status, length, asked.scheme, asked.spent is None)
+    if notes.kept is not None and notes.kept[0] == key:
+        return notes.kept[1]
+    lines = _app_lines(asked, plan, status, notes, length)
+    if plan.cors is None:  # else they depend on who asks, too
+        notes.kept = (key, lines)
+    return lines
 
 
 def _app_lines(asked: Asked, plan: RoutePlan, status: int, notes: Noted, length: int) -> bytes:

@@ -18,6 +18,7 @@ from typing import Any
 from scopegate import logs
 from scopegate.clock import Clock
 from scopegate.gateway import redirect
+from scopegate.gateway.caching import Cache
 from scopegate.gateway.certificates import Certificate, Certificates, load
 from scopegate.gateway.connections import Connections
 from scopegate.gateway.intake import Intake
@@ -63,7 +64,8 @@ class Gateway:
         """None for a port that speaks plain HTTP; that only a start can change."""
         self.shared = Shared(_build(policy, self._pools_of(policy), limiter.secret), clock)
         self.connections = Connections()
-        self.steps = pipeline(limiter, signin, intake)
+        self.cache = Cache(self.shared, policy.cache)
+        self.steps = pipeline(limiter, signin, intake, self.cache)
         metrics.POLICY_LOADED.set(self.shared.now_s())
 
     # ── the policy ──────────────────────────────────────────────────────────────────────────────────────────────────
@@ -95,6 +97,7 @@ class Gateway:
             raise
         self._retired.append(self.shared.rules)
         self.shared.rules = rules
+        self.cache.adopt(policy.cache)
         if self.certificates is not None and certificates:
             self.certificates.replace(certificates)
         self._coming = frozenset()
@@ -138,6 +141,8 @@ class Gateway:
         metrics.IN_FLIGHT.set(shared.in_flight)
         for kind, count in shared.streams.open.items():
             metrics.STREAMS.labels(kind.value).set(count)
+        metrics.CACHE_BYTES.set(self.cache.shelf.bytes)
+        metrics.CACHE_ANSWERS.set(self.cache.shelf.count)
         metrics.CONNECTIONS.set(len(self.connections.open))
         metrics.CERTIFICATE_ENDS.set(0 if self.certificates is None else self.certificates.ends_s())
         self._gauge_upstreams()

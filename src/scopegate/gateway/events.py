@@ -71,8 +71,9 @@ class EventStream(Stream):
         self.plan.tally.refuse(code)
         self.x.break_off(code)
 
-    def on_client_paused(self, paused: bool) -> None:
+    def on_client_paused(self, paused: bool) -> bool:
         self._client_paused = paused
+        return False
 
     def on_deadline(self) -> bool:
         if self._client_paused:

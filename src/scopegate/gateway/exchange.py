@@ -95,6 +95,8 @@ class Exchange:
     booking: Booking | None = None
     """Settles with the answer what the request counts for, where a tier asks for that."""
     keep_alive = False
+    cache_word = ""
+    """How the cache answered it; empty where none was asked."""
     bytes_in = 0
     bytes_out = 0
     status = 0
@@ -179,8 +181,7 @@ class Exchange:
     def on_client_paused(self, paused: bool) -> None:
         """The client reads slower than the app answers (True), or catches up (False)."""
         self._client_paused = paused
-        self.watcher.on_client_paused(paused)
-        if self.forwarding is not None:
+        if not self.watcher.on_client_paused(paused) and self.forwarding is not None:
             self.forwarding.pause(paused)
 
     def on_deadline(self) -> None:
@@ -290,7 +291,7 @@ class Exchange:
             self.bytes_in,
             self.bytes_out,
             seconds,
-            note,
+            note or self.cache_word,
         )
         self.client.exchange_done(reusable=self.keep_alive and self.body_done, linger=bool(note) or self.status == 101)
 

@@ -205,7 +205,8 @@ class Forwarding:
         self._settle(breaker.CallOutcome.FAILURE)
         error = UpstreamError("timeout")
         self._x.watcher.on_upstream_error(error)
-        self._x.refuse_or_break(refusal_for(error))
+        if not self._x.finished:
+            self._x.refuse_or_break(refusal_for(error))
 
     # ── what the app's connection tells ─────────────────────────────────────────────────────────────────────────────
 
@@ -267,6 +268,8 @@ class Forwarding:
         is_excused = error.kind == "reset" and not x.body_done  # the client may have been too slow for the app
         self._settle(breaker.CallOutcome.IGNORED if is_excused else breaker.CallOutcome.FAILURE)
         x.watcher.on_upstream_error(error)
+        if x.finished:
+            return
         if x.answer_begun:
             x.break_off(error.kind)
         else:

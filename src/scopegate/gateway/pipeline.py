@@ -47,6 +47,7 @@ from scopegate.policy.spelling import METHODS
 _log = logs.get("pipeline")
 
 if TYPE_CHECKING:
+    from scopegate.gateway.caching import Cache
     from scopegate.gateway.intake import Intake
     from scopegate.gateway.late import LateSignIn
     from scopegate.gateway.signin import SignIn
@@ -259,13 +260,9 @@ def gather_body(x: Exchange) -> Outcome:
     return judge_body(x, x.plan, bodies)
 
 
-def forward(x: Exchange) -> Outcome:
-    """To the app. What happens from here on, the connections tell."""
-    x.forwarding = forwarding = Forwarding(x)
-    return forwarding.begin()
-
-
-def pipeline(limiter: Limiter, signin: SignIn | LateSignIn | None, intake: Intake | None) -> tuple[Step, ...]:
+def pipeline(
+    limiter: Limiter, signin: SignIn | LateSignIn | None, intake: Intake | None, cache: Cache
+) -> tuple[Step, ...]:
     """The steps of a process, in order. `signin` may be missing where no route asks for it, `intake` where none
     offloads."""
 
@@ -285,6 +282,14 @@ def pipeline(limiter: Limiter, signin: SignIn | LateSignIn | None, intake: Intak
             return None
         assert intake is not None
         return intake.begin(x, offload)
+
+    def forward(x: Exchange) -> Outcome:
+        """To the app, unless the cache answers. What happens from here on, the connections tell."""
+        plan = x.plan.cache
+        if plan is not None:
+            return cache.begin(x, plan)
+        x.forwarding = forwarding = Forwarding(x)
+        return forwarding.begin()
 
     return (
         admit,

@@ -13,6 +13,7 @@ from scopegate.edge.cors import CrossOrigin
 from scopegate.edge.field_rules import REQUEST_RULES, request_rules
 from scopegate.edge.hosts import RoutesByHost
 from scopegate.edge.routes import Ambiguous, NoRoute, RouteTable, compile_routes
+from scopegate.gateway.cacheplan import CachePlan, cache_plan
 from scopegate.gateway.counting import RouteCount, counts_of, fields_of
 from scopegate.gateway.pool import UpstreamPool
 from scopegate.gateway.responses import LIMIT_FIELDS
@@ -39,6 +40,7 @@ class RoutePlan:
         "auth",
         "bodies",
         "buffer",
+        "cache",
         "cors",
         "count",
         "enforced",
@@ -64,6 +66,7 @@ class RoutePlan:
         count: RouteCount | None,
         latencies: Latencies,
         server_body_bytes: int,
+        cache: CachePlan | None = None,
     ) -> None:
         self.route = route
         self.name = route.name
@@ -71,6 +74,7 @@ class RoutePlan:
         self.count = count
         self.auth = route.auth
         self.offload = route.offload
+        self.cache = cache
         self.enforced = route.mode.refuses
         self.max_body_bytes = route.body.max_bytes if self.enforced else max(route.body.max_bytes, server_body_bytes)
         self.bodies = compile_bodies(route.body)
@@ -115,6 +119,7 @@ class Ruleset:
                 counts.get(route.name),
                 self._latencies[route.upstream.name],
                 policy.server.limits.body_bytes,
+                cache_plan(route, policy),
             )
             for route in policy.routes
         }

@@ -7,6 +7,7 @@ request whose fields differ by a byte. Made and completed by the pipeline, kept 
 
 from __future__ import annotations
 
+from scopegate.caching.said import Said
 from scopegate.edge import headers
 from scopegate.edge.headers import Noted
 from scopegate.edge.public_host import PublicHost
@@ -27,7 +28,8 @@ class HeaderSection:
     """`request_id` and `trace` are empty where the client gave none that counts. `caller`, `chain` (the X-Forwarded-For
     to send) and `scheme` hold once `caller` is somebody; `public` is the host that a trusted proxy told; `lines` are
     those of `headers.forwarded_lines`, empty until they were needed; `windows` are those that `count` gave for
-    `caller`. `target` is the last one that was judged with these fields, and `plan` what it met."""
+    `caller`; `said` are the fields by name, None until the cache asked. `target` is the last one that was judged with
+    these fields, and `plan` what it met."""
 
     __slots__ = (
         "asks_for_page_data",
@@ -42,6 +44,7 @@ class HeaderSection:
         "public",
         "request_id",
         "rules",
+        "said",
         "scheme",
         "target",
         "trace",
@@ -63,6 +66,7 @@ class HeaderSection:
         self.public: PublicHost | None = None
         self.count: RouteCount | None = None
         self.windows: Windows = ()
+        self.said: Said | None = None
         self.target: Target | None = None
         self.plan: RoutePlan | None = None
 

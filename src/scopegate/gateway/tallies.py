@@ -52,11 +52,13 @@ class RouteTally:
         "_tiers",
         "bytes_in",
         "bytes_out",
+        "cached",
         "decisions",
         "latencies",
         "limited",
         "refusals",
         "statuses",
+        "unstored",
         "watched",
     )
 
@@ -68,6 +70,8 @@ class RouteTally:
         self.watched: dict[str, int] = {}
         self.decisions: dict[LimitDecision, int] = {}
         self.limited: dict[tuple[str, LimitDecision], int] = {}
+        self.cached: dict[str, int] = {}
+        self.unstored: dict[str, int] = {}
         self.bytes_in = 0
         self.bytes_out = 0
         self.latencies = Latencies(metrics.REQUEST_SECONDS.labels(name))
@@ -94,6 +98,14 @@ class RouteTally:
         key = (tier, decision)
         self.limited[key] = self.limited.get(key, 0) + 1
 
+    def cache(self, outcome: str) -> None:
+        """How the cache answered."""
+        self.cached[outcome] = self.cached.get(outcome, 0) + 1
+
+    def unstorable(self, reason: str) -> None:
+        """An answer that was not kept."""
+        self.unstored[reason] = self.unstored.get(reason, 0) + 1
+
     def flush(self) -> None:
         for status, count in self.statuses.items():
             metrics.REQUESTS.labels(self._name, str(status)).inc(count)
@@ -106,6 +118,8 @@ class RouteTally:
                 metrics.LIMIT_DECISIONS.labels(self._name, tier, decision).inc(count)
         for (tier, decision), count in self.limited.items():
             metrics.LIMIT_DECISIONS.labels(self._name, tier, decision).inc(count)
+        if self.cached:
+            self._flush_cache()
         self.statuses.clear()
         self.refusals.clear()
         self.watched.clear()
@@ -117,3 +131,11 @@ class RouteTally:
             metrics.RESPONSE_BYTES.labels(self._name).inc(self.bytes_out)
         self.bytes_in = self.bytes_out = 0
         self.latencies.flush()
+
+    def _flush_cache(self) -> None:
+        for outcome, count in self.cached.items():
+            metrics.CACHE_REQUESTS.labels(self._name, outcome).inc(count)
+        for reason, count in self.unstored.items():
+            metrics.CACHE_UNSTORABLE.labels(self._name, reason).inc(count)
+        self.cached.clear()
+        self.unstored.clear()

@@ -1,4 +1,4 @@
-"""Who watches an exchange: a lead's order, a WebSocket connection, an event stream.
+"""Who watches an exchange: a lead's order, a WebSocket connection, an event stream, an answer for the cache.
 
 An exchange has one watcher. It is told what happens, and says where it will have its way instead of what would happen
 anyhow. The policy sees to it that no route needs two. Whoever judges a form is none: it is told of the request's body
@@ -68,8 +68,10 @@ class Watcher:
     def on_upstream_error(self, error: UpstreamError) -> None:
         """There will be no (whole) answer of the app."""
 
-    def on_client_paused(self, paused: bool) -> None:
-        """The client reads slower than it is written to (True), or catches up (False)."""
+    def on_client_paused(self, paused: bool) -> bool:
+        """The client reads slower than it is written to (True), or catches up (False). True: the watcher sees to it
+        that the app is no faster."""
+        return False
 
     def on_client_gone(self) -> bool:
         """The client's connection is closed. True: the watcher sees to the rest."""

@@ -147,8 +147,9 @@ class Tunnel(Stream):
         self._app_stalled_s = self.x.shared.loop.time() if paused else _NEVER
         self.x.client.pause_body(paused and self._note is None)
 
-    def on_client_paused(self, paused: bool) -> None:
+    def on_client_paused(self, paused: bool) -> bool:
         self._client_stalled_s = self.x.shared.loop.time() if paused else _NEVER
+        return False
 
     # ── the end ─────────────────────────────────────────────────────────────────────────────────────────────────────
 

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, TypeAlias, TypeVar
 from prometheus_client import Counter, Gauge, Histogram, disable_created_metrics
 
 from scopegate import build
+from scopegate.caching.storable import Unstorable
 from scopegate.errors import AICallCode, AICode, DeliveryCode, StoreUnavailable, UpstreamFailure
 from scopegate.leads.job import FINAL_STATES, UNKNOWN, JobState, OrderState
 from scopegate.leads.photos import PhotoCode
@@ -25,6 +26,7 @@ from scopegate.limits.steps import MODEL_STEPS, StepName
 from scopegate.metrics import exposition
 from scopegate.metrics.labels import (
     AdminRefusal,
+    CacheOutcome,
     ConnectionState,
     OrderOutcome,
     ReloadOutcome,
@@ -101,6 +103,25 @@ LIMIT_STORE_UP = Gauge(
     multiprocess_mode="livemin",
 )
 LIMIT_STORE_UP.set(1)  # a process that never asks the store must not drag the lowest down
+CACHE_REQUESTS = _of(
+    Counter(
+        "scopegate_cache_requests",
+        "Requests to routes with a cache: hit, stale, collapsed (with another's answer), revalidated, miss, bypass, "
+        "and would_hit (watch mode).",
+        ["route", "outcome"],
+    ),
+    outcome=words(CacheOutcome),
+)
+CACHE_UNSTORABLE = _of(
+    Counter("scopegate_cache_unstorable", "Answers that were looked at and not kept, by reason.", ["route", "reason"]),
+    reason=words(Unstorable),
+)
+CACHE_BYTES = Gauge(
+    "scopegate_cache_memory_bytes", "What kept answers take in gateway processes.", multiprocess_mode="livesum"
+)
+CACHE_ANSWERS = Gauge(
+    "scopegate_cache_memory_answers", "Answers kept in gateway processes.", multiprocess_mode="livesum"
+)
 IN_FLIGHT = Gauge("scopegate_requests_in_flight", "Requests being served now.", multiprocess_mode="livesum")
 CONNECTIONS = Gauge("scopegate_client_connections", "Open client connections.", multiprocess_mode="livesum")
 STREAMS = _of(
@@ -384,6 +405,10 @@ def _declare_route(route: Route) -> None:
         reasons.append("unauthenticated")
     if route.websocket is not None or route.events is not None:
         reasons += ["too_many_streams", "stream_idle"]
+    if route.cache is not None:
+        _make(CACHE_REQUESTS, route.name)
+        _make(CACHE_UNSTORABLE, route.name)
+        reasons.append("only_if_cached")
     if route.tiers:
         reasons.append("rate_limited")
     for tier in route.tiers:

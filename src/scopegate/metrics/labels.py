@@ -30,6 +30,20 @@ class StreamKind(StrEnum):
     EVENTS = "events"
 
 
+class CacheOutcome(StrEnum):
+    """How a request to a route with `cache` was answered: `hit` and `stale` from what was kept, `collapsed` with what
+    another's request brought, `revalidated` after the app confirmed it, `miss` by the app, `bypass` by the app without
+    looking. `would_hit`: by the app, in watch mode."""
+
+    HIT = "hit"
+    STALE = "stale"
+    COLLAPSED = "collapsed"
+    REVALIDATED = "revalidated"
+    MISS = "miss"
+    BYPASS = "bypass"
+    WOULD_HIT = "would_hit"
+
+
 class ReloadOutcome(StrEnum):
     """What came of a look at a policy file that was changed or asked for."""
 

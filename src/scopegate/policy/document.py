@@ -31,6 +31,7 @@ from scopegate.policy.sections import (
 from scopegate.policy.sections.admin import AdminShape
 from scopegate.policy.sections.ai import AIShape
 from scopegate.policy.sections.auth import AuthShape
+from scopegate.policy.sections.cache import CacheShape
 from scopegate.policy.sections.cors import CorsShape
 from scopegate.policy.sections.headers import HeadersShape
 from scopegate.policy.sections.offloads import OffloadShape
@@ -55,6 +56,7 @@ class Document(Shape):
     headers: dict[Name, HeadersShape] = option({}, "Sets of security fields for answers, by name.")
     cors: dict[Name, CorsShape] = option({}, "Which other origins may use a route from a browser, by name.")
     routes: Routes = required("Read from the top, the first match wins.", min_length=1, max_length=5000)
+    cache: CacheShape = section(CacheShape, "How much is kept of answers, on routes with `cache`.")
     offloads: dict[Name, OffloadShape] = option({}, "Work that leaves the request, by name.")
     ai: AIShape | None = option(None, "How the model is called and what it may cost. Needed by offloads.")
     promises: list[PromiseShape] = option([], "What must stay true; run by `check` and before each reload.")

@@ -18,6 +18,7 @@ from scopegate.policy.sections.admin import Admin
 from scopegate.policy.sections.ai import AI, BudgetRule, WhenSpent
 from scopegate.policy.sections.auth import Auth, JwtRule
 from scopegate.policy.sections.bodies import BodyRule, JsonRule, MultipartRule
+from scopegate.policy.sections.cache import CachedMethod, CacheKey, CacheRule, CacheStore
 from scopegate.policy.sections.cors import Cors
 from scopegate.policy.sections.costs import Cost
 from scopegate.policy.sections.headers import AnswerFields
@@ -46,6 +47,10 @@ __all__ = [
     "Auth",
     "BodyRule",
     "BudgetRule",
+    "CacheKey",
+    "CacheRule",
+    "CacheStore",
+    "CachedMethod",
     "CertificateFiles",
     "ClientList",
     "ClientValue",
@@ -101,6 +106,7 @@ class Policy:
     offloads: Mapping[str, Offload]
     ai: AI | None
     promises: tuple[Promise, ...]
+    cache: CacheStore
     files: tuple[str, ...] = ()
 
 
@@ -122,6 +128,7 @@ def policy_of(found: Document, tree: Tree, beside: SideFiles) -> Policy:
         offloads=named.offloads,
         ai=None if found.ai is None else found.ai.build(),
         promises=tuple(promise.build(tree.at(("promises", index))) for index, promise in enumerate(found.promises)),
+        cache=found.cache.build(),
         files=tuple(dict.fromkeys(beside.paths.values())),
     )
 

@@ -20,6 +20,7 @@ from scopegate.policy.reach import Covers
 from scopegate.policy.sections import bodies
 from scopegate.policy.sections.auth import Auth, AuthShape
 from scopegate.policy.sections.bodies import BodyRule, BodyShape, Buffer
+from scopegate.policy.sections.cache import CacheRule, RouteCacheShape
 from scopegate.policy.sections.cors import NO_CORS, Cors
 from scopegate.policy.sections.headers import NO_HEADERS, STANDARD_HEADERS, AnswerFields
 from scopegate.policy.sections.modes import Mode
@@ -74,6 +75,7 @@ class Route:
     cors: Cors | None = None
     reads: frozenset[PathStep] | None = None
     hosts: frozenset[str] = frozenset()
+    cache: CacheRule | None = None
 
 
 # Shape
@@ -121,6 +123,7 @@ class RouteShape(Shape):
     events: StreamShape | None = option(
         None, "Bounds for server-sent events. Left out: they are answers like any other."
     )
+    cache: RouteCacheShape | None = option(None, "What is kept of its answers. Left out: nothing.")
     offload: Name | None = option(None, "A name out of `offloads`: the work that leaves the request.")
     mode: Choice[Mode] = option("enforce", "`watch` decides and counts, and never refuses.")
     reads: list[Choice[PathStep]] | None = option(
@@ -148,6 +151,7 @@ class RouteShape(Shape):
             cors=None if self.cors is None else named.cors.get(self.cors),
             reads=None if self.reads is None else frozenset(self.reads),
             hosts=frozenset(self.hosts),
+            cache=None if self.cache is None else self.cache.build(),
         )
 
 
@@ -183,6 +187,7 @@ def checks(draft: Draft) -> Iterator[Fault]:
         yield from bodies.checks(route.body, most_bytes, (*loc, "body"), draft)
         yield from _streams(route, loc, draft)
         yield from _hosts(route, loc, server, draft)
+        yield from _cache(route, loc, draft)
     yield from _unused(draft)
     yield from _unreachable(routes, draft)
 
@@ -299,6 +304,19 @@ def _streams(route: RouteShape, loc: Loc, draft: Draft) -> Iterator[Fault]:
         if stream is not None and route.offload is not None:
             what = "cannot stand with `offload`, which waits for the whole answer"
             yield draft.problem_at_key((*loc, key), what)
+
+
+def _cache(route: RouteShape, loc: Loc, draft: Draft) -> Iterator[Fault]:
+    if route.cache is None:
+        return
+    methods = route.match.methods
+    if methods is not None and "GET" not in methods:
+        yield draft.problem_at_key((*loc, "cache"), "only answers to GET are kept, which this route does not match")
+    if route.events is not None:
+        yield draft.problem_at_key((*loc, "cache"), "cannot stand with `events`: a stream has no end to be kept")
+    if route.cache.ttl is not None and route.cache.heuristic is not None:
+        what = "says it twice how long an answer is fresh: `ttl` or `heuristic`"
+        yield draft.problem_at_key((*loc, "cache"), what)
 
 
 def _hosts(route: RouteShape, loc: Loc, server: ServerShape | None, draft: Draft) -> Iterator[Fault]:
