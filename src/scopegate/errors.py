@@ -3,6 +3,7 @@
 ScopegateError
 ├── ConfigError              the policy file or the environment is wrong: exit 78, every problem at once
 ├── StoreError               a database or Redis did something we cannot use
+│   ├── StoreUnusable        it can never be used as it is: a person has to mend its address, its rights or its schema
 │   ├── StoreUnavailable     it is gone, slow, read-only or full: the caller chooses what that means
 │   └── LeaseLost            another worker holds the job now: stop, write nothing more
 ├── ClientGone               the visitor closed the connection before we were done
@@ -61,6 +62,10 @@ class ConfigError(ScopegateError):
 
 class StoreError(ScopegateError):
     """An engine answered in a way we cannot use."""
+
+
+class StoreUnusable(StoreError):
+    """A start on it ends with EXIT_CONFIG and this one line, which names no secret."""
 
 
 class StoreUnavailable(StoreError):

@@ -40,6 +40,8 @@ def run(args: argparse.Namespace) -> int:
     from scopegate.following import member as following
 
     settings, policy = loaded.settings, loaded.policy
+    if args.leash is None:
+        role.look_at_database(settings)
     sock = ports.inherited(args.fd) if args.fd is not None else ports.listen(policy.admin.listen)
     with following.alone(loaded, catch_up) as follow:
 

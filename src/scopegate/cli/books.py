@@ -64,7 +64,7 @@ async def _opened(settings: Settings) -> AsyncIterator[Books]:
     from scopegate.stores.ledger import SqlLedger
     from scopegate.stores.outbox import SqlOutbox
 
-    _must_exist(settings.database)
+    must_exist(settings.database)
     messenger = _messenger(settings)
     database = await open_database(settings.database)
     try:
@@ -74,7 +74,7 @@ async def _opened(settings: Settings) -> AsyncIterator[Books]:
         await database.close()
 
 
-def _must_exist(url: str) -> None:
+def must_exist(url: str) -> None:
     """Opening a SQLite file makes one: to whoever only wants to read, an empty database would be a false answer."""
     scheme, _, path = url.partition("///")
     if scheme.startswith("sqlite") and not Path(path).is_file():

@@ -13,7 +13,7 @@ import sys
 from collections.abc import Sequence
 
 from scopegate import __version__, build
-from scopegate.errors import EXIT_CONFIG, ConfigError, ScopegateError
+from scopegate.errors import EXIT_CONFIG, ConfigError, ScopegateError, StoreUnusable
 
 COMMANDS = (
     "up",
@@ -26,6 +26,8 @@ COMMANDS = (
     "schema",
     "simulate",
     "advise",
+    "migrate",
+    "backup",
     "limits",
     "jobs",
     "explain-lead",
@@ -53,11 +55,12 @@ examples:
   scopegate up -c gateway.yaml       gateway, worker and admin on this machine
   scopegate gateway -c gateway.yaml  one role alone; likewise worker and admin
   scopegate reload                   have the running gateway read its policy file again
+  scopegate migrate                  after an upgrade: bring the database to the new schema
   scopegate jobs list                the leads' jobs; then jobs show ID, jobs replay ID
   scopegate explain-lead lead-7      what became of a lead, or of a request: every step, call and dollar
   scopegate usage                    what the model calls cost
 
-exit codes: 0 fine, 1 found something or failed, 2 wrong usage, 78 no start: wrong policy file or environment
+exit codes: 0 fine, 1 found something or failed, 2 wrong usage, 78 no start: wrong policy file, environment or database
 """
 
 
@@ -71,7 +74,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _refuse(exc)
     except ScopegateError as exc:
         print(f"scopegate: {exc}", file=sys.stderr)
-        return EXIT_FAILED
+        return EXIT_CONFIG if isinstance(exc, StoreUnusable) else EXIT_FAILED
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED
     except BrokenPipeError:

@@ -9,7 +9,7 @@ import argparse
 import errno
 import os
 import sys
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -137,6 +137,32 @@ def missing(settings: Settings, policy: Policy, roles: Sequence[str]) -> list[Pr
 
         problems += admin_problems(settings.admin_token, policy, settings.read_token)
     return problems
+
+
+def demand_database(asker: str) -> None:
+    """Before anything starts on it: the database that the environment names is the right one, or ends this process with
+    one line and 78. Looked at in a process of its own: what that takes to load, this one need not carry from then on.
+    `asker` is UP or ROLE of `migrate`."""
+    import subprocess
+
+    words = [sys.executable, "-P", "-m", "scopegate", "migrate", "--at-start", asker]
+    code = subprocess.run(words, stdin=subprocess.DEVNULL).returncode  # noqa: S603 - ourselves
+    if code != 0:
+        raise SystemExit(code)
+
+
+def look_at_database(settings: Settings) -> None:
+    """Likewise, in this process, which needs it anyway. Raises StoreUnusable."""
+    import asyncio
+
+    from scopegate.errors import StoreUnavailable
+    from scopegate.stores.database import open_database
+
+    async def look() -> None:
+        await (await open_database(settings.database)).close()
+
+    with suppress(StoreUnavailable):  # it may come back, and what serves waits for it
+        asyncio.run(look())
 
 
 def state_dir(settings: Settings) -> Path:

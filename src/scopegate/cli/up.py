@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
-from scopegate.cli import role
+from scopegate.cli import migrate, role
 from scopegate.errors import ScopegateError
 from scopegate.process import lockfile
 
@@ -81,6 +81,7 @@ def run(args: argparse.Namespace) -> int:
     directory = role.state_dir(settings)
     with ExitStack() as held:
         held.enter_context(lock(directory))
+        role.demand_database(migrate.UP)
         public = gateway.listen(policy)
         for sock in public.all:
             held.enter_context(sock)

@@ -32,6 +32,8 @@ def run(args: argparse.Namespace) -> int:
     from scopegate.following import member as following
 
     settings, policy = loaded.settings, loaded.policy
+    if args.leash is None and policy.offloads:
+        role.look_at_database(settings)
     with following.alone(loaded, catch_up) as follow:
 
         async def serve(stop: asyncio.Event, ready: Callable[[], None]) -> None:

@@ -1,7 +1,8 @@
 """Stores that are opened when they are first needed: the gateway serves the app while the database is still away, and
 does not carry the libraries behind the stores before the first lead.
 
-Every use of the database tries again; until it opens, each is a StoreUnavailable like any later outage.
+Every use of the database tries again; until it opens, each is a StoreUnavailable like any later outage, whatever the
+reason: what nobody but a person mends is for the start to find (`cli/role`), and no cause to end what serves.
 """
 
 from __future__ import annotations
@@ -27,8 +28,13 @@ class LateDatabase:
         self._database = Lazy(self._open)
 
     async def open(self) -> Database:
-        """Raises StoreUnavailable while it cannot be reached, StoreError when it can never be used."""
-        return await self._database.get()
+        """Raises StoreUnavailable while it cannot be used."""
+        from scopegate.errors import StoreUnavailable, StoreUnusable
+
+        try:
+            return await self._database.get()
+        except StoreUnusable as fault:
+            raise StoreUnavailable("other", str(fault)) from fault
 
     async def _open(self) -> Database:
         from scopegate.stores.database import open_database

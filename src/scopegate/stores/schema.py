@@ -1,6 +1,7 @@
 """The tables, and how our values are written into their columns on either engine.
 
-No query lives here: `jobs`, `outbox` and `ledger` write them, `database` creates the tables. Times are Unix
+No query lives here: `jobs`, `outbox` and `ledger` write them. What creates and changes the tables are the revisions in
+`migrations/`; a test holds the two together. Times are Unix
 milliseconds, money is integer micro-dollars. Text of visitors and apps may hold anything JSON can say, also NUL and
 lone surrogates that neither engine stores as text: `Words` and `JsonText` carry them through unchanged.
 """
@@ -31,8 +32,6 @@ from sqlalchemy.types import TypeDecorator
 from scopegate import jsontext
 from scopegate.leads.job import Unreadable
 from scopegate.types import Json
-
-SCHEMA_VERSION = 1
 
 _ESCAPED = "\ufffe"
 _MAX_DEPTH = 72
@@ -91,6 +90,7 @@ class RequestText(JsonText):
 
 metadata = MetaData()
 
+# Read by programs of version 0.1.0 alone, which refuse what they find: ours is kept by `revisions`.
 schema_version = Table(
     "schema_version",
     metadata,
