@@ -399,6 +399,7 @@ TESTED_ELSEWHERE: dict[str, str] = {
     "gateway/giving.py": "gateway/test_caching.py",
     "gateway/jwks.py": "gateway/test_identity.py",
     "gateway/refresh.py": "gateway/test_caching.py",
+    "gateway/order.py": "gateway/test_intake.py",
     "gateway/stream.py": "gateway/test_events.py",
     "gateway/streams.py": "gateway/test_websocket.py",
     "gateway/watcher.py": "gateway/test_intake.py",

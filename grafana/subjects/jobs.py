@@ -52,13 +52,23 @@ JOBS = Row(
         Panel(
             "Orders without a job",
             "Orders whose fate is open: pending (the app is answering), unknown (the gateway died in between), "
-            "unreadable (the app took what our reader cannot read), and accepted ones that wait in memory for the "
-            "database.",
+            "unreadable (the app took what our reader cannot read), and those that wait for the database: in memory, "
+            "or spooled to a gateway's disk.",
             "short",
             [
                 Query(f"max by (state) ({OPEN_ORDERS})", "{{state}}"),
                 Query(f"sum({pick('scopegate_orders_unrecorded')})", "unrecorded"),
+                Query(f"sum by (state) ({pick('scopegate_spooled_orders')})", "spooled, {{state}}"),
             ],
+        ),
+        Panel(
+            "Orders looked up",
+            "Questions to the app what became of orders that nobody settled, by what came of it: `absent` is dropped, "
+            "`given_up` waits for a person.",
+            "short",
+            [Query(rise(pick("scopegate_order_lookups_total"), "outcome"), "{{outcome}}", instant=True)],
+            "table",
+            decimals=0,
         ),
         Panel(
             "Photos",
@@ -135,6 +145,20 @@ ALERTS = Group(
                 """,
         ),
         Alert(
+            "ScopegateOrdersSpooled",
+            "ticket",
+            expr="max by (job, state) (scopegate_spooled_orders) > 0",
+            hold="5m",
+            summary="Lead orders wait on a gateway's disk",
+            description="{{ $value | humanize }} lead orders are {{ $labels.state }} in the spool.",
+            runbook="""
+                `waiting`: the database takes none of them; the gateway's lines `order.spooled` say why (`full`,
+                `connect`, `timeout`). They go in by themselves once it does. `bad`: what stands in `spool/bad` of the
+                state directory cannot be read, `spool.put_aside` says why; each file is one lead as JSON, whose id and
+                words a person can read. Take a file away once its lead was seen to.
+                """,
+        ),
+        Alert(
             "ScopegateOrdersUnknown",
             "ticket",
             expr='max by (job) (scopegate_outbox_orders{state="unknown"}) > 0',
@@ -142,7 +166,8 @@ ALERTS = Group(
             summary="A lead's fate is unknown",
             description="{{ $value | humanize }} lead orders never got the app's answer recorded.",
             runbook="""
-                A gateway died between forwarding a lead and hearing the app. `scopegate jobs orders` lists them.
+                A gateway died between forwarding a lead and hearing the app. `scopegate jobs orders` lists them. With
+                `lookup` the app is asked by itself: then the lines `order.looked_up` say what it answers.
                 Compare with the app's own leads of that minute: the order names the request id. When the app has the
                 lead, `scopegate jobs confirm ORDER_ID --lead ID` makes its job; when not, `scopegate jobs discard
                 ORDER_ID`.

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from scopegate.stores.mirror import Mirror
     from scopegate.stores.ports import BreakerStore, JobStore, LimitDesk, LimitStore, Messenger, Outbox
     from scopegate.worker.claude import ClaudeCaller
+    from scopegate.worker.lookups import Lookups
     from scopegate.worker.main import Terms, Worker
 
     Follow = Callable[[Applying], Coroutine[None, None, None]]
@@ -44,6 +45,8 @@ _ADMIN_DRAIN_S = 2.0
 _PROBE_MARGIN_S = 5.0
 TOP_FOLDER = "top"
 """Of the state directory: what gateways tell of the keys they refuse and admit most."""
+SPOOL_FOLDER = "spool"
+"""Likewise: lead orders that the database did not take."""
 _TOLD_EVERY_S = 2.0
 _PATIENCE_S = 0.5  # of a job with Redis: no visitor waits for it
 
@@ -211,6 +214,7 @@ async def _intake(settings: Settings) -> AsyncIterator[Intake]:
     """Likewise."""
     from scopegate.gateway.intake import Intake
     from scopegate.stores.late import LateDatabase, LateMessenger, LateOutbox
+    from scopegate.stores.spool import Spool
 
     database = LateDatabase(settings.database)
 
@@ -219,8 +223,11 @@ async def _intake(settings: Settings) -> AsyncIterator[Intake]:
 
         return SqlOutbox(database)
 
+    messenger, spool = LateMessenger(lambda: _messenger(settings)), Spool(settings.state_dir / SPOOL_FOLDER)
     try:
-        yield Intake(LateOutbox(outbox), LateMessenger(lambda: _messenger(settings)), SystemClock())
+        intake = Intake(LateOutbox(outbox), messenger, spool, SystemClock())
+        intake.open()
+        yield intake
     finally:
         await database.close()
 
@@ -295,11 +302,21 @@ async def _work(settings: Settings, trade: _Trade, stop: asyncio.Event, ready: C
         try:
             async with asyncio.TaskGroup() as group:
                 group.create_task(worker.serve(stop, trade.drain_s))
+                group.create_task(_lookups(database).serve(stop, lambda: trade.terms().offloads))
                 if settings.redis_url is not None:
                     wake_ups = WakeUps(settings.redis_url, worker.run, SystemClock(), drain_s=trade.drain_s)
                     group.create_task(wake_ups.serve(stop))
         finally:
             await database.close()
+
+
+def _lookups(database: Database) -> Lookups:
+    from scopegate.stores.outbox import SqlOutbox
+    from scopegate.worker.deliver import Courier
+    from scopegate.worker.lookups import Lookups
+
+    clock = SystemClock()
+    return Lookups(SqlOutbox(database), Courier(clock), clock)
 
 
 @asynccontextmanager
@@ -393,6 +410,7 @@ async def serve_admin(
     from scopegate.stores.late import LateDatabase
     from scopegate.stores.ledger import SqlLedger
     from scopegate.stores.outbox import SqlOutbox
+    from scopegate.stores.spool import Spool
 
     in_force = policy
 
@@ -405,6 +423,7 @@ async def serve_admin(
     database = LateDatabase(settings.database)
     messenger = None if settings.redis_url is None else _messenger(settings)
     desk = _limit_desk(settings)
+    spool = Spool(settings.state_dir / SPOOL_FOLDER)
     sources = Sources(
         policy=lambda: in_force,
         jobs=SqlJobs(database),
@@ -412,7 +431,7 @@ async def serve_admin(
         outbox=SqlOutbox(database),
         clock=SystemClock(),
         messenger=messenger,
-        checks=None if messenger is None else {"redis": messenger.ping},
+        checks={"spool": spool.check} | ({} if messenger is None else {"redis": messenger.ping}),
         metrics_directory=exposition.active_directory(),
         limits=desk,
         top=lambda: board.living(settings.state_dir / TOP_FOLDER),

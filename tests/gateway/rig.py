@@ -34,8 +34,9 @@ from scopegate.stores.late import LateDatabase
 from scopegate.stores.memory import MemoryLimits
 from scopegate.stores.mirror import Mirror
 from scopegate.stores.outbox import SqlOutbox
-from scopegate.stores.ports import LimitStore, Messenger, Outbox
+from scopegate.stores.ports import LimitStore, Messenger, OrderSpool, Outbox
 from scopegate.stores.queue import NoMessenger
+from scopegate.stores.spool import Spool
 from tests.gateway.app import App
 from tests.gateway.client import Client
 
@@ -184,6 +185,7 @@ class Rigs:
         store: LimitStore | None = None,
         clock: Clock | None = None,
         outbox: Outbox | None = None,
+        spool: OrderSpool | None = None,
         messenger: Messenger | None = None,
         max_unrecorded: int = MAX_UNRECORDED,
         kernel_bytes: int | None = None,
@@ -202,9 +204,10 @@ class Rigs:
         database, intake = None, None
         if rules.offloads:
             database = LateDatabase(f"sqlite:///{self._folder / f'leads-{len(self._made)}.db'}")
-            intake = Intake(
-                outbox or SqlOutbox(database), messenger or NoMessenger(), clock, max_unrecorded=max_unrecorded
-            )
+            spool = spool or Spool(self._folder / f"spool-{len(self._made)}")
+            writing = outbox or SqlOutbox(database)
+            intake = Intake(writing, messenger or NoMessenger(), spool, clock, max_unrecorded=max_unrecorded)
+            intake.open()
         rig = Rig(Gateway(rules, limiter, signin, intake, clock), app, intake, database, http)
         rig.top = limiter.top
         await rig.serve(kernel_bytes)

@@ -19,15 +19,29 @@ from sqlalchemy import select
 from scopegate.clock import SystemClock
 from scopegate.errors import StoreUnavailable
 from scopegate.gateway.intake import Intake
-from scopegate.leads.job import Lead, LeadJob, LeadOrder, OpenOrder, OrderRecord, OrderState, Unreadable
+from scopegate.leads.job import (
+    Claim,
+    Earlier,
+    KeptAnswer,
+    Lead,
+    LeadJob,
+    LeadOrder,
+    OpenOrder,
+    OrderRecord,
+    OrderState,
+    Settlement,
+    Unreadable,
+)
 from scopegate.metrics import catalogue as metrics
 from scopegate.stores.late import LateDatabase
 from scopegate.stores.outbox import SqlOutbox
 from scopegate.stores.queue import NoMessenger
 from scopegate.stores.schema import jobs, orders
+from scopegate.stores.spool import Spool
 from tests.gateway.app import Answer, End, Received, body_of
 from tests.gateway.client import BrokenTransferError
 from tests.gateway.rig import HOST, ON_ONE_LOOP, Lines, Rig, Rigs, eventually
+from tests.worker.house import offload
 
 pytestmark = ON_ONE_LOOP
 
@@ -349,17 +363,29 @@ class Outage:
         self.settles_nothing = False
         self.delay_s = 0.0
         self.settling = 0
+        self.asked = 0
 
-    async def put(self, order: LeadOrder) -> None:
+    async def put(self, order: LeadOrder) -> Earlier | None:
         await self._reach(self.takes_no_orders)
-        await self._outbox.put(order)
+        return await self._outbox.put(order)
 
     async def settle(
-        self, order: LeadOrder, state: OrderState, status: int | None, lead: Lead | None
+        self,
+        order: LeadOrder,
+        state: OrderState,
+        status: int | None,
+        lead: Lead | None,
+        answer: KeptAnswer | None = None,
     ) -> LeadJob | None:
         self.settling += 1
         await self._reach(self.settles_nothing)
-        return await self._outbox.settle(order, state, status, lead)
+        return await self._outbox.settle(order, state, status, lead, answer)
+
+    async def ask(self, offloads: Sequence[str], now_ms: int, limit: int) -> Sequence[OrderRecord]:
+        return await self._outbox.ask(offloads, now_ms, limit)
+
+    async def forget(self, now_ms: int, most: int) -> int:
+        return await self._outbox.forget(now_ms, most)
 
     async def overdue(self, before_ms: int) -> int:
         return await self._outbox.overdue(before_ms)
@@ -374,6 +400,7 @@ class Outage:
         return await self._outbox.count(state)
 
     async def _reach(self, is_down: bool) -> None:
+        self.asked += 1
         await asyncio.sleep(self.delay_s)
         if is_down:
             raise StoreUnavailable("connect", "for the test")
@@ -384,6 +411,16 @@ class HastyClock(SystemClock):
 
     async def sleep(self, delay_s: float) -> None:
         await asyncio.sleep(min(delay_s, 0.02))
+
+
+class StoppedClock(SystemClock):
+    """No time passes for who looks at it, and who sleeps does so for long."""
+
+    def monotonic_s(self) -> float:
+        return 1_000.0
+
+    async def sleep(self, delay_s: float) -> None:
+        await asyncio.sleep(3_600)
 
 
 async def test_while_the_database_is_away_no_lead_is_taken_and_the_app_hears_nothing(
@@ -510,6 +547,101 @@ async def test_while_too_much_is_held_no_leads_are_taken(rig: Rig) -> None:
     assert (await (await rig.connect()).ask(post())).code == "intake_full"
 
 
+# ── the spool ───────────────────────────────────────────────────────────────────────────────────────────────────────
+
+SPOOLING: dict[str, Any] = {
+    **OFFLOADING,
+    "offloads": {"photos": {**OFFLOADING["offloads"]["photos"], "on_store_error": "spool"}},
+}
+
+
+async def until_made(database: LateDatabase, count: int) -> list[Any]:
+    async with asyncio.timeout(8):
+        while len(found := await made(database)) < count:
+            await asyncio.sleep(0.02)
+    return found
+
+
+async def test_while_the_database_is_away_leads_reach_the_app_and_their_orders_the_disk(
+    gates: Rigs, tmp_path: Path, logged: Lines
+) -> None:
+    database = LateDatabase(f"sqlite:///{tmp_path / 'gone.db'}")
+    outbox = Outage(database)
+    outbox.takes_no_orders = outbox.settles_nothing = True
+    rig = await gates.start(**SPOOLING, outbox=outbox, spool=Spool(tmp_path / "spool"), clock=HastyClock())
+    rig.app.default = _numbered
+    client = await rig.connect()
+    for n in range(3):
+        assert (await client.ask(post({**LEAD, "n": n}))).json() == {"id": f"lead-{n}"}
+    assert len(list((tmp_path / "spool").iterdir())) == 6
+    assert events(logged).count("order.spooled") == 6
+    outbox.takes_no_orders = outbox.settles_nothing = False
+    jobs = await until_made(database, 3)
+    assert sorted(job.lead_id for job in jobs) == ["lead-0", "lead-1", "lead-2"]
+    assert {row.state for row in await rows(database)} == {"accepted"}
+    await eventually(lambda: list((tmp_path / "spool").iterdir()) == [])
+    assert (await client.ask(post({**LEAD, "n": 3}))).status == 201
+    await until_made(database, 4)
+    assert list((tmp_path / "spool").iterdir()) == []
+    await database.close()
+
+
+async def test_a_database_that_hangs_is_waited_for_once_a_second_and_not_by_everybody(
+    gates: Rigs, tmp_path: Path
+) -> None:
+    database = LateDatabase(f"sqlite:///{tmp_path / 'slow.db'}")
+    outbox = Outage(database)
+    rig = await gates.start(**SPOOLING, outbox=outbox, spool=Spool(tmp_path / "spool"), clock=StoppedClock())
+    rig.app.default = _numbered
+    outbox.settles_nothing = outbox.takes_no_orders = True
+    client = await rig.connect()
+    for n in range(5):
+        assert (await client.ask(post({**LEAD, "n": n}))).status == 201
+    assert outbox.asked == 1
+    await database.close()
+
+
+async def test_what_a_killed_gateway_left_in_the_spool_the_next_one_takes_in(gates: Rigs, tmp_path: Path) -> None:
+    """One was killed before the app answered, one after it."""
+    spool = Spool(tmp_path / "spool")
+    now_ms = SystemClock().now_ms()
+    waiting = LeadOrder("ord_1", "photos", "lead", "r-1", now_ms, LEAD)
+    settled = LeadOrder("ord_2", "photos", "lead", "r-2", now_ms, LEAD)
+    await spool.keep(Settlement(waiting, OrderState.PENDING))
+    await spool.keep(Settlement(settled, OrderState.ACCEPTED, 201, Lead("lead-2", None, "It leaks.", ())))
+    rig = await gates.start(**SPOOLING, spool=spool, clock=HastyClock())
+    assert rig.database is not None
+    assert [job.lead_id for job in await until_made(rig.database, 1)] == ["lead-2"]
+    await has_state(rig, ["pending", "accepted"])
+
+
+async def test_a_spooled_order_whose_claim_another_holds_is_an_order_all_the_same(gates: Rigs, tmp_path: Path) -> None:
+    """The app has both leads: nobody could know while the database was away."""
+    spool, claim = Spool(tmp_path / "spool"), Claim("c", "b", 2**50)
+    rig = await gates.start(**SPOOLING, spool=spool, clock=HastyClock())
+    assert rig.database is not None
+    await SqlOutbox(rig.database).put(LeadOrder("ord_1", "photos", "lead", "r-1", 1_000, LEAD, claim))
+    await spool.keep(Settlement(LeadOrder("ord_2", "photos", "lead", "r-2", 2_000, LEAD, claim), OrderState.PENDING))
+    await has_state(rig, ["pending", "pending"])
+
+
+async def test_a_spool_that_is_full_takes_no_lead_and_the_app_hears_nothing(
+    gates: Rigs, tmp_path: Path, logged: Lines
+) -> None:
+    database = LateDatabase(f"sqlite:///{tmp_path / 'gone.db'}")
+    outbox = Outage(database)
+    outbox.takes_no_orders = outbox.settles_nothing = True
+    spool = Spool(tmp_path / "spool", most_entries=2)
+    rig = await gates.start(**SPOOLING, outbox=outbox, spool=spool, clock=HastyClock())
+    rig.app.default = created()
+    client = await rig.connect()
+    assert (await client.ask(post())).status == 201
+    assert (await client.ask(post())).code == "intake_down"
+    assert len(rig.app.requests) == 1
+    assert "order.not_spooled" in events(logged)
+    await database.close()
+
+
 # ── the end ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -557,11 +689,11 @@ async def test_orders_that_could_not_be_settled_are_named_at_the_end(tmp_path: P
     database = LateDatabase(f"sqlite:///{tmp_path / 'never.db'}")
     outbox = Outage(database)
     outbox.settles_nothing = True
-    intake = Intake(outbox, NoMessenger(), SystemClock())
+    intake = Intake(outbox, NoMessenger(), Spool(tmp_path / "spool"), SystemClock())
     order = LeadOrder("ord_1", "photos", "lead", "r-1", 1_000, None)
     lead = Lead("lead-1", None, "", ())
-    await intake.settle(order, OrderState.ACCEPTED, 201, lead)
-    await intake.settle(order, OrderState.UNKNOWN, None, None)
+    await intake.settle(Settlement(order, OrderState.ACCEPTED, 201, lead), offload("127.0.0.1:9"))
+    await intake.settle(Settlement(order, OrderState.UNKNOWN), offload("127.0.0.1:9"))
     await intake.close()
     assert events(logged).count("order.unsettled") == 2
     outbox.settles_nothing = False

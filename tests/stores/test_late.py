@@ -55,6 +55,8 @@ USES: Sequence[tuple[str, Use]] = [
     ("put", lambda outbox: outbox.put(ORDER)),
     ("settle", lambda outbox: outbox.settle(ORDER, OrderState.ACCEPTED, 201, lead("lead-1"))),
     ("overdue", lambda outbox: outbox.overdue(0)),
+    ("ask", lambda outbox: outbox.ask(["photos"], 1_000, 10)),
+    ("forget", lambda outbox: outbox.forget(0, 10)),
     ("count", lambda outbox: outbox.count(OrderState.PENDING)),
     ("get", lambda outbox: outbox.get("order-1")),
     ("open", lambda outbox: outbox.open(10)),

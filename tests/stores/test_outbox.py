@@ -10,7 +10,18 @@ from typing import Any
 import pytest
 from sqlalchemy import select
 
-from scopegate.leads.job import JobFilter, JobState, OrderState, StepState, Unreadable
+from scopegate.leads import lookup
+from scopegate.leads.job import (
+    Claim,
+    Earlier,
+    JobFilter,
+    JobState,
+    KeptAnswer,
+    LeadOrder,
+    OrderState,
+    StepState,
+    Unreadable,
+)
 from scopegate.limits.steps import StepName
 from scopegate.stores.database import Database
 from scopegate.stores.jobs import SqlJobs
@@ -199,3 +210,117 @@ async def test_two_that_confirm_one_order_at_once_make_one_job(outbox: SqlOutbox
     )
     assert len({job.job_id for job in made if job is not None}) == 1
     assert len(await SqlJobs(database).list(JobFilter())) == 1
+
+
+# ── repeats ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+CLAIM = Claim("claim-1", "body-1", until_ms=60_000)
+ANSWER = KeptAnswer(201, b"content-type: application/json\r\n", b'{"id": "\x00\xff"}')
+
+
+def claiming(n: int, received_ms: int = 1_000, claim: Claim = CLAIM) -> LeadOrder:
+    return replace(order(n, received_ms), claim=claim)
+
+
+async def test_a_claim_is_held_by_the_first_order_alone(outbox: SqlOutbox) -> None:
+    assert await outbox.put(claiming(1)) is None
+    assert await outbox.put(claiming(1)) is None, "the same order again is no repeat of itself"
+    other = replace(CLAIM, body="body-2")
+    assert await outbox.put(claiming(2, claim=other)) == Earlier("order-1", OrderState.PENDING, CLAIM, None)
+    assert (await counts(outbox))["pending"] == 1
+
+
+async def test_of_a_hundred_at_once_one_gets_the_claim(outbox: SqlOutbox) -> None:
+    placed = await asyncio.gather(*(outbox.put(claiming(n)) for n in range(100)))
+    assert placed.count(None) == 1
+    assert len({earlier.order_id for earlier in placed if earlier is not None}) == 1
+    assert (await counts(outbox))["pending"] == 1
+
+
+@pytest.mark.parametrize("state", [OrderState.ACCEPTED, OrderState.UNREADABLE])
+async def test_a_repeat_is_given_the_first_answer(outbox: SqlOutbox, state: OrderState) -> None:
+    await outbox.put(claiming(1))
+    await outbox.settle(claiming(1), state, 201, lead() if state is OrderState.ACCEPTED else None, ANSWER)
+    assert await outbox.put(claiming(2)) == Earlier("order-1", state, CLAIM, ANSWER)
+
+
+async def test_a_refused_order_lets_go_of_its_claim(outbox: SqlOutbox) -> None:
+    await outbox.put(claiming(1))
+    await outbox.settle(claiming(1), OrderState.REFUSED, 422, None, ANSWER)
+    assert await outbox.put(claiming(2)) is None
+    assert await outbox.put(claiming(3)) == Earlier("order-2", OrderState.PENDING, CLAIM, None)
+
+
+async def test_an_order_of_unknown_fate_keeps_its_claim(outbox: SqlOutbox) -> None:
+    await outbox.put(claiming(1))
+    await outbox.overdue(2_000)
+    assert await outbox.put(claiming(2, 3_000)) == Earlier("order-1", OrderState.UNKNOWN, CLAIM, None)
+
+
+async def test_a_claim_ends_with_its_time(outbox: SqlOutbox) -> None:
+    await outbox.put(claiming(1))
+    await outbox.settle(claiming(1), OrderState.ACCEPTED, 201, lead(), ANSWER)
+    assert await outbox.put(claiming(2, 59_999)) is not None
+    assert await outbox.put(claiming(2, 60_000, replace(CLAIM, until_ms=120_000))) is None
+    again = await outbox.put(claiming(3, 60_001))
+    assert again is not None
+    assert (again.order_id, again.answer) == ("order-2", None)
+
+
+async def test_an_order_that_was_never_put_claims_nothing(outbox: SqlOutbox) -> None:
+    await outbox.put(claiming(1))
+    assert await outbox.settle(claiming(2), OrderState.ACCEPTED, 201, lead(), ANSWER) is not None
+    assert await outbox.put(claiming(3)) == Earlier("order-1", OrderState.PENDING, CLAIM, None)
+
+
+async def test_answers_are_forgotten_when_their_time_is_over_and_when_they_are_too_many(outbox: SqlOutbox) -> None:
+    claims = [Claim(f"claim-{n}", "b", until_ms=60_000 + n) for n in range(6)]
+    for n, claim in enumerate(claims):
+        await outbox.put(claiming(n, claim=claim))
+        await outbox.settle(claiming(n, claim=claim), OrderState.ACCEPTED, 201, lead(f"lead-{n}"), ANSWER)
+
+    async def answered() -> list[bool]:
+        repeats = [await outbox.put(claiming(9, 2_000, claim)) for claim in claims]
+        return [repeat is not None and repeat.answer is not None for repeat in repeats]
+
+    assert await outbox.forget(59_999, most=10) == 0
+    assert await outbox.forget(60_001, most=10) == 2
+    assert await answered() == [False, False, True, True, True, True]
+    assert await outbox.forget(60_001, most=3) == 1
+    assert await answered() == [False, False, False, True, True, True]
+
+
+# ── look-ups ────────────────────────────────────────────────────────────────────────────────────────────────────────
+async def test_unsettled_orders_are_asked_about_in_turn(outbox: SqlOutbox) -> None:
+    for n in range(3):
+        await outbox.put(claiming(n, 1_000 + n, Claim(f"claim-{n}", "b", 9)))
+    await outbox.settle(order(4), OrderState.ACCEPTED, 201, lead())
+    await outbox.put(order(5, offload="texts"))
+    first_ms = 1_001 + lookup.FIRST_MS
+    assert await outbox.ask(["photos"], 1_000 + lookup.FIRST_MS - 1, 10) == ()
+    assert await outbox.ask([], first_ms, 10) == ()
+    asked = await outbox.ask(["photos", "x"], first_ms, 1)
+    assert [(one.order, one.asked) for one in asked] == [(claiming(0, 1_000, Claim("claim-0", "b", 9)), 1)]
+    assert [one.order.order_id for one in await outbox.ask(["photos"], first_ms, 10)] == ["order-1"]
+    assert [one.order.order_id for one in await outbox.ask(["photos"], first_ms + 1, 10)] == ["order-2"]
+    again = await outbox.ask(["photos"], first_ms + lookup.pause_ms(1), 10)
+    assert [(one.order.order_id, one.asked) for one in again] == [("order-0", 2), ("order-1", 2)]
+
+
+async def test_two_workers_never_ask_the_same(outbox: SqlOutbox) -> None:
+    for n in range(20):
+        await outbox.put(order(n))
+    now_ms = 1_000 + lookup.FIRST_MS
+    asked = await asyncio.gather(*(outbox.ask(["photos"], now_ms, 3) for _ in range(8)))
+    ids = [record.order.order_id for records in asked for record in records]
+    assert len(ids) == len(set(ids))
+    assert len(ids) >= 3
+
+
+async def test_questions_are_bounded(outbox: SqlOutbox) -> None:
+    await outbox.put(order())
+    now_ms = 1_000 + lookup.FIRST_MS
+    for n in range(1, lookup.MAX_ASKED + 1):
+        assert [record.asked for record in await outbox.ask(["photos"], now_ms, 10)] == [n]
+        now_ms += lookup.pause_ms(n)
+    assert await outbox.ask(["photos"], now_ms + 10**9, 10) == ()
+    assert await outbox.count(OrderState.PENDING) == 1

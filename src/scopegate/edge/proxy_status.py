@@ -12,10 +12,10 @@ NAME = "scopegate"
 
 _CODES_BY_ERROR: Mapping[str, str] = {
     # the request itself (2.3.16): it means nothing, or nothing that can be served
-    "http_request_error": """ambiguous_path bad_connection bad_framing bad_handshake bad_host bad_json bad_method
-        bad_multipart bad_path bad_proxy_header bad_syntax bad_target body_timeout body_too_large expectation_failed
-        file_too_large head_timeout head_too_large json_too_deep json_too_large key_ambiguous key_missing
-        lead_unreadable method_not_allowed
+    "http_request_error": """ambiguous_path bad_connection bad_framing bad_handshake bad_host bad_idempotency_key
+        bad_json bad_method bad_multipart bad_path bad_proxy_header bad_syntax bad_target body_timeout body_too_large
+        expectation_failed file_too_large head_timeout head_too_large json_too_deep json_too_large key_ambiguous
+        key_missing idempotency_key_reused lead_taken lead_under_way lead_unreadable method_not_allowed
         method_not_implemented schema_violation target_too_long too_many_fields too_many_files too_many_parts
         unsupported_encoding unsupported_type version_not_supported websocket_version""",
     # the policy (2.3.15): it could be served, and is not

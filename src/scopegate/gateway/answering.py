@@ -72,6 +72,11 @@ def _kept_lines(asked: Asked, plan: RoutePlan, status: int, notes: Noted, length
 
 def _app_lines(asked: Asked, plan: RoutePlan, status: int, notes: Noted, length: int) -> bytes:
     """What is the same for every answer with these fields on this route."""
+    return STATUS_LINES[status] + app_fields(asked, plan, status, notes, length)
+
+
+def app_fields(asked: Asked, plan: RoutePlan, status: int, notes: Noted, length: int) -> bytes:
+    """The fields of an app's answer as the route has them, framing included."""
     if asked.spent is not None:
         notes = notes.without(RATE_LIMIT_FIELDS)
     notes, ours = plan.security.for_answer(notes, is_https=asked.scheme == b"https")
@@ -84,7 +89,12 @@ def _app_lines(asked: Asked, plan: RoutePlan, status: int, notes: Noted, length:
         framing = b"content-length: %d\r\n" % length
     else:
         framing = b""
-    return b"%b%b%b%b" % (STATUS_LINES[status], notes.lines, ours, framing)
+    return b"%b%b%b" % (notes.lines, ours, framing)
+
+
+def limit_fields(asked: Asked, now_s: float) -> bytes:
+    """How the limits stand that the request was counted in."""
+    return b"" if asked.spent is None else responses.limit_fields(asked.spent, now_s)
 
 
 def interim(asked: Asked, status: int, notes: Noted) -> bytes:
@@ -96,7 +106,7 @@ def interim(asked: Asked, status: int, notes: Noted) -> bytes:
 
 def refused(asked: Asked, met: RoutePlan | Stray, refusal: Refusal, now_s: float) -> bytes:
     """The whole answer to a request that goes no further, at whatever step it ended."""
-    extra = b"" if asked.spent is None else responses.limit_fields(asked.spent, now_s)
+    extra = limit_fields(asked, now_s)
     if met.cors is not None:
         extra += met.cors.for_refusal(asked.notes.get(b"origin"))
     return responses.answer(

@@ -2,98 +2,141 @@
 
 The order is in the outbox before the request goes on, and settled with the app's answer before the client gets it:
 accepted leads become a job, in the same transaction; one that cannot be read waits for a person, or is refused where
-the policy asks for that. While the database is away no lead is taken: 503, and the app hears nothing. When it goes in
-between, the order is safe there as pending; its settlement waits here, in memory and bounded. Called by the pipeline;
-owns no request.
+the policy asks for that. One that was sent before gets its first answer, and the app hears nothing. While the database
+is away no lead is taken: 503, and the app hears nothing; or its order goes to the spool of this machine, where the
+policy asks for that. When it goes in between, the order is safe there as pending; its settlement waits in memory, or in
+the spool. Both are bounded. Called by `order`; owns no request.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable
-from functools import partial
+from collections.abc import Awaitable, Coroutine
+from contextlib import suppress
+from dataclasses import replace
 from typing import Any, TypeVar
 
 from scopegate import logs
 from scopegate.clock import Clock
-from scopegate.edge.headers import Noted
 from scopegate.edge.verdict import Refusal
-from scopegate.errors import StoreError, StoreUnavailable, UpstreamError
-from scopegate.gateway.exchange import Exchange, Outcome, Pending
-from scopegate.gateway.incoming import Incoming
-from scopegate.gateway.watcher import NOBODY_WATCHES, AppSide, Watcher
-from scopegate.leads.intake import judge_request, read_lead
-from scopegate.leads.job import Lead, LeadOrder, OrderState, Unreadable
-from scopegate.leads.reading import read_body
+from scopegate.errors import StoreError, StoreUnavailable
+from scopegate.leads.job import Earlier, LeadOrder, OrderState, Settlement
+from scopegate.leads.repeats import Repeat, judge
 from scopegate.metrics import catalogue as metrics
-from scopegate.metrics.labels import OrderOutcome
-from scopegate.policy.policy import Offload, OnUnreadable
-from scopegate.stores.ports import Messenger, Outbox
+from scopegate.policy.policy import Offload, OnDatabaseError
+from scopegate.stores.ports import Messenger, OrderSpool, Outbox
 
-MAX_ANSWER_BYTES = 1024 * 1024
 MAX_UNRECORDED = 10_000
 STORE_PATIENCE_S = 2.0
 RETRY_EVERY_S = 2.0
-_FULL = Refusal(503, "intake_full", "Leads cannot be taken right now.", ((b"retry-after", b"30"),))
+_LEFT_ALONE_S = 1.0
+"""So long after a failure nobody whose order may be spooled waits for the database."""
+REPEAT_PATIENCE_S = 10.0
+"""So long a repeat waits for what becomes of the first."""
+_REPEAT_PAUSE_S, _LONGEST_REPEAT_PAUSE_S = 0.1, 1.0
+FULL = Refusal(503, "intake_full", "Leads cannot be taken right now.", ((b"retry-after", b"30"),))
+_DOWN = Refusal(503, "intake_down", "Leads cannot be taken right now. Try again shortly.", ((b"retry-after", b"5"),))
 _log = logs.get("intake")
 
 T = TypeVar("T")
-Settlement = tuple[LeadOrder, OrderState, int | None, Lead | None]
 
 
 class Intake:
     """Writes orders down and settles them. One per gateway process."""
 
     def __init__(
-        self, outbox: Outbox, messenger: Messenger, clock: Clock, *, max_unrecorded: int = MAX_UNRECORDED
+        self,
+        outbox: Outbox,
+        messenger: Messenger,
+        spool: OrderSpool,
+        clock: Clock,
+        *,
+        max_unrecorded: int = MAX_UNRECORDED,
     ) -> None:
         self._max_unrecorded = max_unrecorded
         self._outbox = outbox
+        self._spool = spool
+        self._away_until_s = 0.0
         self._messenger = messenger
         self._clock = clock
         self._unrecorded: deque[Settlement] = deque()
         self._tasks: set[asyncio.Task[Any]] = set()
         self._retrying: asyncio.Task[None] | None = None
+        self._emptying: asyncio.Task[None] | None = None
 
-    def begin(self, x: Exchange, offload: Offload) -> Outcome:
-        """A pipeline step: gather the body, write the order, go on."""
-        incoming = x.incoming
-        room = x.body_done or x.shared.held.may_add(x.caller.group, max(x.notes.length, 1))
-        if len(self._unrecorded) >= self._max_unrecorded or not room:
-            return _FULL
-        order = x.watcher = OrderInHand(self, x, offload)
-        if incoming is None:
-            return order.record(b"")
-        if x.body_done:
-            return order.record(incoming.held())
-        return Pending(incoming.hold(whole=True), partial(_body_is_here, order, incoming))
+    def is_full(self) -> bool:
+        """So much waits for the database that nothing more is taken."""
+        return len(self._unrecorded) >= self._max_unrecorded
 
-    async def put(self, order: LeadOrder) -> bool:
-        """Whether the order is in the database. One that may still get there is settled as refused, later."""
+    async def place(self, order: LeadOrder, offload: Offload) -> Earlier | Refusal | None:
+        """None once the order is safe; the one that it repeats, as soon as that has an answer; or why no lead can be
+        taken. What becomes of the first is waited for a while: when the app refuses it, this one takes its place."""
+        ends_s, pause_s = self._clock.monotonic_s() + REPEAT_PATIENCE_S, _REPEAT_PAUSE_S
+        while True:
+            placed = await self._put(order, offload)
+            if not isinstance(placed, Earlier) or order.claim is None:
+                return placed
+            if judge(order.claim, placed) is not Repeat.UNDER_WAY or self._clock.monotonic_s() >= ends_s:
+                return placed
+            await self._clock.sleep(pause_s)
+            pause_s = min(2 * pause_s, _LONGEST_REPEAT_PAUSE_S)
+
+    async def _put(self, order: LeadOrder, offload: Offload) -> Earlier | Refusal | None:
+        """One that is refused and may still get to the database is settled as refused, later."""
+        spools = offload.on_store_error is OnDatabaseError.SPOOL
         try:
-            async with asyncio.timeout(STORE_PATIENCE_S):
-                await self._outbox.put(order)
+            return await self._reach(self._outbox.put(order), spools)
         except (StoreError, TimeoutError) as error:
             reason = str(error) or "timeout"
+            if spools and await self._spooled(Settlement(order, OrderState.PENDING), reason):
+                return None
             _log.error("order.not_recorded", order_id=order.order_id, request_id=order.request_id, reason=reason)
             if isinstance(error, TimeoutError):
-                self.run(self.settle(order, OrderState.REFUSED, None, None))
-            return False
-        return True
+                self.run(self.settle(Settlement(order, OrderState.REFUSED), offload))
+            return _DOWN
 
-    async def settle(self, order: LeadOrder, state: OrderState, status: int | None, lead: Lead | None) -> None:
+    async def settle(self, settlement: Settlement, offload: Offload) -> None:
         """Close the order. What the database does not take now it gets later; the client does not wait for that."""
+        spools = offload.on_store_error is OnDatabaseError.SPOOL
+        try:
+            await self._reach(self._settle_now(settlement), spools)
+        except (StoreError, TimeoutError) as error:
+            reason = str(error) or "timeout"
+            if spools and await self._spooled(settlement, reason):
+                return
+            order_id = settlement.order.order_id
+            _log.error("order.not_settled", order_id=order_id, state=settlement.state, reason=reason)
+            self._keep(settlement)
+
+    async def _reach(self, work: Coroutine[Any, Any, T], spools: bool) -> T:
+        """In the database, in time. Whose order may be spooled does not wait for one that failed a moment ago."""
+        if spools and self._clock.monotonic_s() < self._away_until_s:
+            work.close()
+            raise StoreUnavailable("other", "it failed a moment ago")
         try:
             async with asyncio.timeout(STORE_PATIENCE_S):
-                await self._settle_now((order, state, status, lead))
-        except (StoreError, TimeoutError) as error:
-            _log.error("order.not_settled", order_id=order.order_id, state=state, reason=str(error))
-            self._keep((order, state, status, lead))
+                return await work
+        except (StoreError, TimeoutError):
+            self._away_until_s = self._clock.monotonic_s() + _LEFT_ALONE_S
+            raise
+
+    async def _spooled(self, settlement: Settlement, reason: str) -> bool:
+        order = settlement.order
+        try:
+            await self._spool.keep(settlement)
+        except StoreUnavailable as error:
+            _log.error("order.not_spooled", order_id=order.order_id, reason=str(error))
+            return False
+        _log.warning(
+            "order.spooled", order_id=order.order_id, state=settlement.state, request_id=order.request_id,
+            reason=reason,
+        )  # fmt: skip
+        return True
 
     async def _settle_now(self, settlement: Settlement) -> None:
-        order, state, status, lead = settlement
-        job = await self._outbox.settle(order, state, status, lead)
+        order = settlement.order
+        job = await self._outbox.settle(order, settlement.state, settlement.status, settlement.lead, settlement.answer)
         if job is None:
             return
         _log.info(
@@ -114,6 +157,26 @@ class Intake:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task
+
+    # ── the spool ───────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def open(self) -> None:
+        """Take what gateways of this machine left in the spool, now and later, into the database."""
+        self._emptying = asyncio.ensure_future(self._empty_on())
+
+    async def _empty_on(self) -> None:
+        while True:
+            with suppress(StoreUnavailable):
+                await self._spool.empty(self._take_in)
+            await self._clock.sleep(RETRY_EVERY_S)
+
+    async def _take_in(self, settlement: Settlement) -> None:
+        """One of the spool into the database. Raises StoreUnavailable. Whose claim is held by another was passed on all
+        the same, while nobody could know."""
+        if settlement.state is not OrderState.PENDING:
+            await self._settle_now(settlement)
+        elif await self._outbox.put(settlement.order) is not None:
+            await self._outbox.put(replace(settlement.order, claim=None))
 
     # ── orders the database has not taken ───────────────────────────────────────────────────────────────────────────
 
@@ -142,151 +205,15 @@ class Intake:
     async def close(self) -> None:
         """Finish what is under way. What the database still does not take stays pending there, becomes unknown, and is
         named in the log, one line each."""
-        if self._retrying is not None:
-            self._retrying.cancel()
+        for task in (self._retrying, self._emptying):
+            if task is not None:
+                task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self._drain()
-        for order, state, _status, lead in self._unrecorded:
+        for one in self._unrecorded:
             _log.error(
-                "order.unsettled", order_id=order.order_id, state=state, lead_id=lead.lead_id if lead else None,
-                request_id=order.request_id,
+                "order.unsettled", order_id=one.order.order_id, state=one.state,
+                lead_id=one.lead.lead_id if one.lead else None, request_id=one.order.request_id,
             )  # fmt: skip
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self._messenger.close()
-
-
-class OrderInHand(Watcher):
-    """One lead on its way through the gateway."""
-
-    may_repeat = False
-    passes_interim = False
-
-    def __init__(self, intake: Intake, x: Exchange, offload: Offload) -> None:
-        self._intake = intake
-        self._x = x
-        self._offload = offload
-        self._order: LeadOrder | None = None
-        self._status = 0
-        self._notes: Noted | None = None
-        self._parts: list[bytes] = []
-        self._size = 0
-        self._settled = False
-        self._app: AppSide
-        self._collecting = False
-        """The app's answer is held back until the order is settled."""
-
-    def record(self, body: bytes) -> Outcome:
-        """The body is complete: write the order, or refuse what cannot be read where the policy asks for that."""
-        x = self._x
-        request = read_body(body, _said(x.notes, b"content-type"), _said(x.notes, b"content-encoding"))
-        if self._offload.on_unreadable is OnUnreadable.REFUSE and (fault := judge_request(self._offload, request)):
-            self._unreadable(fault.reason)
-            x.watcher = NOBODY_WATCHES
-            return Refusal(400, "lead_unreadable", f"This request cannot be read as a lead: {fault.reason}.")
-        x.notes = x.notes.replacing(b"accept-encoding", b"identity")  # the answer has to be read here
-        self._order = LeadOrder(
-            order_id=f"ord_{x.shared.next_request_id().decode()}",
-            offload=self._offload.name,
-            route=x.plan.name,
-            request_id=x.request_id.decode(),
-            received_ms=x.shared.now_ms(),
-            request=request,
-        )
-        return Pending(self._intake.run(self._intake.put(self._order)), _recorded)
-
-    def on_answer(self, app: AppSide, status: int, notes: Noted, payload: bytes, done: bool) -> bool:
-        """The app has spoken. Only an answer that may hold a lead is held back."""
-        self._app, self._status, self._notes = app, status, notes
-        if status not in self._offload.when_status:
-            self._settle_beside(OrderState.REFUSED, "refused")
-            return True
-        self._collecting = True
-        return self.on_answer_body(payload, done)
-
-    def on_answer_body(self, payload: bytes, done: bool) -> bool:
-        if not self._collecting:
-            return True
-        self._parts.append(payload)
-        self._size += len(payload)
-        if done:
-            self._settle_first()
-        elif self._size > MAX_ANSWER_BYTES:
-            self._let_through()
-        return False
-
-    def _settle_first(self) -> None:
-        lead = self._lead(b"".join(self._parts))
-        assert self._order is not None
-        self._settled = True
-        state = OrderState.UNREADABLE if lead is None else OrderState.ACCEPTED
-        work = self._intake.settle(self._order, state, self._status, lead)
-        self._x.wait_for(self._intake.run(work), self._answer)
-
-    def _answer(self, _x: Exchange, future: asyncio.Future[None]) -> None:
-        """The order is settled: the client gets what the app said."""
-        future.result()
-        self._collecting = False
-        assert self._notes is not None
-        self._app.send_answer(self._status, self._notes, b"".join(self._parts), True)
-
-    def _let_through(self) -> None:
-        """Too large to be read: the client gets it as it comes, the order is kept without a job."""
-        self._collecting = False
-        assert self._notes is not None
-        self._unreadable("the answer is too large")
-        self._settle_beside(OrderState.UNREADABLE, "unreadable")
-        self._app.send_answer(self._status, self._notes, b"".join(self._parts), False)
-
-    def _lead(self, body: bytes) -> Lead | None:
-        assert self._order is not None
-        assert self._notes is not None
-        response = read_body(body, coding=_said(self._notes, b"content-encoding"))
-        found = read_lead(self._offload, self._order.request, response)
-        if isinstance(found, Unreadable):
-            self._unreadable(found.reason)
-            metrics.ORDERS.labels(self._offload.name, "unreadable").inc()
-            return None
-        metrics.ORDERS.labels(self._offload.name, "accepted").inc()
-        return found
-
-    def _unreadable(self, reason: str) -> None:
-        _log.error(
-            "order.unreadable", offload=self._offload.name, request_id=self._x.request_id.decode(), reason=reason
-        )
-
-    def on_upstream_error(self, error: UpstreamError) -> None:
-        """No answer: an order the app may have seen is unknown, one it cannot have seen is dropped."""
-        if error.sent:
-            self._settle_beside(OrderState.UNKNOWN, "unknown")
-        else:
-            self._settle_beside(OrderState.REFUSED, "refused")
-
-    def on_client_gone(self) -> bool:
-        """A lead that has arrived whole is delivered all the same."""
-        return self._order is not None
-
-    def _settle_beside(self, state: OrderState, outcome: OrderOutcome) -> None:
-        if self._order is not None and not self._settled:
-            self._settled = True
-            metrics.ORDERS.labels(self._offload.name, outcome).inc()
-            self._intake.run(self._intake.settle(self._order, state, self._status or None, None))
-
-
-def _said(notes: Noted, name: bytes) -> str:
-    return b", ".join(notes.get(name)).decode("latin-1")
-
-
-def _body_is_here(order: OrderInHand, incoming: Incoming, x: Exchange, future: asyncio.Future[None]) -> Outcome:
-    future.result()
-    if not x.body_done:
-        x.watcher = NOBODY_WATCHES
-        return _FULL
-    return order.record(incoming.held())
-
-
-def _recorded(x: Exchange, future: asyncio.Future[bool]) -> Outcome:
-    """A lead is passed on only once its order is safe: whatever happens then, somebody knows of it."""
-    if future.result():
-        return None
-    x.watcher = NOBODY_WATCHES
-    return Refusal(503, "intake_down", "Leads cannot be taken right now. Try again shortly.", ((b"retry-after", b"5"),))

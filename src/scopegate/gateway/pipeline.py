@@ -29,6 +29,7 @@ from scopegate.edge.readings import readings
 from scopegate.edge.routes import AMBIGUOUS, Ambiguous
 from scopegate.edge.target import NOT_SERVED, judge_target
 from scopegate.edge.verdict import Caller, Refusal, Reply
+from scopegate.gateway import order
 from scopegate.gateway.bodies import hold, judge_body
 from scopegate.gateway.client import Client
 from scopegate.gateway.events import EventsExpected
@@ -281,7 +282,7 @@ def pipeline(
         if offload is None:
             return None
         assert intake is not None
-        return intake.begin(x, offload)
+        return order.begin(intake, x, offload)
 
     def forward(x: Exchange) -> Outcome:
         """To the app, unless the cache answers. What happens from here on, the connections tell."""

@@ -75,9 +75,28 @@ class Unreadable:
 
 
 @dataclass(frozen=True, slots=True)
+class Claim:
+    """What makes another request a repeat of this one. `key` is a digest of who asks and of the Idempotency-Key, or of
+    the body where there is none; `body` is one of the whole request. It holds until `until_ms`."""
+
+    key: str
+    body: str
+    until_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class KeptAnswer:
+    """The app's answer to an order, as far as it is given again. `fields` are whole lines, CRLF included."""
+
+    status: int
+    fields: bytes
+    body: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class LeadOrder:
     """Written to the outbox before the request is forwarded. `request` is the parsed request body, None where there is
-    none."""
+    none. `claim`: None where a repeat of it is an order of its own."""
 
     order_id: str
     offload: str
@@ -85,6 +104,29 @@ class LeadOrder:
     request_id: str
     received_ms: int
     request: Json | Unreadable
+    claim: Claim | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Earlier:
+    """The order that holds a claim which another one asks for. `answer`: None where none came, or none was kept."""
+
+    order_id: str
+    state: OrderState
+    claim: Claim
+    answer: KeptAnswer | None
+
+
+@dataclass(frozen=True, slots=True)
+class Settlement:
+    """What came of an order. `status` is the app's, None without an answer; `lead` is what a job is made of; `answer`
+    is kept for repeats of an order with a claim."""
+
+    order: LeadOrder
+    state: OrderState
+    status: int | None = None
+    lead: Lead | None = None
+    answer: KeptAnswer | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,12 +145,14 @@ class OpenOrder:
 
 @dataclass(frozen=True, slots=True)
 class OrderRecord:
-    """An order as the outbox holds it. Its `request` is None once a job holds the lead or the app refused it."""
+    """An order as the outbox holds it. Its `request` is None once a job holds the lead or the app refused it. `asked`
+    counts how often the app was asked what became of it."""
 
     order: LeadOrder
     state: OrderState
     status: int | None
     job_id: str | None
+    asked: int = 0
 
 
 @dataclass(frozen=True, slots=True)

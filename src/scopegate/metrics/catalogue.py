@@ -28,10 +28,12 @@ from scopegate.metrics.labels import (
     AdminRefusal,
     CacheOutcome,
     ConnectionState,
+    LookupOutcome,
     OrderOutcome,
     ReloadOutcome,
     Role,
     ScrapeSource,
+    SpoolState,
     StreamKind,
     TokenKind,
     words,
@@ -204,6 +206,24 @@ ORDERS_UNRECORDED = Gauge(
     "scopegate_orders_unrecorded",
     "Accepted lead orders that wait in memory for the database to return.",
     multiprocess_mode="livesum",
+)
+ORDER_LOOKUPS = _of(
+    Counter(
+        "scopegate_order_lookups",
+        "Questions to the app what became of an order, by what came of it: found, unreadable, absent (it is dropped), "
+        "open (asked again), given_up (it waits for a person).",
+        ["offload", "outcome"],
+    ),
+    outcome=words(LookupOutcome),
+)
+SPOOLED_ORDERS = _of(
+    Gauge(
+        "scopegate_spooled_orders",
+        "Lead orders on this machine's disk: waiting for the database, or bad (they cannot be read).",
+        ["state"],
+        multiprocess_mode="livemax",
+    ),
+    state=words(SpoolState),
 )
 JOBS_FINISHED = _of(
     Counter("scopegate_jobs_finished", "Jobs that ended, by state.", ["offload", "state"]), state=words(*FINAL_STATES)
@@ -418,7 +438,7 @@ def _declare_route(route: Route) -> None:
 
 
 def _declare_offload(offload: str) -> None:
-    for counter in (ORDERS, JOBS_FINISHED, DELIVERIES):
+    for counter in (ORDERS, ORDER_LOOKUPS, JOBS_FINISHED, DELIVERIES):
         _make(counter, offload)
     JOB_SECONDS.labels(offload)
     _make(PHOTOS)

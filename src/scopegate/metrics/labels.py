@@ -16,6 +16,11 @@ ConnectionState: TypeAlias = Literal["in_use", "idle"]
 OrderOutcome: TypeAlias = Literal["accepted", "refused", "unreadable", "unknown"]
 """`unreadable` was accepted and holds no lead that could be read; `unknown` had no answer of the app."""
 
+LookupOutcome: TypeAlias = Literal["found", "unreadable", "absent", "open", "given_up"]
+"""What came of asking the app about an order: `open` is asked again, `given_up` is not any more."""
+
+SpoolState: TypeAlias = Literal["waiting", "bad"]
+
 TokenKind: TypeAlias = Literal["input", "output", "cache_read", "cache_write"]
 
 AdminRefusal: TypeAlias = Literal[

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, TypeVar
 from scopegate.lazy import Lazy
 
 if TYPE_CHECKING:
-    from scopegate.leads.job import Lead, LeadJob, LeadOrder, OpenOrder, OrderRecord, OrderState
+    from scopegate.leads.job import Earlier, KeptAnswer, Lead, LeadJob, LeadOrder, OpenOrder, OrderRecord, OrderState
     from scopegate.stores.database import Database, Transaction
     from scopegate.stores.ports import Messenger, Outbox
 
@@ -58,13 +58,24 @@ class LateOutbox:
     def __init__(self, make: Callable[[], Outbox]) -> None:
         self._outbox = Lazy.in_thread(make)
 
-    async def put(self, order: LeadOrder) -> None:
-        await (await self._outbox.get()).put(order)
+    async def put(self, order: LeadOrder) -> Earlier | None:
+        return await (await self._outbox.get()).put(order)
 
     async def settle(
-        self, order: LeadOrder, state: OrderState, status: int | None, lead: Lead | None
+        self,
+        order: LeadOrder,
+        state: OrderState,
+        status: int | None,
+        lead: Lead | None,
+        answer: KeptAnswer | None = None,
     ) -> LeadJob | None:
-        return await (await self._outbox.get()).settle(order, state, status, lead)
+        return await (await self._outbox.get()).settle(order, state, status, lead, answer)
+
+    async def ask(self, offloads: Sequence[str], now_ms: int, limit: int) -> Sequence[OrderRecord]:
+        return await (await self._outbox.get()).ask(offloads, now_ms, limit)
+
+    async def forget(self, now_ms: int, most: int) -> int:
+        return await (await self._outbox.get()).forget(now_ms, most)
 
     async def overdue(self, before_ms: int) -> int:
         return await (await self._outbox.get()).overdue(before_ms)

@@ -7,14 +7,16 @@ Every method may raise `StoreUnavailable`; anything else it may raise is said be
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import NamedTuple, Protocol
 
 from scopegate.errors import StoreUnavailable
 from scopegate.leads.job import (
     Attempt,
     CallRecord,
+    Earlier,
     JobFilter,
+    KeptAnswer,
     Lead,
     LeadJob,
     LeadOrder,
@@ -22,6 +24,7 @@ from scopegate.leads.job import (
     OpenOrder,
     OrderRecord,
     OrderState,
+    Settlement,
 )
 from scopegate.limits.barriers import Barrier, Seats
 from scopegate.limits.breaker import BreakerRule, CallOutcome, Denied, Permit
@@ -123,21 +126,37 @@ class BreakerStore(Protocol):
 class Outbox(Protocol):
     """Lead orders: written before the request is forwarded, settled with the app's answer."""
 
-    async def put(self, order: LeadOrder) -> None:
-        """Durable when it returns. The same order again is no change."""
+    async def put(self, order: LeadOrder) -> Earlier | None:
+        """Durable when it returns None. The same order again is no change. The order that holds the claim of this one,
+        where there is one: this one is then not written."""
         ...
 
     async def settle(
-        self, order: LeadOrder, state: OrderState, status: int | None, lead: Lead | None
+        self,
+        order: LeadOrder,
+        state: OrderState,
+        status: int | None,
+        lead: Lead | None,
+        answer: KeptAnswer | None = None,
     ) -> LeadJob | None:
         """Close the order with the app's answer. With `state` accepted and a `lead`, creates the job in the same
         transaction (one per offload and lead id, however often the lead is sent) and returns it, new or existing.
         Works also for an order whose `put` never arrived. A settlement gives way only to a stronger one, and one
-        that is accepted without a lead to one with it."""
+        that is accepted without a lead to one with it. A refused order lets go of its claim; of any other with one
+        the `answer` is kept as long as that holds."""
         ...
 
     async def overdue(self, before_ms: int) -> int:
         """Move orders still pending since before that moment to unknown; how many moved."""
+        ...
+
+    async def ask(self, offloads: Sequence[str], now_ms: int, limit: int) -> Sequence[OrderRecord]:
+        """Orders of these offloads that nobody settled, oldest first, about which the app is to be asked now: counted
+        as asked, and given to nobody else until the next time (`leads/lookup`)."""
+        ...
+
+    async def forget(self, now_ms: int, most: int) -> int:
+        """Let go of kept answers whose claims have ended, and of the oldest of more than `most`; how many went."""
         ...
 
     async def count(self, state: OrderState) -> int: ...
@@ -156,6 +175,19 @@ class OutboxDesk(Outbox, Protocol):
 
     async def of_request(self, request_id: str) -> Sequence[OrderRecord]:
         """The orders that this request gave, oldest first: one, or none."""
+        ...
+
+
+class OrderSpool(Protocol):
+    """Lead orders on this machine, while the outbox does not take them."""
+
+    async def keep(self, settled: Settlement) -> None:
+        """Durable when it returns; an order without its outcome is `pending`."""
+        ...
+
+    async def empty(self, take: Callable[[Settlement], Awaitable[None]]) -> None:
+        """Hand over what is kept, oldest first, and let go of what was taken, until `take` raises
+        StoreUnavailable."""
         ...
 
 

@@ -21,6 +21,7 @@ from sqlalchemy import (
     ForeignKeyConstraint,
     Index,
     Integer,
+    LargeBinary,
     MetaData,
     Table,
     Text,
@@ -98,6 +99,8 @@ schema_version = Table(
     Column("version", Integer, nullable=False),
 )
 
+_HAS_CLAIM = text("claim IS NOT NULL")
+
 orders = Table(
     "orders",
     metadata,
@@ -111,8 +114,25 @@ orders = Table(
     Column("status", Integer),  # the app's HTTP status
     Column("lead_id", Words),
     Column("job_id", Text),
+    Column("claim", Text),  # NULL once a repeat is an order of its own
+    Column("claim_body", Text),
+    Column("claim_until_ms", BigInteger),
+    Column("asked", Integer, nullable=False, server_default="0"),  # how often the app was asked about it
+    Column("ask_ms", BigInteger, nullable=False, server_default="0"),  # not before
+    Index("ux_orders_claim", "claim", unique=True, sqlite_where=_HAS_CLAIM, postgresql_where=_HAS_CLAIM),
     Index("ix_orders_state", "state", "received_ms"),
     Index("ix_orders_request", "request_id"),
+)
+
+answers = Table(
+    "answers",
+    metadata,
+    Column("order_id", ForeignKey("orders.order_id"), primary_key=True),
+    Column("status", Integer, nullable=False),
+    Column("fields", LargeBinary, nullable=False),
+    Column("body", LargeBinary, nullable=False),
+    Column("until_ms", BigInteger, nullable=False),
+    Index("ix_answers_until", "until_ms"),
 )
 
 _IS_OPEN = text("finished_ms IS NULL")

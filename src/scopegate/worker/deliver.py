@@ -1,6 +1,6 @@
-"""Signed webhooks to the app: one POST per message, answered 2xx or not delivered.
+"""Signed messages to the app: webhooks, one POST each, answered 2xx or not delivered; and questions about its leads.
 
-The only file that names httpx for deliveries. What is signed and how is in `leads/webhook`; which errors are worth
+The only file that names httpx for them. What is signed and how is in `leads/webhook`; which errors are worth
 another try is decided here, when to try again is decided by `worker/steps`.
 """
 
@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from typing import Final
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Final, NamedTuple
 
 import httpx
 
@@ -20,7 +22,16 @@ from scopegate.policy.policy import Deliver
 from scopegate.worker.retry_after import retry_after_s
 
 DELIVERY_TIMEOUT_S: Final = 10.0
-"""From the first attempt to connect to the head of the answer; its body is not read."""
+"""From the first attempt to connect to the head of the answer, and to its end where its body is read."""
+MAX_ANSWER_BYTES: Final = 1024 * 1024
+
+
+class AppAnswer(NamedTuple):
+    """What the app says to a question. `coding` is its Content-Encoding."""
+
+    status: int
+    body: bytes
+    coding: str
 
 
 class Courier:
@@ -36,23 +47,35 @@ class Courier:
     async def deliver(self, to: Deliver, message_id: str, body: bytes) -> int:
         """The 2xx status with which the app took the message. The same `message_id` marks a repeat for the app.
 
-        DeliveryError codes: `unreachable`, `timeout`, `unavailable` (408, 425, 429, 5xx; it may say how long to wait),
-        all retryable; `redirected` and `rejected` (any other status) are final: sending the same again cannot help."""
+        DeliveryError codes: `unreachable`, `timeout`, `unavailable` (408, 425, 429, 5xx), all retryable; `redirected`
+        and `rejected` (any other status) are final: sending the same again cannot help."""
+        async with self._posted(to, to.url, message_id, body) as response:
+            _check(response)
+            return response.status_code
+
+    async def ask(self, to: Deliver, url: str, message_id: str, body: bytes) -> AppAnswer:
+        """The app's answer to a question at `url`, whatever its status. DeliveryError: `unreachable`, `timeout`, or
+        `rejected` for an answer of more than MAX_ANSWER_BYTES."""
+        async with self._posted(to, url, message_id, body) as response:
+            answer = bytearray()
+            async for part in response.aiter_raw():
+                answer += part
+                if len(answer) > MAX_ANSWER_BYTES:
+                    raise DeliveryError("rejected", "the answer is too large", retryable=False)
+            return AppAnswer(response.status_code, bytes(answer), response.headers.get("content-encoding", ""))
+
+    @asynccontextmanager
+    async def _posted(self, to: Deliver, url: str, message_id: str, body: bytes) -> AsyncIterator[httpx.Response]:
         fields = _request_fields(to, message_id, self._clock.now_ms() // 1000, body)
+        client = httpx.AsyncClient(verify=self._tls, trust_env=False, follow_redirects=False, timeout=self._timeout_s)
         try:
-            async with asyncio.timeout(self._timeout_s):
-                response = await self._post(to.url, fields, body)
+            posting = client.stream("POST", url, headers=fields, content=body)
+            async with asyncio.timeout(self._timeout_s), client, posting as response:
+                yield response
         except (TimeoutError, httpx.TimeoutException):
             raise DeliveryError("timeout", retryable=True) from None
         except httpx.HTTPError as error:
             raise DeliveryError("unreachable", type(error).__name__, retryable=True) from None
-        _check(response)
-        return response.status_code
-
-    async def _post(self, url: str, fields: dict[str, str], body: bytes) -> httpx.Response:
-        client = httpx.AsyncClient(verify=self._tls, trust_env=False, follow_redirects=False, timeout=self._timeout_s)
-        async with client, client.stream("POST", url, headers=fields, content=body) as response:
-            return response
 
 
 def _request_fields(to: Deliver, message_id: str, timestamp_s: int, body: bytes) -> dict[str, str]:

@@ -34,6 +34,9 @@ OVERDUE_S: Final = 120.0
 """A lead order still pending after this is unknown: its gateway died before the app's answer was recorded."""
 AT_ONCE: Final = 10
 """Jobs of one process at a time. They mostly wait for the model; photos and decoders have bounds of their own."""
+MAX_ANSWERS: Final = 100_000
+"""Answers of the app that are kept for repeats of their leads."""
+_FORGET_EVERY_MS: Final = 60_000
 _GIVE_BACK_S: Final = 3.0
 
 OFFLOAD_GONE: Final = "offload_gone"
@@ -116,6 +119,7 @@ class Worker:
         self._may_be_more = False
         self._stopping = False
         self._store_was_down = False
+        self._forget_ms = 0
 
     # ── the sweep ───────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -162,6 +166,9 @@ class Worker:
         if unknown:
             log.error("orders.unknown", count=unknown)
         await self._ledger.expire(now_ms)
+        if now_ms >= self._forget_ms:
+            self._forget_ms = now_ms + _FORGET_EVERY_MS
+            await self._outbox.forget(now_ms, MAX_ANSWERS)
 
     async def _fill(self) -> None:
         """Asks for as many as it may run, for the first of them may be on their way to their leases."""

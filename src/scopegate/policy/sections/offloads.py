@@ -30,8 +30,9 @@ from scopegate.policy.kinds import (
     written,
     written_secret,
 )
+from scopegate.policy.quantities import DURATION_PATTERN, parse_duration_ms
 from scopegate.policy.spelling import parse_expression, parse_webhook_secret
-from scopegate.policy.tree import Fault
+from scopegate.policy.tree import Fault, Loc
 
 # Values
 
@@ -41,6 +42,13 @@ class OnUnreadable(StrEnum):
 
     HOLD = "hold"
     REFUSE = "refuse"
+
+
+class OnDatabaseError(StrEnum):
+    """While the database takes no order, leads are refused, or kept on this machine's disk until it does."""
+
+    REFUSE = "refuse"
+    SPOOL = "spool"
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,9 +62,19 @@ class Deliver:
 
 
 @dataclass(frozen=True, slots=True)
+class Lookup:
+    """Where the app says what became of an order, and which answers mean that it has the lead, or has not."""
+
+    url: str
+    found: frozenset[int]
+    absent: frozenset[int]
+
+
+@dataclass(frozen=True, slots=True)
 class Offload:
     """Which work leaves the request. `lead_id`, `contractor`, `photos` and `text` are JMESPath expressions over
-    `{"request": <parsed body>, "response": <parsed body>}`."""
+    `{"request": <parsed body>, "response": <parsed body>}`. `same_key_ms` and `same_body_ms`: how long a request with
+    the same Idempotency-Key, or without one the same body, is the same lead; None: it never is."""
 
     name: str
     when_status: frozenset[int]
@@ -68,9 +86,17 @@ class Offload:
     deliver: Deliver
     starts: Quota | None
     on_unreadable: OnUnreadable = OnUnreadable.HOLD
+    on_store_error: OnDatabaseError = OnDatabaseError.REFUSE
+    same_key_ms: int | None = None
+    same_body_ms: int | None = None
+    lookup: Lookup | None = None
 
 
 # Shapes
+
+
+def _span_ms(text: str) -> int | None:
+    return None if text == "off" else parse_duration_ms(text)
 
 
 def _webhook_secret(value: object) -> SecretStr:
@@ -82,6 +108,8 @@ def _webhook_secret(value: object) -> SecretStr:
 
 Expression: TypeAlias = Annotated[str, parsed(parse_expression), written("request.photos[].url")]
 PhotoHost: TypeAlias = Annotated[str, parsed(parse_photo_host), written("*.s3.*.amazonaws.com")]
+Span: TypeAlias = Annotated[int | None, parsed(_span_ms), written("30s", f"^off$|{DURATION_PATTERN}")]
+"""A duration, or `off`."""
 WebhookSecret: TypeAlias = Annotated[
     SecretStr, PlainValidator(_webhook_secret), written_secret("${SCOPEGATE_WEBHOOK_SECRET}")
 ]
@@ -108,6 +136,19 @@ class DeliverShape(Shape):
         return Deliver(self.url, secrets, self.retry_for)
 
 
+class LookupShape(Shape):
+    url: Url = required("Where the app is asked, by a signed POST, what became of an order.")
+    found: list[Annotated[Whole, Field(ge=200, le=299)]] = option(
+        [200], "Answers that mean: the lead is here. Their bodies are read as its first answer is.", min_length=1
+    )
+    absent: list[Annotated[Whole, Field(ge=400, le=499)]] = option(
+        [404, 410], "Answers that mean: there is no such lead, and none will come."
+    )
+
+    def build(self) -> Lookup:
+        return Lookup(self.url, frozenset(self.found), frozenset(self.absent))
+
+
 class OffloadShape(Shape):
     when: WhenShape = section(WhenShape, "Which exchanges make a job.")
     lead_id: Expression = required("JMESPath over {request, response}: the lead's id.")
@@ -117,6 +158,14 @@ class OffloadShape(Shape):
     on_unreadable: Choice[OnUnreadable] = option(
         "hold", "A request that cannot be read as a lead: `hold` its order for a person, or `refuse` it before the app."
     )
+    on_store_error: Choice[OnDatabaseError] = option(
+        "refuse", "While the database is away or full: `refuse` leads, or `spool` their orders to this machine's disk."
+    )
+    same_key: Span = option(
+        "24h", "For so long a request with the `Idempotency-Key` of an earlier one gets its answer, and makes no lead."
+    )
+    same_body: Span = option("off", "For so long a request without a key and with the same body does, too.")
+    lookup: LookupShape | None = option(None, "Where the app says what became of an order that nobody settled.")
     photo_hosts: list[PhotoHost] = required("The only hosts photos are fetched from.", min_length=1)
     deliver: DeliverShape = required("How the result reaches the app.")
     starts: Limit = option("10 per 1m", "The most job starts, over all workers.")
@@ -133,6 +182,10 @@ class OffloadShape(Shape):
             deliver=self.deliver.build(),
             starts=self.starts,
             on_unreadable=self.on_unreadable,
+            on_store_error=self.on_store_error,
+            same_key_ms=self.same_key,
+            same_body_ms=self.same_body,
+            lookup=None if self.lookup is None else self.lookup.build(),
         )
 
 
@@ -144,6 +197,11 @@ def checks(draft: Draft) -> Iterator[Fault]:
         what = "an offload needs the section `ai` (`ai: {}` takes every default)"
         yield draft.problem_at_key(("offloads",), what)
     for name, offload in draft.named("offloads", OffloadShape).items():
-        url = offload.deliver.url
-        if url.startswith("http://") and not is_local(url_host(url)):
-            yield draft.warning(("offloads", name, "deliver", "url"), "the result travels without TLS")
+        yield from _in_the_open(draft, ("offloads", name, "deliver", "url"), offload.deliver.url, "the result")
+        if offload.lookup is not None:
+            yield from _in_the_open(draft, ("offloads", name, "lookup", "url"), offload.lookup.url, "the question")
+
+
+def _in_the_open(draft: Draft, loc: Loc, url: str, what: str) -> Iterator[Fault]:
+    if url.startswith("http://") and not is_local(url_host(url)):
+        yield draft.warning(loc, f"{what} travels without TLS")
