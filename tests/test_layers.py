@@ -21,7 +21,7 @@ VALUES = {"errors", "types", "jsontext", "__init__"}
 BASE = VALUES | {"clock", "build"}
 WAITING = BASE | {"tasks", "lazy"}
 WATCHING = {"logs", "metrics"}
-PURE = {"jsontext", "limits", "policy", "edge", "leads", "replay", "caching"}
+PURE = {"jsontext", "limits", "policy", "edge", "leads", "replay", "caching", "bills"}
 
 MAY_IMPORT: dict[str, set[str]] = {
     "errors": set(),
@@ -37,6 +37,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "edge": VALUES | {"limits", "policy"},
     "caching": VALUES | {"limits", "policy", "edge"},
     "leads": VALUES | {"limits", "policy"},
+    "bills": VALUES | {"limits", "leads"},
     "replay": VALUES | {"limits", "policy", "edge"},
     "logs": BASE,
     "metrics": BASE | {"logs", "limits", "leads", "policy", "edge", "caching", "process"},
@@ -61,11 +62,25 @@ MAY_IMPORT: dict[str, set[str]] = {
 PURE_MAY_IMPORT = {
     *("__future__", "typing", "types", "collections", "dataclasses", "enum", "functools", "itertools"),
     *("array", "bisect", "datetime", "heapq", "decimal", "fractions", "math", "re", "struct", "unicodedata"),
-    *("base64", "binascii", "difflib", "hashlib", "hmac", "http.HTTPStatus", "ipaddress", "json", "urllib.parse"),
+    *(
+        "base64",
+        "binascii",
+        "csv",
+        "difflib",
+        "hashlib",
+        "hmac",
+        "http.HTTPStatus",
+        "ipaddress",
+        "json",
+        "urllib.parse",
+    ),
 }
 """What of Python's own library only computes; `datetime` as far as nobody asks it what time it is."""
-PURE_EXCEPT = {"policy/sections/upstreams.py": {"ssl"}}
-"""Reads a certificate that it is given."""
+PURE_EXCEPT = {
+    "policy/sections/upstreams.py": {"ssl"},
+    "policy/sections/ai.py": {"zoneinfo.ZoneInfo", "zoneinfo.ZoneInfoNotFoundError"},
+}
+"""Reads a certificate that it is given; reads the rules of a time zone by its name."""
 IMPURE_NAMES = {"open", "input", "print", "exec", "eval", "__import__"}
 IMPURE_ATTRIBUTES = {"open", "now", "utcnow", "today"}
 
@@ -75,6 +90,7 @@ HOMES: dict[str, set[str]] = {
     "sqlalchemy": {
         *("stores/database.py", "stores/schema.py", "stores/jobs.py", "stores/outbox.py", "stores/ledger.py"),
         *("stores/faults.py", "stores/revisions.py", "stores/upgrade.py", "stores/migrations"),
+        *("stores/accounts.py", "stores/thresholds.py"),
     },
     "alembic": {"stores/revisions.py", "stores/migrations"},
     "jwt": {"gateway/identity.py", "edge/claims.py"},

@@ -25,6 +25,19 @@ MODEL = Row(
             limits=(0.8, 0.95),
         ),
         Panel(
+            "Expected",
+            "What the present day and month will have cost at their end, at the rate of late.",
+            "currencyUSD",
+            [Query(f"max by (period) ({pick('scopegate_ai_forecast_usd')})", "{{period}}", instant=True)],
+            "stat",
+        ),
+        Panel(
+            "Thresholds reached",
+            "Accounts of each budget that have reached a share of it in their present period.",
+            "short",
+            [Query(f"max by (budget, share) ({pick('scopegate_budget_thresholds_reached')})", "{{budget}} {{share}}")],
+        ),
+        Panel(
             "Spent, set aside, allowed",
             "Dollars of each budget in its present period; spent and set aside together never pass what is allowed.",
             "currencyUSD",

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from scopegate.worker.claude import ClaudeCaller
     from scopegate.worker.lookups import Lookups
     from scopegate.worker.main import Terms, Worker
+    from scopegate.worker.warnings import Warnings
 
     Follow = Callable[[Applying], Coroutine[None, None, None]]
 
@@ -303,6 +304,7 @@ async def _work(settings: Settings, trade: _Trade, stop: asyncio.Event, ready: C
             async with asyncio.TaskGroup() as group:
                 group.create_task(worker.serve(stop, trade.drain_s))
                 group.create_task(_lookups(database).serve(stop, lambda: trade.terms().offloads))
+                group.create_task(_warnings(trade, database).serve(stop))
                 if settings.redis_url is not None:
                     wake_ups = WakeUps(settings.redis_url, worker.run, SystemClock(), drain_s=trade.drain_s)
                     group.create_task(wake_ups.serve(stop))
@@ -317,6 +319,20 @@ def _lookups(database: Database) -> Lookups:
 
     clock = SystemClock()
     return Lookups(SqlOutbox(database), Courier(clock), clock)
+
+
+def _warnings(trade: _Trade, database: Database) -> Warnings:
+    from scopegate.stores.thresholds import SqlThresholds
+    from scopegate.worker.deliver import Courier
+    from scopegate.worker.warnings import Warnings
+
+    clock = SystemClock()
+    return Warnings(
+        SqlThresholds(database),
+        Courier(clock),
+        lambda: None if trade.policy.ai is None else trade.policy.ai.warn,
+        clock,
+    )
 
 
 @asynccontextmanager

@@ -116,7 +116,7 @@ def policy(routes: int = 3, listen: str = "127.0.0.1") -> Policy:
             budgets=(
                 BudgetRule("day", 20_000_000, "day", None, (0.8,), WhenSpent.HOLD),
                 BudgetRule("month", 300_000_000, "month", None, (0.8,), WhenSpent.HOLD),
-                BudgetRule("contractor-day", 2_000_000, "day", "contractor", (0.8,), WhenSpent.HOLD),
+                BudgetRule("contractor-day", 2_000_000, "day", budget.Per.CONTRACTOR, (0.8,), WhenSpent.HOLD),
             ),
         ),
         promises=(),
@@ -148,7 +148,7 @@ async def fail_job(jobs: JobStore, job: LeadJob, code: str = "auth", detail: str
 async def book(ledger: Ledger, job: LeadJob, micros: int = 1234, call_id: str = "call-1") -> None:
     rules = policy().ai
     assert rules is not None
-    accounts = budget.accounts(rules.budgets, NOW_MS, job.lead.contractor)
+    accounts = budget.accounts(rules.budgets, NOW_MS, {budget.Per.CONTRACTOR: job.lead.contractor})
     ended = call(job, micros, call_id)
     sent = replace(ended, outcome=SENT, cost_usd_micros=micros + 1)
     reservation = await ledger.reserve(accounts, sent, NOW_MS + 60_000)
@@ -162,6 +162,7 @@ def call(job: LeadJob, micros: int, call_id: str) -> CallRecord:
         job_id=job.job_id,
         lead_id=job.lead.lead_id,
         contractor=job.lead.contractor,
+        offload=job.offload,
         step="photo_analysis",
         step_attempt=1,
         call_n=1,

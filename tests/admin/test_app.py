@@ -254,7 +254,7 @@ async def test_reading_changes_nothing(home: House) -> None:
     assert sum((await home.jobs.counts()).values()) == 1
 
 
-@pytest.mark.parametrize("by", ["day", "model", "step", "lead", "contractor"])
+@pytest.mark.parametrize("by", ["day", "model", "step", "lead", "contractor", "offload"])
 async def test_usage_sums_by_each_key(home: House, by: str) -> None:
     job = await house.add_job(home.outbox, "a")
     await house.book(home.ledger, job, 1234, "call-1")
@@ -265,6 +265,7 @@ async def test_usage_sums_by_each_key(home: House, by: str) -> None:
         "step": "photo_analysis",
         "lead": "a",
         "contractor": "roofers",
+        "offload": "lead-photos",
     }
     async with house.client(create_admin(home.sources(), None)) as client:
         usage = (await client.get("/api/usage", params={"by": by})).json()
@@ -272,6 +273,11 @@ async def test_usage_sums_by_each_key(home: House, by: str) -> None:
     [row] = usage["rows"]
     assert (row["key"], row["calls"], row["cost_usd_micros"], row["cost_usd"]) == (keys[by], 2, 2000, 0.002)
     assert usage["since"] == "2026-12-16"
+    assert usage["forecast"]["time_zone"] == "UTC"
+    day, month = usage["forecast"]["day"], usage["forecast"]["month"]
+    assert (day["period"], day["spent_usd_micros"], day["ends"]) == ("2027-01-15", 2000, "2027-01-16T00:00:00.000Z")
+    assert (month["period"], month["spent_usd"]) == ("2027-01", 0.002)
+    assert day["expected_usd_micros"] == 2000 + 16 * 2000, "as if the 2,000 were an hour's"
     assert later["rows"] == []
 
 

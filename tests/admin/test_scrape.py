@@ -134,3 +134,17 @@ async def test_several_processes_are_one_text(home: House, processes: Path) -> N
     assert samples(text, "scopegate_requests_total")["read-api,200"] == 9
     assert samples(text, "scopegate_processes") == {"gateway": 2, "worker": 1, "admin": 0}
     assert len(text) < 1_000_000
+
+
+async def test_budgets_tell_thresholds_and_what_is_expected(home: House) -> None:
+    job = await house.add_job(home.outbox, "a")
+    await house.book(home.ledger, job, 1_700_000)
+    text = await scrape(home.sources())
+    assert samples(text, "scopegate_budget_thresholds_reached") == {
+        "day,0.8": 0,
+        "month,0.8": 0,
+        "contractor-day,0.8": 1,
+    }
+    expected = samples(text, "scopegate_ai_forecast_usd")
+    assert set(expected) == {"day", "month"}
+    assert expected["day"] > 1.7

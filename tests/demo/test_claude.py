@@ -267,7 +267,14 @@ def test_calls_are_counted_and_listed_without_secrets(api: httpx.Client, simulat
     assert KEY not in seen.text
     assert "secret words" not in seen.text
     assert api.post("/_sim/reset").json() == {"requests": 0}
-    assert api.get("/_sim/calls").json() == {"requests": 0, "faults_left": 0, "calls": []}
+    empty = api.get("/_sim/calls").json()
+    assert {name: empty[name] for name in ("requests", "faults_left", "calls")} == {
+        "requests": 0,
+        "faults_left": 0,
+        "calls": [],
+    }
+    assert seen.json()["until_ms"] <= empty["since_ms"] <= empty["until_ms"], "the list tells of the time since then"
+    assert all(seen.json()["since_ms"] <= call["at_ms"] <= seen.json()["until_ms"] for call in seen.json()["calls"])
 
 
 def test_the_key_can_be_broken_and_restored(api: httpx.Client) -> None:

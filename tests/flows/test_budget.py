@@ -48,8 +48,9 @@ class Round:
 
     async def account(self, seed: int) -> tuple[int, int]:
         """(spent, reserved)."""
-        scope = account(budget(CAP, seed), SystemClock().now_ms()).scope
-        return (await self.ledger.accounts([scope]))[scope]
+        now_ms = SystemClock().now_ms()
+        scope = account(budget(CAP, seed), now_ms, {}).scope
+        return (await self.ledger.accounts([scope], now_ms))[scope]
 
 
 @pytest.fixture

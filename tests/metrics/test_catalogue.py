@@ -46,12 +46,15 @@ def test_names_follow_prometheus(families: dict[str, metrics.Family]) -> None:
 def test_no_label_takes_a_visitors_words(families: dict[str, metrics.Family]) -> None:
     closed = {
         "route", "status", "reason", "tier", "decision", "kind", "upstream", "state", "offload", "outcome", "step",
-        "model", "breaker", "budget", "source", "role", "version", "build", "policy", "le",
+        "model", "breaker", "budget", "share", "period", "source", "role", "version", "build", "policy", "le",
     }  # fmt: skip
     assert {label for family in families.values() for label in family.labels} <= closed
 
 
-OPEN_LABELS = {"route", "tier", "upstream", "offload", "model", "breaker", "budget", "version", "policy", "status"}
+OPEN_LABELS = {
+    *("route", "tier", "upstream", "offload", "model", "breaker", "budget", "share"),
+    *("version", "policy", "status"),
+}
 """Words of the policy file, and what is bounded by itself."""
 OPEN_CODES = {
     "scopegate_refusals": "reason",

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from scopegate.limits.budget import Rolling
 from scopegate.limits.window import Quota
 from scopegate.policy import quantities as q
 
@@ -31,6 +32,10 @@ from scopegate.policy import quantities as q
         (q.parse_money, "20 USD per day", (20_000_000, "day")),
         (q.parse_money, "0.000001 USD per month", (1, "month")),
         (q.parse_money, "0.1 USD per day", (100_000, "day")),
+        (q.parse_money, "0.5 USD in total", (500_000, "total")),
+        (q.parse_money, "5 USD per 1m", (5_000_000, Rolling(60_000))),
+        (q.parse_money, "5 USD per 24h", (5_000_000, Rolling(86_400_000))),
+        (q.parse_money, "5 USD per 366d", (5_000_000, Rolling(366 * 86_400_000))),
         (q.parse_price, "2.5 USD per MTok", 2_500_000),
         (q.parse_price, "0.000001 USD per MTok", 1),
         (q.parse_money, "999999.999999 USD per day", (999_999_999_999, "day")),
@@ -72,6 +77,10 @@ def test_reads(parse: Callable[[str], object], text: str, value: object) -> None
         (q.parse_money, "0.0000001 USD per day", "is not a budget"),
         (q.parse_money, "1000000.01 USD per day", "is outside"),
         (q.parse_money, "0 USD per month", "is outside"),
+        (q.parse_money, "5 USD per 30s", "is not a budget"),
+        (q.parse_money, "5 USD per 0m", "has a span outside 1m to 366d"),
+        (q.parse_money, "5 USD per 367d", "has a span outside 1m to 366d"),
+        (q.parse_money, "5 USD per week", "5 USD per 24h"),
         (q.parse_share, "0%", "is outside"),
         (q.parse_share, "100.01%", "is outside"),
         (q.parse_share, "50", "is not a percentage"),

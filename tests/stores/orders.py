@@ -36,6 +36,7 @@ CALL = CallRecord(
     job_id="job-1",
     lead_id="lead-1",
     contractor="roofers",
+    offload="photos",
     step="scope",
     step_attempt=1,
     call_n=1,

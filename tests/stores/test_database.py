@@ -123,7 +123,7 @@ async def test_processes_that_start_and_write_at_once_share_one_truth(database_u
     database = await open_database(database_url)
     assert len(await SqlJobs(database).list(JobFilter(limit=1_000))) == 12
     assert await SqlOutbox(database).count(OrderState.ACCEPTED) == 36
-    assert await SqlLedger(database).accounts([BUDGET.scope]) == {BUDGET.scope: (1_000, 0)}
+    assert await SqlLedger(database).accounts([BUDGET.scope], 0) == {BUDGET.scope: (1_000, 0)}
     assert await database.read(lambda conn: conn.scalar(select(func.count()).select_from(steps))) == 60
     await database.close()
 

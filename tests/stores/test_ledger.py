@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import pytest
 
-from scopegate.leads.job import SENT, UNKNOWN, CallRecord
+from scopegate.leads.job import RECONCILED, SENT, UNKNOWN, CallRecord
 from scopegate.limits.budget import Account, NoRoom, Reservation
 from scopegate.metrics.catalogue import AI_CALLS
 from scopegate.stores.database import Database
@@ -16,6 +16,7 @@ from scopegate.stores.ledger import SqlLedger
 from tests.stores.orders import HOSTILE, booked, call, intent
 
 DAY = Account("day|2026-11-24", "day", 1_000, 9_000)
+NOW_MS = 1_000
 MONTH = Account("month|2026-11", "month", 100_000, 90_000)
 
 
@@ -37,19 +38,18 @@ def ended(reservation: Reservation, cost_usd_micros: int) -> CallRecord:
 
 
 async def balance(ledger: SqlLedger, account: Account = DAY) -> tuple[int, int]:
-    return (await ledger.accounts([account.scope]))[account.scope]
+    return (await ledger.accounts([account.scope], NOW_MS))[account.scope]
 
 
 async def test_unknown_accounts_are_empty(ledger: SqlLedger) -> None:
-    assert await ledger.accounts(["nowhere"]) == {"nowhere": (0, 0)}
-    assert await ledger.accounts([]) == {}
+    assert await ledger.accounts(["nowhere"], NOW_MS) == {"nowhere": (0, 0)}
+    assert await ledger.accounts([], NOW_MS) == {}
 
 
 async def test_a_reservation_is_set_aside_then_replaced_by_the_real_cost(ledger: SqlLedger) -> None:
     reservation = await reserve(ledger, 400, DAY, MONTH)
     assert (await balance(ledger), await balance(ledger, MONTH)) == ((0, 400), (0, 400))
-    settled = await ledger.settle(reservation, ended(reservation, 150))
-    assert settled == [(DAY, 0, 150), (MONTH, 0, 150)]
+    await ledger.settle(reservation, ended(reservation, 150))
     assert (await balance(ledger), await balance(ledger, MONTH)) == ((150, 0), (150, 0))
 
 
@@ -104,7 +104,7 @@ async def test_accounts_taken_in_any_order_do_not_block_each_other(ledger: SqlLe
 
     for wave in (range(60), range(60, 120)):
         await asyncio.gather(*map(spend, wave))
-    totals = await ledger.accounts([account.scope for account in many])
+    totals = await ledger.accounts([account.scope for account in many], NOW_MS)
     assert sum(spent for spent, _ in totals.values()) == 120 * 4 * 3
     assert {reserved for _, reserved in totals.values()} == {0}
 
@@ -112,7 +112,7 @@ async def test_accounts_taken_in_any_order_do_not_block_each_other(ledger: SqlLe
 async def test_the_same_call_settled_again_is_no_change(ledger: SqlLedger) -> None:
     reservation = await reserve(ledger, 400)
     await asyncio.gather(*(ledger.settle(reservation, ended(reservation, 150)) for _ in range(10)))
-    assert await ledger.settle(reservation, ended(reservation, 150)) == [(DAY, 150, 150)]
+    await ledger.settle(reservation, ended(reservation, 150))
     assert await balance(ledger) == (150, 0)
     assert len(await ledger.calls()) == 1
 
@@ -131,9 +131,9 @@ async def test_a_late_settlement_replaces_what_expiry_booked(ledger: SqlLedger) 
     late = await reserve(ledger, 700, expires_ms=100)
     await reserve(ledger, 1, now_ms=200, expires_ms=300)
     assert await balance(ledger) == (700, 1)
-    assert await ledger.settle(late, ended(late, 150)) == [(DAY, 700, 150)]
-    assert await ledger.settle(late, ended(late, 150)) == [(DAY, 150, 150)]
-    assert await balance(ledger) == (150, 1)
+    for _ in range(2):
+        await ledger.settle(late, ended(late, 150))
+        assert await balance(ledger) == (150, 1)
 
 
 async def test_expiry_and_settlement_at_once_never_book_twice(ledger: SqlLedger) -> None:
@@ -147,7 +147,8 @@ async def test_expiry_and_settlement_at_once_never_book_twice(ledger: SqlLedger)
 
 async def test_a_call_that_cost_more_than_reserved_is_booked_as_it_was(ledger: SqlLedger) -> None:
     reservation = await reserve(ledger, 1_000)
-    assert await ledger.settle(reservation, ended(reservation, 1_200)) == [(DAY, 0, 1_200)]
+    await ledger.settle(reservation, ended(reservation, 1_200))
+    assert await balance(ledger) == (1_200, 0)
     assert await ledger.reserve([DAY], intent(0, 0), 100) == NoRoom(DAY, is_spent=True)
 
 
@@ -213,14 +214,15 @@ async def test_what_has_ended_cannot_be_withdrawn(ledger: SqlLedger) -> None:
 async def test_a_call_whose_row_is_gone_is_booked_all_the_same(ledger: SqlLedger) -> None:
     reservation = await reserve(ledger, 400)
     await ledger.withdraw(reservation)
-    assert await ledger.settle(reservation, ended(reservation, 150)) == [(DAY, 0, 150)]
+    await ledger.settle(reservation, ended(reservation, 150))
+    assert await balance(ledger) == (150, 0)
     assert await ledger.calls() == [ended(reservation, 150)]
 
 
 async def test_without_budgets_a_call_is_booked(ledger: SqlLedger) -> None:
     reservation = await ledger.reserve([], intent(700), 100)
     assert isinstance(reservation, Reservation)
-    assert await ledger.settle(reservation, ended(reservation, 150)) == []
+    await ledger.settle(reservation, ended(reservation, 150))
     assert await ledger.calls() == [ended(reservation, 150)]
 
 
@@ -238,9 +240,19 @@ async def test_calls_come_back_as_booked_oldest_first(ledger: SqlLedger) -> None
 
 
 CALLS = (
-    call("c1", 100, day="2026-11-23", contractor="b", lead_id="l1", model="m2", step="scope"),
-    call("c2", 20, day="2026-11-24", contractor="a", lead_id="l1", model="m1", step="scope", outcome="timeout"),
-    call("c3", 3, day="2026-11-24", contractor=None, lead_id=None, model="m1", step="estimate"),
+    call("c1", 100, day="2026-11-23", contractor="b", lead_id="l1", model="m2", step="scope", offload="roof"),
+    call(
+        "c2",
+        20,
+        day="2026-11-24",
+        contractor="a",
+        lead_id="l1",
+        model="m1",
+        step="scope",
+        outcome="timeout",
+        offload="wall",
+    ),
+    call("c3", 3, day="2026-11-24", contractor=None, lead_id=None, model="m1", step="estimate", offload="wall"),
 )
 
 
@@ -252,6 +264,7 @@ CALLS = (
         ("step", [("estimate", 3), ("scope", 120)]),
         ("lead", [("l1", 120), (None, 3)]),
         ("contractor", [("a", 20), ("b", 100), (None, 3)]),
+        ("offload", [("roof", 100), ("wall", 23)]),
     ],
 )
 async def test_sums_by_every_grouping(ledger: SqlLedger, by: str, costs: list[tuple[str | None, int]]) -> None:
@@ -282,5 +295,55 @@ async def test_a_sum_has_every_column_as_whole_numbers(ledger: SqlLedger) -> Non
 
 
 async def test_a_grouping_that_does_not_exist_is_refused(ledger: SqlLedger) -> None:
-    with pytest.raises(ValueError, match="day, model, step, lead, contractor"):
+    with pytest.raises(ValueError, match="day, model, step, lead, contractor, offload"):
         await ledger.spend_by("day; DROP TABLE calls", "2026-11-01")
+
+
+async def test_spending_since_several_moments(ledger: SqlLedger) -> None:
+    assert await ledger.spent_since([0, 5]) == ([0, 0], None)
+    for n, started_ms in enumerate((1_000, 2_000, 3_000)):
+        await booked(ledger, call(f"c{n}", 10**n, started_ms=started_ms))
+    await reserve(ledger, 700, now_ms=2_500, expires_ms=100_000)
+    assert await ledger.spent_since([2_001, 0, 1_000, 2_000, 9_000]) == ([100, 111, 111, 110, 0], 1_000)
+
+
+async def test_behind_an_estimate_the_reservation_stays(ledger: SqlLedger) -> None:
+    """It knows which accounts the money was taken from; nobody can take it back twice."""
+    reservation = await reserve(ledger, 700, DAY, MONTH)
+    guess = replace(ended(reservation, 700), outcome="timeout", input_tokens=0, output_tokens=0)
+    guess = replace(guess, cache_read_tokens=0, cache_write_tokens=0)
+    for _ in range(2):
+        await ledger.settle(reservation, guess)
+        await ledger.withdraw(reservation)
+        assert await ledger.expire(10_000_000) == 0
+    assert (await balance(ledger), await balance(ledger, MONTH)) == ((700, 0), (700, 0))
+    assert await ledger.calls() == [guess]
+
+
+async def test_calls_of_a_time_come_oldest_first(ledger: SqlLedger) -> None:
+    for n, started_ms in enumerate((3_000, 1_000, 2_000)):
+        await booked(ledger, call(f"c{n}", started_ms=started_ms))
+    assert [one.call_id for one in await ledger.calls_between(1_000, 3_000)] == ["c1", "c2"]
+
+
+async def test_a_correction_replaces_what_was_booked_everywhere_and_once(ledger: SqlLedger) -> None:
+    lost = await reserve(ledger, 700, DAY, MONTH, expires_ms=100)
+    await reserve(ledger, 20, DAY, expires_ms=10_000)
+    await ledger.expire(100)
+    [before] = [one for one in await ledger.calls() if one.call_id == lost.call_id]
+    after = replace(before, outcome=RECONCILED, cost_usd_micros=85)
+    made = await asyncio.gather(*(ledger.correct([(before, after)], 200) for _ in range(5)))
+    assert sorted(made) == [0, 0, 0, 0, 1]
+    assert (await balance(ledger), await balance(ledger, MONTH)) == ((85, 20), (85, 0))
+    assert [one for one in await ledger.calls() if one.call_id == lost.call_id] == [after]
+    await ledger.settle(lost, ended(lost, 150))
+    assert await balance(ledger) == (85, 20), "its end is booked"
+
+
+async def test_what_was_settled_meanwhile_is_left_alone(ledger: SqlLedger) -> None:
+    lost = await reserve(ledger, 700, expires_ms=100)
+    await ledger.expire(100)
+    [before] = await ledger.calls()
+    await ledger.settle(lost, ended(lost, 150))
+    assert await ledger.correct([(before, replace(before, cost_usd_micros=85))], 200) == 0
+    assert await balance(ledger) == (150, 0)

@@ -64,7 +64,7 @@ async def test_nothing_of_a_release_is_lost(released_url: str) -> None:
     assert [attempt.cost_usd_micros for step in first.steps for attempt in step.attempts] == [100]
     assert [job.job_id for job in await jobs.list(JobFilter())] == ["job_again", "job_first"]
     assert [call.cost_usd_micros for call in await ledger.calls()] == [100]
-    assert await ledger.accounts(["day:2026-11-24"]) == {"day:2026-11-24": (100, 0)}
+    assert await ledger.accounts(["day:2026-11-24"], 0) == {"day:2026-11-24": (100, 0)}
     assert [await outbox.count(state) for state in (OrderState.PENDING, OrderState.UNREADABLE)] == [1, 1]
     taken = await jobs.lease("job_again", "worker", 5_000, 20_000)
     assert taken is not None

@@ -22,7 +22,7 @@ from scopegate.leads.job import CallRecord
 from scopegate.leads.questions import photo_analysis
 from scopegate.leads.questions.photo_analysis import PhotoAnalysis
 from scopegate.limits.breaker import BreakerRule, CallOutcome, Denied, Permit
-from scopegate.limits.budget import account
+from scopegate.limits.budget import Per, account
 from scopegate.limits.pricing import worst_case
 from scopegate.limits.steps import StepLimits, StepName
 from scopegate.policy.policy import AI, BudgetRule, WhenSpent
@@ -38,7 +38,7 @@ MODEL = "claude-haiku-5-5"
 PRICES = load()
 PURPOSE = Purpose("job-1", "lead-1", "roofers-inc", StepName.PHOTO_ANALYSIS, 1)
 DAY = BudgetRule("day", 20_000_000, "day", None, (0.5, 0.8), WhenSpent.HOLD)
-CONTRACTOR = BudgetRule("contractor-day", 2_000_000, "day", "contractor", (), WhenSpent.HOLD)
+CONTRACTOR = BudgetRule("contractor-day", 2_000_000, "day", Per.CONTRACTOR, (), WhenSpent.HOLD)
 OVERLOADED = Injected("error", 529)
 
 
@@ -93,8 +93,9 @@ class Bench:
 
     async def account(self, rule: BudgetRule = DAY) -> tuple[int, int]:
         """(spent, reserved)."""
-        scope = account(rule, self.clock.now_ms(), PURPOSE.contractor).scope
-        return (await self.ledger.accounts([scope]))[scope]
+        now_ms = self.clock.now_ms()
+        scope = account(rule, now_ms, PURPOSE.payer()).scope
+        return (await self.ledger.accounts([scope], now_ms))[scope]
 
 
 def question(client: MeteredClaude) -> ModelRequest:

@@ -172,7 +172,7 @@ async def test_a_budget_that_is_only_set_aside_is_waited_for(home: House) -> Non
     """Also where a spent one fails the job."""
     job = await home.order(photos=[])
     now_ms = home.clock.now_ms()
-    held = await home.ledger.reserve(accounts([SMALL], now_ms), intent(100_000, now_ms), now_ms + 3_600_000)
+    held = await home.ledger.reserve(accounts([SMALL], now_ms, {}), intent(100_000, now_ms), now_ms + 3_600_000)
     assert isinstance(held, Reservation)
     job = await home.walk(job.job_id)
     assert (job.state, job.error_code) == (JobState.QUEUED, "no_budget")

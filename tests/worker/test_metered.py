@@ -6,7 +6,6 @@ import asyncio
 import itertools
 import logging
 import math
-from collections.abc import Sequence
 from fractions import Fraction
 from typing import Any
 
@@ -23,7 +22,7 @@ from scopegate.leads.findings import Broken
 from scopegate.leads.job import SENT, CallRecord
 from scopegate.leads.questions.photo_analysis import PhotoAnalysis
 from scopegate.limits.breaker import BreakerRule, CallOutcome, Denied, Permit
-from scopegate.limits.budget import Account, NoRoom, Reservation
+from scopegate.limits.budget import NoRoom, Reservation
 from scopegate.limits.pricing import Usage, price
 from scopegate.limits.steps import StepName
 from scopegate.stores.ledger import SqlLedger
@@ -303,9 +302,9 @@ class SlowLedger(SqlLedger):
         await self._pause("reserve")
         return reserved
 
-    async def settle(self, reservation: Reservation, call: CallRecord) -> Sequence[tuple[Account, int, int]]:
+    async def settle(self, reservation: Reservation, call: CallRecord) -> None:
         await self._pause("settle")
-        return await super().settle(reservation, call)
+        await super().settle(reservation, call)
 
 
 @pytest.mark.parametrize(("where", "sent"), [("reserve", 0), ("settle", 1)])
@@ -349,11 +348,11 @@ class FailingLedger(SqlLedger):
         super().__init__(inner._db)
         self.left = failures
 
-    async def settle(self, reservation: Reservation, call: CallRecord) -> Sequence[tuple[Account, int, int]]:
+    async def settle(self, reservation: Reservation, call: CallRecord) -> None:
         if self.left:
             self.left -= 1
             raise StoreUnavailable("timeout")
-        return await super().settle(reservation, call)
+        await super().settle(reservation, call)
 
 
 async def test_settling_is_tried_again(bench: Bench) -> None:

@@ -28,6 +28,7 @@ from scopegate import logs
 from scopegate.admin import limits
 from scopegate.admin.access import RESULTS, Access
 from scopegate.admin.answers import AsciiJson, problem
+from scopegate.admin.forecasts import forecast_row, read_forecasts
 from scopegate.admin.health import Check, HealthChecks, is_ready, limit_store
 from scopegate.admin.limits import Stand
 from scopegate.admin.page import Overview, render
@@ -46,7 +47,7 @@ log = logs.get("admin")
 T = TypeVar("T")
 
 MAX_JOBS = 500
-USAGE_BY = ("day", "model", "step", "lead", "contractor")
+USAGE_BY = ("day", "model", "step", "lead", "contractor", "offload")
 _DEFAULT_USAGE_DAYS = 30
 _PAGE_JOBS = 25
 _JOB_ID = re.compile(r"[A-Za-z0-9_.-]{1,100}")
@@ -201,7 +202,17 @@ class _Port:
             _DEFAULT_USAGE_DAYS
         )
         rows = await self._s.ledger.spend_by(by, since.isoformat())
-        return AsciiJson({"by": by, "since": since.isoformat(), "rows": [usage_row(row) for row in rows]})
+        ai, now_ms = self._s.policy().ai, self._s.clock.now_ms()
+        zone = UTC if ai is None else ai.zone
+        expected = await read_forecasts(self._s.ledger, now_ms, zone)
+        return AsciiJson(
+            {
+                "by": by,
+                "since": since.isoformat(),
+                "rows": [usage_row(row) for row in rows],
+                "forecast": {name: forecast_row(one) for name, one in expected.items()} | {"time_zone": str(zone)},
+            }
+        )
 
     async def client_limits(self, request: Request) -> Response:
         """How a client stands: `key` is its address or its key."""

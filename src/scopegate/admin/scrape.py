@@ -16,6 +16,7 @@ from prometheus_client.exposition import choose_encoder
 from prometheus_client.metrics_core import GaugeMetricFamily, Metric
 
 from scopegate import __version__, build, logs
+from scopegate.admin.forecasts import read_forecasts
 from scopegate.clock import Clock
 from scopegate.leads.job import OrderState
 from scopegate.limits import budget
@@ -62,6 +63,7 @@ class Scrape:
             self._bounded("jobs", self._read_jobs()),
             self._bounded("orders", self._read_orders()),
             self._bounded("budgets", self._read_budgets()),
+            self._bounded("forecasts", self._read_forecasts()),
         )
         families = [self._build_info(), *(family for part in computed for family in part)]
         return await asyncio.to_thread(self._render, families, accept)
@@ -104,13 +106,29 @@ class Scrape:
 
     async def _read_budgets(self) -> list[Metric]:
         """A budget per contractor has a limit here, but no sum: each contractor's account stands for itself."""
-        ai = self._policy().ai
+        ai, now_ms = self._policy().ai, self._clock.now_ms()
         rules = ai.budgets if ai else ()
-        standings = await read_budget_states(rules, self._ledger, self._clock.now_ms())
+        standings = await read_budget_states(rules, self._ledger, now_ms)
+        reached = await self._ledger.told(now_ms)
+        shares = {
+            (rule.name, str(share)): reached.get((rule.name, share), 0) for rule in rules for share in rule.warn_at
+        }
         return [
             _gauge(metrics.BUDGET_LIMIT_USD, {rule.name: rule.limit_usd_micros / _USD_MICROS for rule in rules}),
             _gauge(metrics.BUDGET_SPENT_USD, {s.rule.name: s.spent_usd_micros / _USD_MICROS for s in standings}),
             _gauge(metrics.BUDGET_RESERVED_USD, {s.rule.name: s.reserved_usd_micros / _USD_MICROS for s in standings}),
+            _gauge(metrics.BUDGET_THRESHOLDS_REACHED, shares),
+        ]
+
+    async def _read_forecasts(self) -> list[Metric]:
+        ai = self._policy().ai
+        if ai is None:
+            return []
+        expected = await read_forecasts(self._ledger, self._clock.now_ms(), ai.zone)
+        return [
+            _gauge(
+                metrics.FORECAST_USD, {name: one.expected_usd_micros / _USD_MICROS for name, one in expected.items()}
+            )
         ]
 
     def _build_info(self) -> Metric:
@@ -119,11 +137,12 @@ class Scrape:
         return info
 
 
-def _gauge(declared: metrics.Computed, values: Mapping[str, float]) -> Metric:
-    """With at most one label; without one the only key is the empty word."""
+def _gauge(declared: metrics.Computed, values: Mapping[str, float] | Mapping[tuple[str, str], float]) -> Metric:
+    """By its label, or by its two; without one the only key is the empty word."""
     family = GaugeMetricFamily(declared.name, declared.help, labels=declared.labels)
-    for label, value in values.items():
-        family.add_metric((label,) if declared.labels else (), value)
+    for key, value in values.items():
+        labels = key if isinstance(key, tuple) else (key,)
+        family.add_metric(labels if declared.labels else (), value)
     return family
 
 
@@ -139,6 +158,6 @@ class BudgetState:
 async def read_budget_states(rules: Iterable[BudgetRule], ledger: Ledger, now_ms: int) -> list[BudgetState]:
     """The budgets that have one account for everybody, in the rules' order."""
     shared = [rule for rule in rules if rule.per is None]
-    scopes = {rule.name: budget.account(rule, now_ms).scope for rule in shared}
-    found = await ledger.accounts(list(scopes.values()))
+    scopes = {rule.name: budget.account(rule, now_ms, {}).scope for rule in shared}
+    found = await ledger.accounts(list(scopes.values()), now_ms)
     return [BudgetState(rule, *found.get(scopes[rule.name], (0, 0))) for rule in shared]

@@ -32,6 +32,7 @@ COMMANDS = (
     "jobs",
     "explain-lead",
     "usage",
+    "reconcile",
     "demo",
 )
 """Commands in the order of the help; each is the module `scopegate.cli.<name>` (`_` for `-`) with `register` and
@@ -59,6 +60,7 @@ examples:
   scopegate jobs list                the leads' jobs; then jobs show ID, jobs replay ID
   scopegate explain-lead lead-7      what became of a lead, or of a request: every step, call and dollar
   scopegate usage                    what the model calls cost
+  scopegate reconcile --usage FILE   whether the ledger agrees with the provider's bill
 
 exit codes: 0 fine, 1 found something or failed, 2 wrong usage, 78 no start: wrong policy file, environment or database
 """

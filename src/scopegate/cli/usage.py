@@ -1,4 +1,5 @@
-"""`scopegate usage`: what the model calls cost, by day, model, step, lead or contractor, as the ledger has it."""
+"""`scopegate usage`: what the model calls cost, by day, model, step, lead, contractor or offload, as the ledger has it,
+and what the present day and month are likely to cost."""
 
 from __future__ import annotations
 
@@ -6,8 +7,9 @@ import argparse
 import json
 import re
 from argparse import _SubParsersAction
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta, tzinfo
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from scopegate.cli.tables import show, usd
@@ -18,7 +20,7 @@ if TYPE_CHECKING:
     from scopegate.cli.books import Books
     from scopegate.types import Json
 
-KEYS = ("day", "model", "step", "lead", "contractor")
+KEYS = ("day", "model", "step", "lead", "contractor", "offload")
 _NUMBERS = ("calls", "failed", "unknown", "input_tokens", "output_tokens", "cache_read_tokens", "cache_write_tokens")
 
 
@@ -27,8 +29,9 @@ def register(commands: _SubParsersAction[argparse.ArgumentParser]) -> None:
         "usage",
         help="what the model calls cost",
         description="What the model calls cost, failed ones included, as the ledger has it. Unknown are those whose "
-        "caller died: they count at their worst case. Days are UTC.",
-        epilog="exit codes: 0 fine, 1 no database, 78 bad environment",
+        "caller died: they count at their worst case. Days of the table are UTC. Expected is what the present day "
+        "will have cost at the rate of the last 24 hours, and the month at that of the last week.",
+        epilog="exit codes: 0 fine, 1 no database, 78 bad environment or policy",
     )
     parser.add_argument("--by", choices=KEYS, default="day", help="one row for each (%(default)s)")
     parser.add_argument(
@@ -38,6 +41,13 @@ def register(commands: _SubParsersAction[argparse.ArgumentParser]) -> None:
         default="30d",
         help="7d is today and six days before; or YYYY-MM-DD",
     )
+    parser.add_argument(
+        "--policy",
+        "-c",
+        metavar="FILE",
+        type=Path,
+        help="gateway.yaml: the forecast is of days and months in its `ai.time_zone`; UTC when left out",
+    )
     parser.add_argument("--json", action="store_true", help="JSON instead of a table")
     parser.set_defaults(run=run)
 
@@ -45,7 +55,13 @@ def register(commands: _SubParsersAction[argparse.ArgumentParser]) -> None:
 def run(args: argparse.Namespace) -> int:
     from scopegate.cli.books import with_books
 
-    return with_books(partial(_usage, args))
+    zone: tzinfo = UTC
+    if args.policy is not None:
+        from scopegate.cli.replayed import policy_at
+
+        ai = policy_at(args.policy).ai
+        zone = zone if ai is None else ai.zone
+    return with_books(partial(_usage, args, zone))
 
 
 def _since(text: str) -> date | int:
@@ -65,17 +81,26 @@ def first_day(since: date | int, now_ms: int) -> str:
     return (datetime.fromtimestamp(now_ms / 1000, UTC).date() - timedelta(days=since - 1)).isoformat()
 
 
-async def _usage(args: argparse.Namespace, books: Books) -> int:
+async def _usage(args: argparse.Namespace, zone: tzinfo, books: Books) -> int:
+    from scopegate.admin.forecasts import forecast_row, read_forecasts
     from scopegate.admin.records import usage_row
 
-    since = first_day(args.since, books.clock.now_ms())
+    now_ms = books.clock.now_ms()
+    since = first_day(args.since, now_ms)
     rows = await books.ledger.spend_by(args.by, since)
+    expected = await read_forecasts(books.ledger, now_ms, zone)
     if args.json:
-        print(json.dumps({"by": args.by, "since": since, "rows": [usage_row(row) for row in rows]}, indent=2))
-    elif rows:
+        forecast = {name: forecast_row(one) for name, one in expected.items()} | {"time_zone": str(zone)}
+        told = {"by": args.by, "since": since, "rows": [usage_row(row) for row in rows], "forecast": forecast}
+        print(json.dumps(told, indent=2))
+        return 0
+    if rows:
         _print(args.by, rows)
     else:
         print(f"no model calls since {since}")
+    for one in expected.values():
+        so_far, at_the_end = usd(one.spent_usd_micros), usd(one.expected_usd_micros)
+        print(f"{one.period} ({zone}): {so_far} so far, {at_the_end} expected")
     return 0
 
 

@@ -31,11 +31,12 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from scopegate.clock import SystemClock
 from scopegate.demo.answers import MessageRequest, SeenPicture, UnreadablePicture, answer, look, wrong_answer
 
 MODELS: Final = ("claude-haiku-5-5", "claude-haiku-4-5", "claude-sonnet-5-5", "claude-opus-5-5", "claude-fable-5-2")
 _MAX_BODY_BYTES: Final = 32 * 1024 * 1024
-_LOG_LENGTH: Final = 1_000
+_LOG_LENGTH: Final = 100_000
 
 _STATUS_TYPES: Final[Mapping[int, str]] = {
     400: "invalid_request_error",
@@ -95,9 +96,10 @@ _FAULTS: Final = TypeAdapter(list[Injected])
 
 @dataclass(frozen=True, slots=True)
 class SeenCall:
-    """One request as the simulation saw it. Never the key, never the text."""
+    """One request as the simulation saw it. Never the key, never the text. `at_ms` is when it was answered."""
 
     n: int
+    at_ms: int
     request_id: str
     model: str
     schema: str
@@ -117,6 +119,7 @@ class Simulation:
     faults: deque[Injected] = field(default_factory=deque)
     calls: deque[SeenCall] = field(default_factory=lambda: deque(maxlen=_LOG_LENGTH))
     requests: int = 0
+    since_ms: int = field(default_factory=SystemClock().now_ms)
 
     def accepts(self, headers: Mapping[str, str]) -> bool:
         """The key arrives as `x-api-key`, or as a bearer token, which is how newer SDKs send it."""
@@ -170,6 +173,7 @@ async def _messages(request: Request) -> Response:
     simulation.calls.append(
         SeenCall(
             simulation.requests,
+            SystemClock().now_ms(),
             request_id,
             question.model,
             str(question.schema.get("title", "")),
@@ -427,8 +431,17 @@ async def _set_settings(request: Request) -> Response:
 async def _show_calls(request: Request) -> Response:
     """Every request counts, also refused ones; the list holds those that passed the checks."""
     simulation: Simulation = request.app.state.simulation
-    calls = [asdict(call) for call in simulation.calls]
-    return JSONResponse({"requests": simulation.requests, "faults_left": len(simulation.faults), "calls": calls})
+    kept = list(simulation.calls)
+    since_ms = simulation.since_ms if len(kept) < _LOG_LENGTH else kept[0].at_ms
+    return JSONResponse(
+        {
+            "requests": simulation.requests,
+            "faults_left": len(simulation.faults),
+            "since_ms": since_ms,
+            "until_ms": SystemClock().now_ms(),
+            "calls": [asdict(call) for call in kept],
+        }
+    )
 
 
 async def _reset(request: Request) -> Response:
@@ -436,7 +449,7 @@ async def _reset(request: Request) -> Response:
     simulation: Simulation = request.app.state.simulation
     simulation.faults.clear()
     simulation.calls.clear()
-    simulation.requests = 0
+    simulation.requests, simulation.since_ms = 0, SystemClock().now_ms()
     return JSONResponse({"requests": 0})
 
 

@@ -217,6 +217,8 @@ SENT: Final = "sent"
 UNKNOWN: Final = "unknown"
 """Of one whose caller died: it stays at its worst case until somebody knows better."""
 OPEN_OUTCOMES: Final = (SENT, UNKNOWN)
+RECONCILED: Final = "reconciled"
+"""Of one that was unknown, and whose cost is now the provider's word."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,13 +227,14 @@ class CallRecord:
     ones.
 
     `call_id` is ours (one per attempt, unique); `call_n` counts the tries within one logical call from 1;
-    `outcome` is `ok`, the AIError code, `cancelled`, or one of OPEN_OUTCOMES; `day` is the UTC day of `started_ms` as
-    `YYYY-MM-DD`."""
+    `outcome` is `ok`, the AIError code, `cancelled`, RECONCILED, or one of OPEN_OUTCOMES; `day` is the UTC day of
+    `started_ms` as `YYYY-MM-DD`."""
 
     call_id: str
     job_id: str | None
     lead_id: str | None
     contractor: str | None
+    offload: str | None
     step: str
     step_attempt: int
     call_n: int
@@ -248,6 +251,12 @@ class CallRecord:
     cost_usd_micros: int
     price_version: str
     day: str
+
+
+def is_estimate(call: CallRecord) -> bool:
+    """Nobody learnt what it cost: it is booked at its worst case, without a token."""
+    tokens = call.input_tokens + call.output_tokens + call.cache_read_tokens + call.cache_write_tokens
+    return call.cost_usd_micros > 0 and not tokens
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,6 @@
-"""Budgets: what a rule means at a moment, and which thresholds a settlement crossed.
+"""Budgets: what a rule means at a moment for whoever asks, and which thresholds of it are reached.
 
-Pure arithmetic in integer micro-dollars; `stores/ledger` reserves and settles in one SQL statement each.
+Pure arithmetic in integer micro-dollars; `stores/accounts` does it under the database's row locks.
 """
 
 from __future__ import annotations
@@ -8,14 +8,40 @@ from __future__ import annotations
 import hashlib
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import tzinfo
+from enum import StrEnum
 from fractions import Fraction
-from typing import Protocol
+from typing import Literal, Protocol, TypeAlias
+
+from scopegate.limits.calendar import day_of, month_of
 
 _PLAIN_KEY = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
-_NO_CONTRACTOR = "~none"
+_NO_KEY = "~none"
+
+
+class Per(StrEnum):
+    """What there is one such budget for, each."""
+
+    CONTRACTOR = "contractor"
+    OFFLOAD = "offload"
+    LEAD = "lead"
+    STEP = "step"
+
+
+@dataclass(frozen=True, slots=True)
+class Rolling:
+    """Any span of so many milliseconds: money leaves the account that long after it was spent."""
+
+    span_ms: int
+
+
+Period: TypeAlias = Literal["day", "month", "total"] | Rolling
+"""`day` and `month` are the calendar's; `total` never ends."""
+
+Payer: TypeAlias = Mapping[Per, str | None]
+"""Whom a call is for, by everything that there can be a budget for."""
 
 
 class BudgetTerms(Protocol):
@@ -26,20 +52,28 @@ class BudgetTerms(Protocol):
     @property
     def limit_usd_micros(self) -> int: ...
     @property
-    def period(self) -> str: ...
+    def period(self) -> Period: ...
     @property
-    def per(self) -> str | None: ...
+    def per(self) -> Per | None: ...
+    @property
+    def warn_at(self) -> tuple[float, ...]: ...
+    @property
+    def zone(self) -> tzinfo: ...
 
 
 @dataclass(frozen=True, slots=True)
 class Account:
     """One budget in one period for one key: what `BudgetRule` means at a moment. `scope` is the row's identity,
-    e.g. `contractor-day|2026-11-24|roofers-inc`; `ends_ms` is when the period ends (Unix milliseconds)."""
+    e.g. `contractor-day|2026-11-24|roofers-inc`; `ends_ms` is when there is room again at the latest (Unix
+    milliseconds), None for never. `window_ms`: of a rolling one, how long money stays in it. `warn_at`: shares of the
+    cap in 0..1, lowest first."""
 
     scope: str
     name: str
     cap_usd_micros: int
-    ends_ms: int
+    ends_ms: int | None
+    window_ms: int | None = None
+    warn_at: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,47 +95,51 @@ class NoRoom:
     is_spent: bool
 
 
-def account(rule: BudgetTerms, now_ms: int, contractor: str | None = None) -> Account:
-    """The account that `rule` means at `now_ms` for a lead of this contractor. Periods are calendar days and months,
-    UTC. Leads without a contractor share one account of a per-contractor rule."""
-    label, ends_ms = _period(rule.period, now_ms)
-    parts = [rule.name, label] if rule.per is None else [rule.name, label, _key(contractor)]
-    return Account("|".join(parts), rule.name, rule.limit_usd_micros, ends_ms)
+def account(rule: BudgetTerms, now_ms: int, payer: Payer) -> Account:
+    """The account that `rule` means at `now_ms` for a call of this payer. Those without a key share one account of a
+    rule that asks for it."""
+    label, ends_ms, window_ms = _period(rule, now_ms)
+    parts = [rule.name, label] if rule.per is None else [rule.name, label, _key(payer.get(rule.per))]
+    return Account("|".join(parts), rule.name, rule.limit_usd_micros, ends_ms, window_ms, rule.warn_at)
 
 
-def accounts(rules: Sequence[BudgetTerms], now_ms: int, contractor: str | None = None) -> tuple[Account, ...]:
+def accounts(rules: Sequence[BudgetTerms], now_ms: int, payer: Payer) -> tuple[Account, ...]:
     """One account per rule, in the rules' order."""
-    return tuple(account(rule, now_ms, contractor) for rule in rules)
+    return tuple(account(rule, now_ms, payer) for rule in rules)
 
 
-def crossed(warn_at: Sequence[float], cap_usd_micros: int, before: int, after: int) -> tuple[float, ...]:
-    """The shares of the cap that spending reached by going from `before` to `after`, lowest first. A share is reached
-    once: at the settlement that touches or passes it."""
-    return tuple(share for share in sorted(warn_at) if before < _threshold(share, cap_usd_micros) <= after)
+def reached(warn_at: Sequence[float], cap_usd_micros: int, spent_usd_micros: int, told: float) -> tuple[float, ...]:
+    """The shares of the cap that spending has reached, above the one that was `told` last, lowest first."""
+    return tuple(
+        share for share in sorted(warn_at) if share > told and spent_usd_micros >= threshold(share, cap_usd_micros)
+    )
 
 
-def _threshold(share: float, cap_usd_micros: int) -> int:
+def threshold(share: float, cap_usd_micros: int) -> int:
+    """The least that reaches this share of the cap."""
     return math.ceil(Fraction(str(share)) * cap_usd_micros)
 
 
-def _period(period: str, now_ms: int) -> tuple[str, int]:
-    day = datetime.fromtimestamp(now_ms // 1000, UTC).replace(hour=0, minute=0, second=0)
-    if period == "day":
-        return day.strftime("%Y-%m-%d"), _unix_ms(day + timedelta(days=1))
-    assert period == "month", f"unknown period {period}"
-    first = day.replace(day=1)
-    return first.strftime("%Y-%m"), _unix_ms((first + timedelta(days=32)).replace(day=1))
+def _period(rule: BudgetTerms, now_ms: int) -> tuple[str, int | None, int | None]:
+    """(label, when it ends, how long money stays)."""
+    match rule.period:
+        case "day":
+            span = day_of(now_ms, rule.zone)
+            return span.label, span.ends_ms, None
+        case "month":
+            span = month_of(now_ms, rule.zone)
+            return span.label, span.ends_ms, None
+        case "total":
+            return "total", None, None
+        case Rolling(span_ms):
+            return f"{span_ms // 1000}s", now_ms + span_ms, span_ms
 
 
-def _unix_ms(moment: datetime) -> int:
-    return int(moment.timestamp()) * 1000
-
-
-def _key(contractor: str | None) -> str:
+def _key(name: str | None) -> str:
     """A contractor's name comes from a request: anything but a short plain word is replaced by its digest. `~` cannot
     start a plain word, so no name can imitate another key."""
-    if contractor is None:
-        return _NO_CONTRACTOR
-    if _PLAIN_KEY.fullmatch(contractor):
-        return contractor
-    return "~" + hashlib.sha256(contractor.encode("utf-8", "surrogatepass")).hexdigest()[:32]
+    if name is None:
+        return _NO_KEY
+    if _PLAIN_KEY.fullmatch(name):
+        return name
+    return "~" + hashlib.sha256(name.encode("utf-8", "surrogatepass")).hexdigest()[:32]

@@ -28,6 +28,7 @@ from scopegate.metrics.labels import (
     AdminRefusal,
     CacheOutcome,
     ConnectionState,
+    ForecastPeriod,
     LookupOutcome,
     OrderOutcome,
     ReloadOutcome,
@@ -311,7 +312,7 @@ ADMIN_REFUSALS = _of(
 SCRAPE_ERRORS = _of(
     Counter(
         "scopegate_scrape_errors",
-        "Parts left out of a scrape, by where they come from: jobs, orders, budgets.",
+        "Parts left out of a scrape, by where they come from: jobs, orders, budgets, forecasts.",
         ["source"],
     ),
     source=words(ScrapeSource),
@@ -331,6 +332,19 @@ BUDGET_SPENT_USD = Computed(
 )
 BUDGET_RESERVED_USD = Computed(
     "scopegate_budget_reserved_usd", "What is set aside of a budget for calls under way.", ("budget",)
+)
+BUDGET_THRESHOLDS_REACHED = Computed(
+    "scopegate_budget_thresholds_reached",
+    "Accounts of a budget that have reached this share of its limit in their present period.",
+    ("budget", "share"),
+)
+FORECAST_USD = _of(
+    Computed(
+        "scopegate_ai_forecast_usd",
+        "What the present day or month will have cost at its end, at the rate of late.",
+        ("period",),
+    ),
+    period=words(ForecastPeriod),
 )
 PROCESSES = _of(
     Computed("scopegate_processes", "Living processes by role, as far as they share this directory.", ("role",)),
@@ -352,6 +366,8 @@ COMPUTED = (
     BUDGET_LIMIT_USD,
     BUDGET_SPENT_USD,
     BUDGET_RESERVED_USD,
+    BUDGET_THRESHOLDS_REACHED,
+    FORECAST_USD,
     PROCESSES,
     BUILD_INFO,
 )

@@ -27,7 +27,9 @@ AdminRefusal: TypeAlias = Literal[
     "no_token", "wrong_token", "too_many_tries", "not_loopback", "host", "cross_site", "results_only"
 ]
 
-ScrapeSource: TypeAlias = Literal["jobs", "orders", "budgets"]
+ScrapeSource: TypeAlias = Literal["jobs", "orders", "budgets", "forecasts"]
+
+ForecastPeriod: TypeAlias = Literal["day", "month"]
 
 
 class StreamKind(StrEnum):

@@ -12,6 +12,7 @@ from decimal import Decimal
 from types import MappingProxyType
 
 from scopegate.limits.barriers import BanRule
+from scopegate.limits.budget import Period, Rolling
 from scopegate.limits.window import Quota
 
 MAX_QUOTA_LIMIT = 100_000
@@ -23,13 +24,15 @@ MAX_SIZE_BYTES = 64 * 1024**3
 MAX_DURATION_MS = 24 * 3_600_000
 MAX_HSTS_AGE_S = 1000 * 86_400
 MAX_MONEY_USD = 1_000_000
+MIN_BUDGET_SPAN_MS = 60_000
+MAX_BUDGET_SPAN_MS = 366 * 86_400_000
 
 QUOTA_PATTERN = r"^[1-9][0-9]* per [1-9][0-9]*(ms|s|m|h|d)$"
 AGE_PATTERN = r"^(0|[1-9][0-9]*)(s|m|h|d)$"
 BAN_PATTERN = r"^[1-9][0-9]*(ms|s|m|h|d) after [1-9][0-9]* refusals? in [1-9][0-9]*(ms|s|m|h|d)$"
 SIZE_PATTERN = r"^[1-9][0-9]*(B|KiB|MiB|GiB)$"
 DURATION_PATTERN = r"^[1-9][0-9]*(ms|s|m|h|d)$"
-MONEY_PATTERN = r"^[0-9]+(\.[0-9]{1,6})? USD per (day|month)$"
+MONEY_PATTERN = r"^[0-9]+(\.[0-9]{1,6})? USD (in total|per (day|month|[1-9][0-9]*(m|h|d)))$"
 PRICE_PATTERN = r"^[0-9]{1,4}(\.[0-9]{1,6})? USD per MTok$"
 SHARE_PATTERN = r"^[0-9]+(\.[0-9]{1,2})?%$"
 
@@ -38,7 +41,9 @@ _DURATION_UNITS_MS = MappingProxyType({"ms": 1, "s": 1000, "m": 60_000, "h": 3_6
 _NUMBER_AND_UNIT = re.compile(r"([0-9]{1,15})([A-Za-zµ]*)", re.ASCII)
 _QUOTA = re.compile(r"([0-9]{1,15}) per ([0-9]{1,15}[a-z]*)", re.ASCII)
 _BAN = re.compile(r"([0-9]{1,15}[a-z]*) after ([0-9]{1,15}) refusals? in ([0-9]{1,15}[a-z]*)", re.ASCII)
-_MONEY = re.compile(r"([0-9]{1,12}(?:\.[0-9]{1,6})?) USD per (day|month)", re.ASCII)
+_MONEY = re.compile(
+    r"([0-9]{1,12}(?:\.[0-9]{1,6})?) USD (?:in (total)|per (day|month)|per ([0-9]{1,9})(m|h|d))", re.ASCII
+)
 _PRICE = re.compile(r"([0-9]{1,4}(?:\.[0-9]{1,6})?) USD per MTok", re.ASCII)
 _SHARE = re.compile(r"([0-9]{1,6}(?:\.[0-9]{1,2})?)%", re.ASCII)
 
@@ -106,15 +111,30 @@ def parse_hsts_age_s(text: str) -> int:
     return _bounded(seconds, MAX_HSTS_AGE_S, "1000d") if seconds else 0
 
 
-def parse_money(text: str) -> tuple[int, str]:
-    """`20 USD per day` -> (micro-dollars, `day` or `month`), exact; positive, at most 1,000,000 USD."""
+def parse_money(text: str) -> tuple[int, Period]:
+    """`20 USD per day` -> micro-dollars and a day or month of the calendar; `5 USD per 24h`: in any span so long, one
+    minute to 366 days; `0.5 USD in total`: once and for all. Exact; positive, at most 1,000,000 USD."""
     match = _MONEY.fullmatch(text)
     if match is None:
-        raise ValueError("is not a budget, write it like `20 USD per day` or `300 USD per month`")
+        raise ValueError(
+            "is not a budget, write it like `20 USD per day`, `300 USD per month`, `5 USD per 24h` or "
+            "`0.5 USD in total`"
+        )
     dollars = Decimal(match[1])
     if not 0 < dollars <= MAX_MONEY_USD:
         raise ValueError(f"is outside 0.000001 to {MAX_MONEY_USD} USD")
-    return int(dollars * 1_000_000), match[2]
+    return int(dollars * 1_000_000), _budget_period(match)
+
+
+def _budget_period(match: re.Match[str]) -> Period:
+    if match[2]:
+        return "total"
+    if match[3]:
+        return "day" if match[3] == "day" else "month"
+    span_ms = int(match[4]) * _DURATION_UNITS_MS[match[5]]
+    if not MIN_BUDGET_SPAN_MS <= span_ms <= MAX_BUDGET_SPAN_MS:
+        raise ValueError("has a span outside 1m to 366d")
+    return Rolling(span_ms)
 
 
 def parse_price(text: str) -> int:

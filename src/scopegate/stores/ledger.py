@@ -1,16 +1,16 @@
-"""Model calls and money in SQL. The arithmetic is that of `limits/budget`, done by the database under its row locks.
+"""Model calls and money in SQL; the accounts that it is taken from are in `accounts`.
 
-A call is a row from before it is sent, at its worst case and with a reservation of the same id, until it is settled.
-Invariant: for every account, spent + reserved never passes the cap that a reservation was granted under. A reservation
-that nobody settled in time moves from reserved to spent, so that expiry frees nothing, and its call is `unknown`; a
-settlement that comes after all replaces both by what is true. Lock order everywhere: reservations, calls, then accounts
-by scope.
+A call is a row from before it is sent, at its worst case and with a reservation of the same id, until it is settled. A
+reservation that nobody settled in time moves from reserved to spent, so that expiry frees nothing, and its call is
+`unknown`; a settlement that comes after all replaces both by what is true. Where nobody learnt what a call cost, its
+reservation stays as an expired one: it knows what the call was taken from. Lock order everywhere: reservations, calls,
+then accounts by scope.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
 from typing import Any
@@ -18,11 +18,12 @@ from typing import Any
 from sqlalchemy import Connection, Row, Select, case, func, select, update
 
 from scopegate import logs
-from scopegate.leads.job import OPEN_OUTCOMES, SENT, UNKNOWN, CallRecord
+from scopegate.leads.job import OPEN_OUTCOMES, RECONCILED, SENT, UNKNOWN, CallRecord, is_estimate
 from scopegate.limits.budget import Account, NoRoom, Reservation
 from scopegate.metrics import catalogue as metrics
+from scopegate.stores import accounts
 from scopegate.stores.database import Database, insert
-from scopegate.stores.schema import accounts, calls, reservations
+from scopegate.stores.schema import calls, reservations
 from scopegate.types import Json
 
 log = logs.get("ledger")
@@ -34,6 +35,7 @@ _GROUPS = {
     "step": calls.c.step,
     "lead": calls.c.lead_id,
     "contractor": calls.c.contractor,
+    "offload": calls.c.offload,
 }
 _LATEST = 200
 _COUNTS = ("calls", "failed", "unknown", "unknown_usd_micros")
@@ -56,12 +58,12 @@ class SqlLedger:
                 await self.expire(intent.started_ms)
                 await self._db.write(reserve)
         except _NoRoomError as refused:
-            return NoRoom(refused.account, refused.is_spent)
+            return refused.no_room
         return reservation
 
-    async def settle(self, reservation: Reservation, call: CallRecord) -> Sequence[tuple[Account, int, int]]:
+    async def settle(self, reservation: Reservation, call: CallRecord) -> None:
         assert reservation.call_id == call.call_id
-        return await self._db.write(partial(_settle, reservation=reservation, call=call))
+        await self._db.write(partial(_settle, reservation=reservation, call=call))
 
     async def withdraw(self, reservation: Reservation) -> None:
         await self._db.write(partial(_withdraw, reservation=reservation))
@@ -93,16 +95,35 @@ class SqlLedger:
     async def longest_answer(self, step: str) -> tuple[int, int]:
         return await self._db.read(partial(_longest_answer, step=step))
 
-    async def accounts(self, scopes: Sequence[str]) -> Mapping[str, tuple[int, int]]:
-        return await self._db.read(partial(_accounts, scopes=scopes))
+    async def calls_between(self, from_ms: int, until_ms: int) -> Sequence[CallRecord]:
+        return await self._db.read(partial(_calls_between, from_ms=from_ms, until_ms=until_ms))
+
+    async def correct(self, corrections: Sequence[tuple[CallRecord, CallRecord]], now_ms: int) -> int:
+        made = await self._db.write(partial(_correct, corrections=corrections, now_ms=now_ms))
+        for before, after in made:
+            log.info(
+                "ledger.corrected",
+                call_id=after.call_id,
+                before_usd_micros=before.cost_usd_micros,
+                cost_usd_micros=after.cost_usd_micros,
+            )
+        return len(made)
+
+    async def spent_since(self, moments_ms: Sequence[int]) -> tuple[Sequence[int], int | None]:
+        return await self._db.read(partial(_spent_since, moments_ms=moments_ms))
+
+    async def accounts(self, scopes: Sequence[str], now_ms: int) -> Mapping[str, tuple[int, int]]:
+        return await self._db.read(partial(accounts.read, scopes=scopes, now_ms=now_ms))
+
+    async def told(self, now_ms: int) -> Mapping[tuple[str, float], int]:
+        return await self._db.read(partial(accounts.told, now_ms=now_ms))
 
 
 class _NoRoomError(Exception):
     """Rolls the transaction back: all accounts or none."""
 
-    def __init__(self, account: Account, is_spent: bool) -> None:
-        self.account = account
-        self.is_spent = is_spent
+    def __init__(self, no_room: NoRoom) -> None:
+        self.no_room = no_room
 
 
 # ── reserving ───────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -120,8 +141,9 @@ def _reserve(
     if unless_overdue_ms is not None and conn.execute(_overdue(unless_overdue_ms).limit(1)).one_or_none():
         return False
     for account in sorted(reservation.accounts, key=lambda account: account.scope):
-        if not _set_aside(conn, account, reservation.amount_usd_micros):
-            raise _NoRoomError(account, _is_spent(conn, account, reservation.amount_usd_micros))
+        no_room = accounts.set_aside(conn, account, reservation.amount_usd_micros, intent.started_ms)
+        if no_room is not None:
+            raise _NoRoomError(no_room)
     conn.execute(
         reservations.insert().values(
             reservation_id=reservation.call_id,
@@ -139,41 +161,13 @@ def _overdue(now_ms: int) -> Select[Any]:
     return select(reservations).where(reservations.c.state == _OPEN, reservations.c.expires_ms <= now_ms)
 
 
-def _set_aside(conn: Connection, account: Account, amount: int) -> bool:
-    """One statement on either engine: the row is created or raised, or the cap says no. The cap is the caller's:
-    it follows the policy, not the row."""
-    if amount > account.cap_usd_micros:
-        return False
-    row = insert(conn, accounts).values(
-        scope=account.scope,
-        name=account.name,
-        cap_usd_micros=account.cap_usd_micros,
-        ends_ms=account.ends_ms,
-        reserved_usd_micros=amount,
-    )
-    row = row.on_conflict_do_update(
-        index_elements=["scope"],
-        set_={
-            "reserved_usd_micros": accounts.c.reserved_usd_micros + amount,
-            "cap_usd_micros": account.cap_usd_micros,
-            "ends_ms": account.ends_ms,
-        },
-        where=accounts.c.spent_usd_micros + accounts.c.reserved_usd_micros + amount <= account.cap_usd_micros,
-    )
-    return conn.execute(row.returning(accounts.c.scope)).one_or_none() is not None
-
-
-def _is_spent(conn: Connection, account: Account, amount: int) -> bool:
-    spent = conn.scalar(select(accounts.c.spent_usd_micros).where(accounts.c.scope == account.scope))
-    return (spent or 0) + amount > account.cap_usd_micros
-
-
 def _expire(conn: Connection, now_ms: int) -> list[CallRecord]:
     """Of holders that died: what they set aside counts as spent, and what they sent is of unknown outcome."""
     unlocked = _overdue(now_ms).with_for_update(skip_locked=True)  # SQLite ignores it: its writers take turns
     rows = conn.execute(unlocked.order_by(reservations.c.reservation_id)).all()
     ids = [row.reservation_id for row in rows]
-    conn.execute(update(reservations).where(reservations.c.reservation_id.in_(ids)).values(state=_EXPIRED))
+    ours = update(reservations).where(reservations.c.reservation_id.in_(ids))
+    conn.execute(ours.values(state=_EXPIRED, expires_ms=now_ms))
     lost = update(calls).where(calls.c.call_id.in_(ids), calls.c.outcome == SENT).values(outcome=UNKNOWN)
     found = [CallRecord(**row._mapping) for row in conn.execute(lost.returning(*calls.c))]
     booked: Counter[str] = Counter()
@@ -181,54 +175,58 @@ def _expire(conn: Connection, now_ms: int) -> list[CallRecord]:
         for scope in row.scopes:
             booked[scope] += row.amount_usd_micros
     for scope in sorted(booked):
-        _move(conn, scope, spent=booked[scope], reserved=-booked[scope])
+        accounts.move(conn, scope, spent=booked[scope], reserved=-booked[scope], booked_ms=now_ms, now_ms=now_ms)
     return found
-
-
-def _move(conn: Connection, scope: str, *, spent: int, reserved: int) -> int:
-    """Change both sides of an account; what is spent afterwards."""
-    changed = (
-        update(accounts)
-        .where(accounts.c.scope == scope)
-        .values(
-            spent_usd_micros=accounts.c.spent_usd_micros + spent,
-            reserved_usd_micros=accounts.c.reserved_usd_micros + reserved,
-        )
-        .returning(accounts.c.spent_usd_micros)
-    )
-    return int(conn.execute(changed).scalar_one())
 
 
 # ── settling ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def _settle(conn: Connection, reservation: Reservation, call: CallRecord) -> list[tuple[Account, int, int]]:
-    held = _taken(conn, reservation)
-    booked = _book(conn, call)
-    spent, reserved = _replacement(held, reservation.amount_usd_micros, call.cost_usd_micros) if booked else (0, 0)
-    after = {
-        account.scope: _move(conn, account.scope, spent=spent, reserved=reserved)
-        for account in sorted(reservation.accounts, key=lambda account: account.scope)
-    }
-    return [(account, after[account.scope] - spent, after[account.scope]) for account in reservation.accounts]
+def _settle(conn: Connection, reservation: Reservation, call: CallRecord) -> None:
+    held = _held(conn, reservation.call_id)
+    if not _book(conn, call):
+        return
+    ended_ms = call.started_ms + call.duration_ms
+    _take(conn, reservation.call_id, call.cost_usd_micros if is_estimate(call) else None, ended_ms)
+    _replace(conn, reservation.accounts, held, call.cost_usd_micros, ended_ms)
 
 
 def _withdraw(conn: Connection, reservation: Reservation) -> None:
-    held = _taken(conn, reservation)
-    conn.execute(calls.delete().where(calls.c.call_id == reservation.call_id, calls.c.outcome.in_(OPEN_OUTCOMES)))
-    spent, reserved = _replacement(held, reservation.amount_usd_micros, 0)
-    if held is not None:
-        for account in sorted(reservation.accounts, key=lambda account: account.scope):
-            _move(conn, account.scope, spent=spent, reserved=reserved)
+    held = _held(conn, reservation.call_id)
+    unsent = calls.delete().where(calls.c.call_id == reservation.call_id, calls.c.outcome.in_(OPEN_OUTCOMES))
+    is_unsent = conn.execute(unsent.returning(calls.c.call_id)).one_or_none() is not None
+    if held is not None and is_unsent:
+        _take(conn, reservation.call_id, None, held.expires_ms)
+        _replace(conn, reservation.accounts, held, 0, held.expires_ms)
 
 
-def _taken(conn: Connection, reservation: Reservation) -> str | None:
-    """The state of a reservation that nobody will find again; None of one that is gone."""
-    ours = reservations.c.reservation_id == reservation.call_id
-    state: str | None = conn.scalar(select(reservations.c.state).where(ours).with_for_update())
-    if state is not None:
+def _held(conn: Connection, call_id: str) -> Row[Any] | None:
+    """A reservation, locked."""
+    return conn.execute(
+        select(reservations).where(reservations.c.reservation_id == call_id).with_for_update()
+    ).one_or_none()
+
+
+def _take(conn: Connection, call_id: str, estimate: int | None, now_ms: int) -> None:
+    """A reservation has come to its end; behind an estimate it stays, with what was booked as spent."""
+    ours = reservations.c.reservation_id == call_id
+    if estimate is None:
         conn.execute(reservations.delete().where(ours))
-    return state
+    else:
+        kept = {"state": _EXPIRED, "amount_usd_micros": estimate, "expires_ms": now_ms}
+        conn.execute(update(reservations).where(ours).values(**kept))
+
+
+def _replace(conn: Connection, of: Sequence[Account], held: Row[Any] | None, cost: int, now_ms: int) -> None:
+    """What a reservation counted for is the cost from now on. It was open, or expired and booked as spent then, or is
+    gone."""
+    spent, reserved, booked_ms = cost, 0, now_ms
+    if held is not None and held.state == _OPEN:
+        reserved = -held.amount_usd_micros
+    elif held is not None:
+        spent, booked_ms = cost - held.amount_usd_micros, held.expires_ms
+    for scope in sorted(account.scope for account in of):
+        accounts.move(conn, scope, spent=spent, reserved=reserved, booked_ms=booked_ms, now_ms=now_ms)
 
 
 def _book(conn: Connection, call: CallRecord) -> bool:
@@ -242,14 +240,29 @@ def _book(conn: Connection, call: CallRecord) -> bool:
     return conn.execute(fresh).one_or_none() is not None
 
 
-def _replacement(held: str | None, amount: int, cost: int) -> tuple[int, int]:
-    """What the real cost changes in (spent, reserved): of a reservation that is open, of one that expired and was
-    booked as spent, or of one already settled."""
-    if held == _OPEN:
-        return cost, -amount
-    if held == _EXPIRED:
-        return cost - amount, 0
-    return cost, 0
+# ── putting right ───────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _correct(
+    conn: Connection, corrections: Sequence[tuple[CallRecord, CallRecord]], now_ms: int
+) -> list[tuple[CallRecord, CallRecord]]:
+    """Those that were made: not of a call that is no more what it was when it was judged."""
+    made: list[tuple[CallRecord, CallRecord]] = []
+    moves: list[tuple[str, int, int]] = []
+    for before, after in sorted(corrections, key=lambda pair: pair[0].call_id):
+        held = _held(conn, before.call_id)
+        still = (calls.c.call_id == before.call_id, calls.c.outcome == before.outcome)
+        same = update(calls).where(*still, calls.c.cost_usd_micros == before.cost_usd_micros)
+        if conn.execute(same.values(asdict(after)).returning(calls.c.call_id)).one_or_none() is None:
+            continue
+        made.append((before, after))
+        if held is not None:
+            conn.execute(reservations.delete().where(reservations.c.reservation_id == before.call_id))
+            difference = after.cost_usd_micros - held.amount_usd_micros
+            moves += [(scope, difference, held.expires_ms) for scope in held.scopes]
+    for scope, difference, booked_ms in sorted(moves):
+        accounts.move(conn, scope, spent=difference, reserved=0, booked_ms=booked_ms, now_ms=now_ms)
+    return made
 
 
 # ── reading ─────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -264,12 +277,17 @@ def _calls(conn: Connection, job_id: str | None, lead_id: str | None, limit: int
     return [CallRecord(**row._mapping) for row in conn.execute(query)]
 
 
+def _calls_between(conn: Connection, from_ms: int, until_ms: int) -> list[CallRecord]:
+    ours = select(calls).where(calls.c.started_ms >= from_ms, calls.c.started_ms < until_ms)
+    return [CallRecord(**row._mapping) for row in conn.execute(ours.order_by(calls.c.started_ms, calls.c.call_id))]
+
+
 def _spend_by(conn: Connection, by: str, since_day: str) -> list[Mapping[str, Json]]:
     key = _GROUPS[by]
     is_unknown = calls.c.outcome == UNKNOWN
     counts = [
         func.count().label("calls"),
-        func.sum(case((calls.c.outcome.in_(("ok", UNKNOWN)), 0), else_=1)).label("failed"),
+        func.sum(case((calls.c.outcome.in_(("ok", UNKNOWN, RECONCILED)), 0), else_=1)).label("failed"),
         func.sum(case((is_unknown, 1), else_=0)).label("unknown"),
         func.sum(case((is_unknown, calls.c.cost_usd_micros), else_=0)).label("unknown_usd_micros"),
     ]
@@ -299,8 +317,8 @@ def _sums_of(row: Row[Any]) -> Mapping[str, Json]:
     return {"key": row.key} | {name: int(row._mapping[name]) for name in (*_COUNTS, *_SUMS)}
 
 
-def _accounts(conn: Connection, scopes: Iterable[str]) -> dict[str, tuple[int, int]]:
-    wanted = list(scopes)
-    rows = conn.execute(select(accounts).where(accounts.c.scope.in_(wanted)))
-    found = {row.scope: (row.spent_usd_micros, row.reserved_usd_micros) for row in rows}
-    return {scope: found.get(scope, (0, 0)) for scope in wanted}
+def _spent_since(conn: Connection, moments_ms: Sequence[int]) -> tuple[list[int], int | None]:
+    earliest = min(moments_ms)
+    sums = [func.sum(case((calls.c.started_ms >= at_ms, calls.c.cost_usd_micros), else_=0)) for at_ms in moments_ms]
+    found = conn.execute(select(*sums).where(calls.c.started_ms >= earliest, calls.c.outcome != SENT)).one()
+    return [int(spent or 0) for spent in found], conn.scalar(select(func.min(calls.c.started_ms)))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
 from scopegate.errors import StoreUnavailable
@@ -255,9 +256,9 @@ class Ledger(Protocol):
         at all, for spent + reserved never passes a cap. What is overdue is first expired, see `expire`."""
         ...
 
-    async def settle(self, reservation: Reservation, call: CallRecord) -> Sequence[tuple[Account, int, int]]:
+    async def settle(self, reservation: Reservation, call: CallRecord) -> None:
         """Book how the call ended and give the rest of the reservation back, in one transaction; a call that has ended
-        is not changed. Returns (account, spent before, spent after) for each account of the reservation."""
+        is not changed. Thresholds that this reaches are written down, each once in its account's period."""
         ...
 
     async def withdraw(self, reservation: Reservation) -> None:
@@ -275,19 +276,67 @@ class Ledger(Protocol):
         """Oldest first."""
         ...
 
+    async def calls_between(self, from_ms: int, until_ms: int) -> Sequence[CallRecord]:
+        """Those that began from the one moment and before the other, oldest first."""
+        ...
+
+    async def correct(self, corrections: Sequence[tuple[CallRecord, CallRecord]], now_ms: int) -> int:
+        """Put calls right whose cost nobody had learnt, each as (it was, it is), and the accounts that they were taken
+        from. One that has changed meanwhile is left alone. How many were put right; all in one transaction."""
+        ...
+
     async def spend_by(self, by: str, since_day: str) -> Sequence[Mapping[str, Json]]:
-        """Sums by `day`, `model`, `step`, `lead` or `contractor`: {key, calls, failed, unknown, input_tokens,
-        output_tokens, cache_read_tokens, cache_write_tokens, cost_usd_micros, unknown_usd_micros}, by key. What is in
-        flight counts in none of them; what is unknown counts at its worst case, and is told apart."""
+        """Sums by `day`, `model`, `step`, `lead`, `contractor` or `offload`: {key, calls, failed, unknown,
+        input_tokens, output_tokens, cache_read_tokens, cache_write_tokens, cost_usd_micros, unknown_usd_micros}, by
+        key. What is in flight counts in none of them; what is unknown counts at its worst case, and is told apart."""
         ...
 
     async def longest_answer(self, step: str) -> tuple[int, int]:
         """Of the step's latest good answers: how many are known (at most 200), and the most output tokens of one."""
         ...
 
-    async def accounts(self, scopes: Sequence[str]) -> Mapping[str, tuple[int, int]]:
+    async def spent_since(self, moments_ms: Sequence[int]) -> tuple[Sequence[int], int | None]:
+        """What the calls begun since each of these moments cost together, those in flight left out; and when the very
+        first one began, None where there is none."""
+        ...
+
+    async def accounts(self, scopes: Sequence[str], now_ms: int) -> Mapping[str, tuple[int, int]]:
         """(spent, reserved) by scope; absent scopes are (0, 0)."""
         ...
+
+    async def told(self, now_ms: int) -> Mapping[tuple[str, float], int]:
+        """How many accounts have reached a threshold in their present period, by (budget, share)."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Threshold:
+    """That so large a `share` (0..1) of a budget was spent, as the settlement found that reached it. `threshold_id` is
+    the same whoever tells it, and however often; `tries` counts those who began to."""
+
+    threshold_id: str
+    name: str
+    scope: str
+    share: float
+    spent_usd_micros: int
+    cap_usd_micros: int
+    reached_ms: int
+    ends_ms: int | None
+    tries: int
+
+
+class Thresholds(Protocol):
+    """Reached thresholds, each to be told once."""
+
+    async def claim(self, now_ms: int, until_ms: int, limit: int) -> Sequence[Threshold]:
+        """Those that are to be told now; nobody else gets them before `until_ms`."""
+        ...
+
+    async def close(self, threshold_id: str) -> bool:
+        """It is told. False when it was closed before."""
+        ...
+
+    async def postpone(self, threshold_id: str, due_ms: int) -> None: ...
 
 
 class Messenger(Protocol):

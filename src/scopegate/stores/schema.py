@@ -17,6 +17,7 @@ from sqlalchemy import (
     BigInteger,
     Column,
     Dialect,
+    Float,
     ForeignKey,
     ForeignKeyConstraint,
     Index,
@@ -210,6 +211,7 @@ calls = Table(
     Column("job_id", Text),
     Column("lead_id", Words),
     Column("contractor", Words),
+    Column("offload", Words),
     Column("step", Text, nullable=False),
     Column("step_attempt", Integer, nullable=False),
     Column("call_n", Integer, nullable=False),
@@ -239,8 +241,41 @@ accounts = Table(
     Column("name", Words, nullable=False),
     Column("cap_usd_micros", BigInteger, nullable=False),  # as of the last reservation; the policy's cap decides
     Column("ends_ms", BigInteger, nullable=False),
+    Column("window_ms", BigInteger),  # of a rolling one: how long money stays in it
+    Column("warn_at", JsonText),  # shares of the cap, as of the last reservation
+    Column("told", Float, nullable=False, server_default="0"),  # the highest of them that was reached in this period
+    Column("told_ms", BigInteger),
     Column("spent_usd_micros", BigInteger, nullable=False, default=0),
     Column("reserved_usd_micros", BigInteger, nullable=False, default=0),
+)
+
+leavings = Table(
+    "leavings",  # what is spent of a rolling account, by when it leaves it
+    metadata,
+    Column("scope", Words, primary_key=True),
+    Column("leaves_ms", BigInteger, primary_key=True, autoincrement=False),
+    Column("usd_micros", BigInteger, nullable=False),
+)
+
+thresholds = Table(
+    "thresholds",  # those that were reached, each to be told once
+    metadata,
+    Column("threshold_id", Text, primary_key=True),
+    Column("name", Words, nullable=False),
+    Column("scope", Words, nullable=False),
+    Column("share", Float, nullable=False),
+    Column("spent_usd_micros", BigInteger, nullable=False),
+    Column("cap_usd_micros", BigInteger, nullable=False),
+    Column("reached_ms", BigInteger, nullable=False),
+    Column("ends_ms", BigInteger),
+    Column("due_ms", BigInteger),  # when to tell it, or to try again; NULL once it is told
+    Column("tries", Integer, nullable=False, default=0),
+    Index(
+        "ix_thresholds_due",
+        "due_ms",
+        sqlite_where=text("due_ms IS NOT NULL"),
+        postgresql_where=text("due_ms IS NOT NULL"),
+    ),
 )
 
 reservations = Table(
@@ -249,7 +284,7 @@ reservations = Table(
     Column("reservation_id", Text, primary_key=True),
     Column("scopes", JsonText, nullable=False),
     Column("amount_usd_micros", BigInteger, nullable=False),
-    Column("expires_ms", BigInteger, nullable=False),
+    Column("expires_ms", BigInteger, nullable=False),  # of an expired one: when it was booked as spent
     Column("state", Text, nullable=False),  # open, or expired: booked as spent until the real cost is known
     Index("ix_reservations_expires", "state", "expires_ms"),
 )

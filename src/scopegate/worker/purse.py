@@ -1,4 +1,4 @@
-"""Money for tries: set aside before one is sent, booked when it has ended, and the budgets' thresholds told.
+"""Money for tries: set aside before one is sent, booked when it has ended.
 
 A try's worst case is what is set aside. Where it does not fit, the try is narrowed to a worst case that it still cannot
 pass: the API counts its input, and its answer may be no longer than twice the longest that this step has had. What is
@@ -8,7 +8,7 @@ only set aside for others is waited for, a while and in order of arrival. Called
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
@@ -18,7 +18,7 @@ from scopegate import logs
 from scopegate.clock import Clock
 from scopegate.errors import AIBudgetError, AIError, StoreUnavailable
 from scopegate.leads.job import SENT
-from scopegate.limits.budget import Account, NoRoom, Reservation, accounts, crossed
+from scopegate.limits.budget import NoRoom, Reservation, accounts
 from scopegate.limits.pricing import PriceTable, Usage, worst_case
 from scopegate.metrics import catalogue as metrics
 from scopegate.policy.policy import AI, WhenSpent
@@ -157,7 +157,7 @@ class Purse:
         both before it leaves."""
         intent = self._intent(wanted, n)
         expires_ms = intent.started_ms + int((wanted.request.timeout_s + _RESERVATION_SLACK_S) * 1000)
-        budgets = accounts(self._ai.budgets, intent.started_ms, wanted.purpose.contractor)
+        budgets = accounts(self._ai.budgets, intent.started_ms, wanted.purpose.payer())
         record = call_record(wanted.purpose, intent, self._prices.version)
         reserving = asyncio.ensure_future(self._ledger.reserve(budgets, record, expires_ms))
         try:
@@ -206,15 +206,11 @@ class Purse:
     # ── after ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
     async def book(self, granted: Granted, made: Try) -> None:
-        """Log line, metrics, ledger, thresholds. Raises StoreUnavailable when the ledger cannot be written: an answer
-        that is not booked is not used, and its reservation expires as spent."""
+        """Log line, metrics, ledger. Raises StoreUnavailable when the ledger cannot be written: an answer that is not
+        booked is not used, and its reservation expires as spent."""
         observe(granted.wanted.purpose, made)
-        for account, before, after in await self._settle(granted, made):
-            self._tell_thresholds(account, before, after)
-
-    async def _settle(self, granted: Granted, made: Try) -> Sequence[tuple[Account, int, int]]:
         record = call_record(granted.wanted.purpose, made, self._prices.version)
-        return await self._persist(partial(self._ledger.settle, granted.reservation, record), made.call_id)
+        await self._persist(partial(self._ledger.settle, granted.reservation, record), made.call_id)
 
     async def _persist(self, write: Callable[[], Awaitable[W]], call_id: str) -> W:
         """Idempotent by the try's id, so a write whose answer was lost may be repeated."""
@@ -227,15 +223,3 @@ class Purse:
                     raise
                 await self._clock.sleep(_SETTLE_DELAY_S)
         raise AssertionError("unreachable")
-
-    def _tell_thresholds(self, account: Account, before: int, after: int) -> None:
-        rule = next(rule for rule in self._ai.budgets if rule.name == account.name)
-        for share in crossed(rule.warn_at, account.cap_usd_micros, before, after):
-            log.warning(
-                "ai.budget_threshold",
-                budget=account.name,
-                scope=account.scope,
-                share=share,
-                spent_usd_micros=after,
-                limit_usd_micros=account.cap_usd_micros,
-            )

@@ -168,7 +168,7 @@ class Steps:
         images: tuple[Image, ...] = (),
     ) -> Found:
         lead = work.job.lead
-        purpose = Purpose(work.job.job_id, lead.lead_id, lead.contractor, work.step, work.attempt_n)
+        purpose = Purpose(work.job.job_id, lead.lead_id, lead.contractor, work.step, work.attempt_n, work.offload.name)
         request = self._model.request(work.step, prompt.system, prompt.text, schema(shape), images)
         return (await self._model.run(purpose, request, parse)).value
 

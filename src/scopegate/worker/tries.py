@@ -16,6 +16,7 @@ from scopegate.leads.findings import Broken
 from scopegate.leads.job import CallRecord
 from scopegate.limits.attempts import TryFailure
 from scopegate.limits.breaker import CallOutcome
+from scopegate.limits.budget import Payer, Per
 from scopegate.limits.pricing import Usage
 from scopegate.limits.steps import StepName
 from scopegate.metrics import catalogue as metrics
@@ -39,6 +40,16 @@ class Purpose:
     contractor: str | None
     step: StepName
     step_attempt: int
+    offload: str | None = None
+
+    def payer(self) -> Payer:
+        """Whose budgets it is taken from."""
+        return {
+            Per.CONTRACTOR: self.contractor,
+            Per.OFFLOAD: self.offload,
+            Per.LEAD: self.lead_id,
+            Per.STEP: self.step,
+        }
 
     def fields(self) -> dict[str, object]:
         """For log lines."""
@@ -153,6 +164,7 @@ def call_record(purpose: Purpose, made: Try, price_version: str) -> CallRecord:
         job_id=purpose.job_id,
         lead_id=purpose.lead_id,
         contractor=purpose.contractor,
+        offload=purpose.offload,
         step=purpose.step,
         step_attempt=purpose.step_attempt,
         call_n=made.n,

@@ -1,6 +1,9 @@
 from __future__ import annotations
 
+import pytest
+
 from scopegate.limits.breaker import BreakerRule
+from scopegate.limits.budget import Per, Rolling
 from scopegate.limits.pricing import ModelPrice, Rates, Usage, price
 from scopegate.limits.steps import MODEL_STEPS, StepLimits
 from scopegate.policy.compile import compile_policy
@@ -8,7 +11,7 @@ from scopegate.policy.draft import draft_of
 from scopegate.policy.policy import WhenSpent
 from scopegate.policy.sections.ai import StepsShape
 from scopegate.worker.prices import load
-from tests.policies import MINIMAL, compiled, review
+from tests.policies import MINIMAL, SECRET, compiled, review
 
 
 def test_what_a_step_does_not_say_is_its_default() -> None:
@@ -84,3 +87,40 @@ def test_a_budget_that_falls_back_needs_something_to_fall_back_to() -> None:
     assert [(one.path, one.what) for one in review(text).problems] == [
         ("ai.budgets[0].when_spent", "needs `ai.cheaper_model`")
     ]
+
+
+def test_a_budget_may_be_per_anything_that_a_call_is_for_and_of_any_span() -> None:
+    budgets = "".join(f"{{name: {per}, limit: 1 USD per 24h, per: {per}}}, " for per in Per)
+    found = compiled(MINIMAL + f"ai: {{budgets: [{budgets}{{name: all, limit: 9 USD in total}}]}}\n").ai
+    assert found is not None
+    assert [(one.per, one.period) for one in found.budgets] == [
+        *((per, Rolling(86_400_000)) for per in Per),
+        (None, "total"),
+    ]
+
+
+def test_days_and_months_are_those_of_the_time_zone() -> None:
+    found = compiled(MINIMAL + "ai: {time_zone: Asia/Tokyo, budgets: [{name: a, limit: 1 USD per day}]}\n").ai
+    assert found is not None
+    assert (str(found.zone), str(found.budgets[0].zone)) == ("Asia/Tokyo", "Asia/Tokyo")
+    utc = compiled(MINIMAL + "ai: {budgets: [{name: a, limit: 1 USD per day}]}\n").ai
+    assert utc is not None
+    assert str(utc.zone) == str(utc.budgets[0].zone) == "UTC"
+
+
+@pytest.mark.parametrize("zone", ["/etc/passwd", "../../etc/passwd", "Europe", "", "Mars/Olympus", "UTC\\0"])
+def test_what_is_no_time_zone_is_a_problem_and_opens_no_file(zone: str) -> None:
+    [problem] = review(MINIMAL + f'ai: {{time_zone: "{zone}"}}\n').problems
+    assert problem.path == "ai.time_zone"
+
+
+def test_a_warning_goes_to_a_url_under_a_secret() -> None:
+    warn = 'warn: {url: "https://ops.example.com/x", secret: "${S}"}'
+    text = f"ai: {{{warn}, budgets: [{{name: a, limit: 1 USD per day, warn_at: [50%]}}]}}\n"
+    found = compiled(MINIMAL + text, {"S": SECRET}).ai
+    assert found is not None
+    assert found.warn is not None
+    assert (found.warn.url, [one.get_secret_value() for one in found.warn.secrets]) == (
+        "https://ops.example.com/x",
+        [SECRET],
+    )

@@ -7,15 +7,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, tzinfo
 from enum import StrEnum
 from types import MappingProxyType
-from typing import Annotated, Any, Literal, TypeAlias
+from typing import Annotated, Any, TypeAlias
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import Field, create_model
 
 from scopegate.limits.breaker import BreakerRule
+from scopegate.limits.budget import Per, Period
 from scopegate.limits.pricing import ModelPrice, PriceTable, Rates
 from scopegate.limits.steps import MODEL_STEPS, StepLimits
+from scopegate.policy.addresses import is_local, url_host
 from scopegate.policy.draft import Draft
 from scopegate.policy.faults import closest
 from scopegate.policy.kinds import (
@@ -40,6 +44,7 @@ from scopegate.policy.quantities import (
     parse_share,
 )
 from scopegate.policy.sections.names import twice
+from scopegate.policy.sections.offloads import Deliver, DeliverShape
 from scopegate.policy.tree import Fault, Loc
 
 # Values
@@ -56,20 +61,22 @@ class WhenSpent(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class BudgetRule:
-    """`period`: `day` or `month` (UTC). `per`: None for one total, or `contractor`. `warn_at`: shares in 0..1."""
+    """`per`: None for one that all share. `warn_at`: shares in 0..1, lowest first. `zone`: whose days and months."""
 
     name: str
     limit_usd_micros: int
-    period: str
-    per: str | None
+    period: Period
+    per: Per | None
     warn_at: tuple[float, ...]
     when_spent: WhenSpent
+    zone: tzinfo = UTC
 
 
 @dataclass(frozen=True, slots=True)
 class AI:
     """`steps` holds every step that asks the model, by its name. `cheaper_model` is asked when a step's own is
-    overloaded or a budget says so. `prices` are the policy's, beside those that the program knows."""
+    overloaded or a budget says so. `prices` are the policy's, beside those that the program knows. `zone`: whose days
+    and months the budgets' are. `warn`: who is told of the thresholds that they reach."""
 
     model: str
     steps: Mapping[str, StepLimits]
@@ -77,6 +84,8 @@ class AI:
     budgets: tuple[BudgetRule, ...]
     cheaper_model: str | None = None
     prices: Mapping[str, ModelPrice] = field(default_factory=dict)
+    zone: tzinfo = UTC
+    warn: Deliver | None = None
 
     def model_of(self, step: str) -> str:
         return self.steps[step].model or self.model
@@ -90,9 +99,18 @@ class AI:
 # Shapes
 
 
-Money: TypeAlias = Annotated[tuple[int, str], parsed(parse_money), written("20 USD per day", MONEY_PATTERN)]
+def _parse_zone(text: str) -> ZoneInfo:
+    """A zone by its name in the tz database, as this machine has it."""
+    try:
+        return ZoneInfo(text)
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        raise ValueError("is no time zone of this machine, write it like `Europe/Berlin` or `UTC`") from None
+
+
+Money: TypeAlias = Annotated[tuple[int, Period], parsed(parse_money), written("20 USD per day", MONEY_PATTERN)]
 TokenPrice: TypeAlias = Annotated[int, parsed(parse_price), written("2.5 USD per MTok", PRICE_PATTERN)]
 Model: TypeAlias = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9.@:/-]{0,99}$")]
+Zone: TypeAlias = Annotated[ZoneInfo, parsed(_parse_zone), written("Europe/Berlin")]
 Share: TypeAlias = Annotated[float, parsed(parse_share), written("80%", SHARE_PATTERN)]
 
 
@@ -137,8 +155,11 @@ class BreakerShape(Shape):
 
 class BudgetShape(Shape):
     name: Name = required("The budget's name in metrics, logs and history.")
-    limit: Money = required("The most that may be spent in a UTC day or month.")
-    per: Literal["contractor"] | None = option(None, "One such budget for each contractor.")
+    limit: Money = required(
+        "The most that may be spent: `per day` or `per month` of the calendar (`ai.time_zone`), `per 24h` in any span "
+        "so long, `in total` once and for all."
+    )
+    per: Choice[Per] | None = option(None, "One such budget for each; left out: one that all share.")
     warn_at: list[Share] = option([], "Shares of the limit that raise a warning, each once per period.")
     when_spent: Choice[WhenSpent] = option(
         "hold",
@@ -146,7 +167,7 @@ class BudgetShape(Shape):
         "there is money for that one and then waits (cheaper_model).",
     )
 
-    def build(self) -> BudgetRule:
+    def build(self, zone: tzinfo) -> BudgetRule:
         limit_usd_micros, period = self.limit
         return BudgetRule(
             name=self.name,
@@ -155,6 +176,7 @@ class BudgetShape(Shape):
             per=self.per,
             warn_at=tuple(sorted(set(self.warn_at))),
             when_spent=self.when_spent,
+            zone=zone,
         )
 
 
@@ -198,15 +220,23 @@ class AIShape(Shape):
     steps: StepsShape = section(StepsShape, "Bounds of each call.")
     breaker: BreakerShape = section(BreakerShape, "When to stop calling for a while.")
     budgets: list[BudgetShape] = option([], "Ceilings on money. None: no ceiling.")
+    time_zone: Zone = option(
+        "UTC", "Whose days and months the budgets and forecasts are, by its name in the tz database."
+    )
+    warn: DeliverShape | None = option(
+        None, "Who is told of each threshold in `warn_at` that is reached, besides log and metric: a signed webhook."
+    )
 
     def build(self) -> AI:
         return AI(
             model=self.model,
             steps=self.steps.build(),
             breaker=self.breaker.build(),
-            budgets=tuple(budget.build() for budget in self.budgets),
+            budgets=tuple(budget.build(self.time_zone) for budget in self.budgets),
             cheaper_model=self.cheaper_model,
             prices=MappingProxyType({name: entry.build() for name, entry in self.prices.items()}),
+            zone=self.time_zone,
+            warn=None if self.warn is None else self.warn.build(),
         )
 
 
@@ -222,6 +252,10 @@ def checks(draft: Draft) -> Iterator[Fault]:
     for index, budget in enumerate(ai.budgets):
         if budget.when_spent is WhenSpent.CHEAPER_MODEL and ai.cheaper_model is None:
             yield draft.problem(("ai", "budgets", index, "when_spent"), "needs `ai.cheaper_model`")
+    if ai.warn is not None and not any(budget.warn_at for budget in ai.budgets):
+        yield draft.warning(("ai", "warn"), "no budget has a `warn_at`: nothing is ever told")
+    if ai.warn is not None and ai.warn.url.startswith("http://") and not is_local(url_host(ai.warn.url)):
+        yield draft.warning(("ai", "warn", "url"), "the warning travels without TLS")
     if not ai.budgets and draft.names("offloads"):
         yield draft.warning_at_key(("ai",), "no `budgets`: spending has no ceiling")
 
