@@ -117,6 +117,7 @@ HOMES: dict[str, set[str]] = {
     },
     "redis": {
         "stores/queue.py",
+        "stores/redis_answers.py",
         "stores/redis_breaker.py",
         "stores/redis_desk.py",
         "stores/redis_errors.py",

@@ -149,9 +149,13 @@ CACHE = Row(
         ),
         Panel(
             "Answers in memory",
-            "How many answers are kept, over all gateway processes.",
+            "How many answers are kept, over all gateway processes; and failed round trips per second to Redis, where "
+            "they are shared.",
             "short",
-            [Query(f"sum({pick('scopegate_cache_memory_answers')})", "answers")],
+            [
+                Query(f"sum({pick('scopegate_cache_memory_answers')})", "answers"),
+                Query(rate(pick("scopegate_cache_store_errors_total"), "kind"), "{{kind}} errors/s"),
+            ],
         ),
     ],
 )

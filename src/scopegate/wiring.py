@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from scopegate.settings import Settings
     from scopegate.stores.database import Database
     from scopegate.stores.mirror import Mirror
-    from scopegate.stores.ports import BreakerStore, JobStore, LimitDesk, LimitStore, Messenger, Outbox
+    from scopegate.stores.ports import AnswerStore, BreakerStore, JobStore, LimitDesk, LimitStore, Messenger, Outbox
     from scopegate.worker.claude import ClaudeCaller
     from scopegate.worker.lookups import Lookups
     from scopegate.worker.main import Terms, Worker
@@ -70,6 +70,21 @@ def _limit_desk(settings: Settings) -> LimitDesk | None:
     from scopegate.stores.redis_desk import RedisDesk
 
     return RedisDesk(settings.redis_url)
+
+
+def _answers(settings: Settings) -> Callable[[], AnswerStore] | None:
+    """What gateways share of their caches: purges, and answers where the policy gives them room. Made by who needs it:
+    most policies keep nothing."""
+    url = settings.redis_url
+    if url is None:
+        return None
+
+    def made() -> AnswerStore:
+        from scopegate.stores.redis_answers import RedisAnswers
+
+        return RedisAnswers(url, SystemClock())
+
+    return made
 
 
 def _start_limits(settings: Settings) -> LimitStore:
@@ -133,7 +148,7 @@ async def serve_gateway(
         limiter = Limiter(_limit_store(settings, mirror), mirror, _limit_secret(settings))
         signin = await opened.enter_async_context(_signin())
         intake = await opened.enter_async_context(_intake(settings))
-        gateway = Gateway(policy, limiter, signin, intake, clock)
+        gateway = Gateway(policy, limiter, signin, intake, clock, _answers(settings))
         await opened.enter_async_context(_telling(settings.state_dir, limiter.top))
         if policy.tiers:
             await limiter.open()

@@ -10,7 +10,7 @@ import asyncio
 import gc
 import logging
 import socket
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +34,7 @@ from scopegate.stores.late import LateDatabase
 from scopegate.stores.memory import MemoryLimits
 from scopegate.stores.mirror import Mirror
 from scopegate.stores.outbox import SqlOutbox
-from scopegate.stores.ports import LimitStore, Messenger, OrderSpool, Outbox
+from scopegate.stores.ports import AnswerStore, LimitStore, Messenger, OrderSpool, Outbox
 from scopegate.stores.queue import NoMessenger
 from scopegate.stores.spool import Spool
 from tests.gateway.app import App
@@ -189,6 +189,7 @@ class Rigs:
         messenger: Messenger | None = None,
         max_unrecorded: int = MAX_UNRECORDED,
         kernel_bytes: int | None = None,
+        answers: Callable[[], AnswerStore] | None = None,
         **policy: Any,
     ) -> Rig:
         """See `policy_of` for the rest. `kernel_bytes`: how much the kernel takes for a client that does not read."""
@@ -208,7 +209,7 @@ class Rigs:
             writing = outbox or SqlOutbox(database)
             intake = Intake(writing, messenger or NoMessenger(), spool, clock, max_unrecorded=max_unrecorded)
             intake.open()
-        rig = Rig(Gateway(rules, limiter, signin, intake, clock), app, intake, database, http)
+        rig = Rig(Gateway(rules, limiter, signin, intake, clock, answers), app, intake, database, http)
         rig.top = limiter.top
         await rig.serve(kernel_bytes)
         self._made.append(rig)

@@ -21,11 +21,13 @@ class PurgeKind(StrEnum):
     PREFIX = "prefix"
     TAG = "tag"
     ALL = "all"
+    CHANGE = "change"
 
 
 class Purge(NamedTuple):
-    """`what` is a URL without its scheme (host, path and query), the beginning of one, or a tag; one that begins with
-    `/` is of any host. `soft`: it becomes stale, and may be used as stale answers may."""
+    """A `CHANGE` is that of a URL by a request, which ends what is kept of it at once. Else `what` is a URL without its
+    scheme (host, path and query), the beginning of one, or a tag; one that begins with `/` is of any host. `soft`: it
+    becomes stale, and may be used as stale answers may."""
 
     kind: PurgeKind
     what: bytes
@@ -63,6 +65,8 @@ class Purges:
         """`number` is greater than all before."""
         assert number > self.last, (number, self.last)
         self.last = number
+        if purge.kind is PurgeKind.CHANGE:
+            return
         if purge.kind is PurgeKind.ALL and not purge.soft:
             self.forget(number)
             return
@@ -76,6 +80,12 @@ class Purges:
     def forget(self, number: int) -> None:
         """Everything that was fetched up to this purge counts as purged."""
         self.floor = self.last = max(number, self.last)
+        self._marks.clear()
+        self._prefixes.clear()
+
+    def restart(self, number: int) -> None:
+        """Who counts them has begun anew: what was fetched before is for `Shelf.clear` to let go."""
+        self.last, self.floor = number, 0
         self._marks.clear()
         self._prefixes.clear()
 

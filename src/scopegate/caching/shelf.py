@@ -102,6 +102,11 @@ class Shelf:
         for key in list(self._keys.get(url, ())):
             self._drop_stack(key)
 
+    def clear(self) -> None:
+        self._stacks.clear()
+        self._keys.clear()
+        self.bytes = self.count = 0
+
     def _drop_stack(self, key: bytes) -> None:
         stack = self._stacks.pop(key)
         for each in stack:

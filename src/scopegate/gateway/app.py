@@ -36,6 +36,7 @@ from scopegate.metrics import catalogue as metrics
 from scopegate.metrics.labels import ConnectionState, words
 from scopegate.policy.policy import Policy, Upstream
 from scopegate.process import serving
+from scopegate.stores.ports import AnswerStore
 
 TICK_S = 0.25
 _log = logs.get("gateway")
@@ -45,9 +46,16 @@ class Gateway:
     """One process: what its requests share, its open connections, and the steps that each request goes through."""
 
     def __init__(
-        self, policy: Policy, limiter: Limiter, signin: SignIn | LateSignIn | None, intake: Intake | None, clock: Clock
+        self,
+        policy: Policy,
+        limiter: Limiter,
+        signin: SignIn | LateSignIn | None,
+        intake: Intake | None,
+        clock: Clock,
+        answers: Callable[[], AnswerStore] | None = None,
     ) -> None:
-        """`signin` may be missing where no route will ever ask for it, `intake` where none will offload."""
+        """`signin` may be missing where no route will ever ask for it, `intake` where none will offload, `answers`
+        where each process keeps its own alone."""
         self._loop = asyncio.get_running_loop()
         self._limiter = limiter
         self._signin = signin
@@ -64,7 +72,7 @@ class Gateway:
         """None for a port that speaks plain HTTP; that only a start can change."""
         self.shared = Shared(_build(policy, self._pools_of(policy), limiter.secret), clock)
         self.connections = Connections()
-        self.cache = Cache(self.shared, policy.cache)
+        self.cache = Cache(self.shared, policy, answers)
         self.steps = pipeline(limiter, signin, intake, self.cache)
         metrics.POLICY_LOADED.set(self.shared.now_s())
 
@@ -97,7 +105,7 @@ class Gateway:
             raise
         self._retired.append(self.shared.rules)
         self.shared.rules = rules
-        self.cache.adopt(policy.cache)
+        self.cache.adopt(policy)
         if self.certificates is not None and certificates:
             self.certificates.replace(certificates)
         self._coming = frozenset()
@@ -125,6 +133,7 @@ class Gateway:
         self.connections.tick(now)
         for pool in self._pools.values():
             pool.expire(now)
+        self.cache.tick()
         self.shared.access.flush()
         if now - self._flushed_s >= 1.0:
             self._flushed_s = now
@@ -171,6 +180,7 @@ class Gateway:
         if self._signin is not None:
             await self._signin.close()
         await self._limiter.close()
+        await self.cache.close()
         for pool in self._pools.values():
             await pool.close()
         await asyncio.gather(*self._ending)

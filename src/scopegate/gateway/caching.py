@@ -6,13 +6,16 @@ what becomes of the app's answer in `filler`. Made by `app`, kept through every 
 
 from __future__ import annotations
 
+import asyncio
 from collections import OrderedDict
+from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 from scopegate.caching.cache_status import Fwd
 from scopegate.caching.invalidation import changed_urls, changes
 from scopegate.caching.key import is_preview, url_of
-from scopegate.caching.purges import Purges
+from scopegate.caching.purges import Purges, PurgeStanding
 from scopegate.caching.reuse import Use, may_stand_in, use_of
 from scopegate.caching.said import Said, said_of, values_of
 from scopegate.caching.shelf import Shelf
@@ -24,15 +27,17 @@ from scopegate.edge.headers import Noted
 from scopegate.edge.verdict import Refusal, Target
 from scopegate.gateway import giving
 from scopegate.gateway.cacheplan import CachePlan
-from scopegate.gateway.exchange import Exchange, Outcome
+from scopegate.gateway.exchange import Exchange, Outcome, Pending
 from scopegate.gateway.fill import Fill, FillFollower
 from scopegate.gateway.filler import Filler
 from scopegate.gateway.forwarding import Forwarding
 from scopegate.gateway.refresh import Refresh
 from scopegate.gateway.shared import Shared
+from scopegate.gateway.sharing import Sharing
 from scopegate.gateway.watcher import NOBODY_WATCHES, AppSide, Watcher
 from scopegate.metrics.labels import CacheOutcome
-from scopegate.policy.policy import CacheRule, CacheStore
+from scopegate.policy.policy import CacheRule, Policy
+from scopegate.stores.ports import AnswerStore
 
 SHUNNED_S = 10.0
 """How long an answer that was for nobody else is remembered: nobody waits for the next."""
@@ -62,19 +67,39 @@ class Looked:
 class Cache:
     """One per process."""
 
-    def __init__(self, shared: Shared, store: CacheStore) -> None:
+    def __init__(self, shared: Shared, policy: Policy, answers: Callable[[], AnswerStore] | None = None) -> None:
+        """`answers` are those that other gateways share, made when a policy first has a route with `cache`."""
         self._shared = shared
-        self._wait_s = store.wait_s
+        self._answers = answers
+        self._wait_s = policy.cache.wait_s
         self.purges = Purges()
-        self.shelf = Shelf(store.memory_bytes, self.purges)
+        self._sharing: Sharing | None = None
+        self.shelf = Shelf(policy.cache.memory_bytes, self.purges)
         self._fills: dict[bytes, Fill] = {}
         self._resting: OrderedDict[bytes, float] = OrderedDict()
         """Until when the app is not asked again, having failed."""
+        self._share(policy)
 
-    def adopt(self, store: CacheStore) -> None:
-        """Another policy: what is kept stays, as far as it has room."""
-        self._wait_s = store.wait_s
-        self.shelf.resize(store.memory_bytes)
+    def adopt(self, policy: Policy) -> None:
+        """What is kept stays, as far as it has room."""
+        self._wait_s = policy.cache.wait_s
+        self.shelf.resize(policy.cache.memory_bytes)
+        self._share(policy)
+
+    def _share(self, policy: Policy) -> None:
+        if self._sharing is None and self._answers is not None and any(route.cache for route in policy.routes):
+            self._sharing = Sharing(self._answers(), self)
+        if self._sharing is not None:
+            self._sharing.resize(policy.cache.redis_bytes)
+
+    def tick(self) -> None:
+        """Several times a second: what other gateways have to say."""
+        if self._sharing is not None:
+            self._sharing.tick()
+
+    async def close(self) -> None:
+        if self._sharing is not None:
+            await self._sharing.close()
 
     # ── a request ───────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -145,11 +170,52 @@ class Cache:
 
     def _fetch(self, x: Exchange, looked: Looked, kept: Stored | None, *, leads: bool) -> Outcome:
         """For oneself, and with `leads` for all who come meanwhile."""
-        looked.asked.asked_s = self._shared.now_s()
-        looked.asked.seen = self.purges.last
         fill = Fill(looked.key, looked.asked.url, looked.rule.max_object_bytes)
         if leads:
             self._fills[looked.key] = fill
+            if self._sharing is not None and self._sharing.holds_answers:
+                return self._seek(x, looked, kept, fill)
+        return self._fill(x, looked, kept, fill, leads=leads)
+
+    def _seek(self, x: Exchange, looked: Looked, kept: Stored | None, fill: Fill) -> Pending:
+        """What other gateways have, or are about to have; else it is for this one to fetch."""
+        assert self._sharing is not None
+        fill.is_leased = True
+        x.watcher = Filler(self, x, looked.rule, looked.asked, fill, Fwd.URI_MISS)  # others may wait already
+        x.client.wait_until(None)
+        now_s = self._shared.now_s
+
+        def will_do(stored: Stored) -> bool:
+            standing = self.purges.standing(stored)
+            stored.is_outdated = standing is PurgeStanding.OUTDATED
+            return (
+                standing is not PurgeStanding.GONE and use_of(stored, looked.asked, looked.wishes, now_s()) is Use.HIT
+            )
+
+        task = self._sharing.seek(looked.key, looked.asked.said, will_do, self._wait_s)
+        return Pending(task, partial(self._sought, looked, kept, fill))
+
+    def _sought(
+        self, looked: Looked, kept: Stored | None, fill: Fill, x: Exchange, future: asyncio.Future[Any]
+    ) -> Outcome:
+        found, will_do = future.result()
+        if found is not None and self.purges.standing(found) is PurgeStanding.GONE:
+            found, will_do = None, False
+        if found is not None and will_do:
+            found.seen = self.purges.last
+            self.shelf.put(looked.key, found)
+            fill.is_leased = False
+            self.done(fill)
+            fill.settle(found)
+            x.watcher = NOBODY_WATCHES
+            giving.give(x, looked.asked.said, found, CacheOutcome.HIT)
+            return None
+        return self._fill(x, looked, found or kept, fill, leads=True)
+
+    def _fill(self, x: Exchange, looked: Looked, kept: Stored | None, fill: Fill, *, leads: bool) -> Outcome:
+        """The app, with what is kept to be confirmed."""
+        looked.asked.asked_s = self._shared.now_s()
+        looked.asked.seen = self.purges.last
         asks = kept is not None and kept.is_askable()
         x.watcher = Filler(
             self, x, looked.rule, looked.asked, fill, self._why(looked, kept), kept=kept, asks=asks, leads=leads
@@ -201,8 +267,11 @@ class Cache:
 
     # ── what is kept ────────────────────────────────────────────────────────────────────────────────────────────────
 
-    def keep(self, key: bytes, stored: Stored) -> None:
-        self.shelf.put(key, stored)
+    def keep(self, fill: Fill, stored: Stored) -> None:
+        self.shelf.put(fill.key, stored)
+        if self._sharing is not None and self._sharing.holds_answers:
+            fill.is_leased = False  # that ends with the writing
+            self._sharing.keep(fill.key, stored)
 
     def drop(self, key: bytes, stored: Stored) -> None:
         self.shelf.drop(key, stored)
@@ -225,6 +294,9 @@ class Cache:
     def done(self, fill: Fill) -> None:
         if self._fills.get(fill.key) is fill:
             del self._fills[fill.key]
+        if fill.is_leased and self._sharing is not None:
+            fill.is_leased = False
+            self._sharing.release(fill.key)
 
     def ask_again(self, x: Exchange) -> None:
         x.notes = _to_ask(x.notes, None)
@@ -241,6 +313,17 @@ class Cache:
         return _forward(x)
 
     def changed(self, url: bytes) -> None:
+        """A request has changed what a URL is about, for all gateways."""
+        self.end(url)
+        if self._sharing is not None:
+            self._sharing.changed(url)
+
+    def forget_all(self) -> None:
+        self.shelf.clear()
+        for fill in self._fills.values():
+            fill.is_spoilt = True
+
+    def end(self, url: bytes) -> None:
         """What was kept of a URL, and what is being fetched of it, is no longer so."""
         self.shelf.drop_url(url)
         for fill in list(self._fills.values()):

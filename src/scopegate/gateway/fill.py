@@ -44,8 +44,8 @@ class Fill:
     on."""
 
     __slots__ = (
-        "_base", "_chunks", "_followers", "_held", "is_ahead", "is_done", "is_kept", "is_spoilt", "key", "length",
-        "max_bytes", "pace", "size", "stored", "url",
+        "_base", "_chunks", "_followers", "_held", "is_ahead", "is_done", "is_kept", "is_leased", "is_spoilt", "key",
+        "length", "max_bytes", "pace", "size", "stored", "url",
     )  # fmt: skip
 
     def __init__(self, key: bytes, url: bytes, max_bytes: int) -> None:
@@ -59,6 +59,8 @@ class Fill:
         self.is_kept = True
         """Whether all of its body so far is held."""
         self.is_spoilt = False
+        self.is_leased = False
+        """Whether other gateways wait for it."""
         self.pace: Callable[[bool], None] = _unpaced
         self._chunks: list[bytes] = []
         self._base = 0

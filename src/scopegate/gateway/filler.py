@@ -30,7 +30,7 @@ from scopegate.policy.policy import CacheRule
 class Keeper(Protocol):
     """Where answers are kept. `caching.Cache` is the one that serves."""
 
-    def keep(self, key: bytes, stored: Stored) -> None: ...
+    def keep(self, fill: Fill, stored: Stored) -> None: ...
 
     def drop(self, key: bytes, stored: Stored) -> None: ...
 
@@ -148,7 +148,7 @@ class Filler(Watcher):
             return
         stored, reason = updated(kept, self._asked, notes, self._rule, now_s, x.shared.http_date())
         if reason is None and not self._fill.is_spoilt:
-            self._keeper.keep(key, stored)
+            self._keeper.keep(self._fill, stored)
             self._fill.settle(stored)
         else:
             self._keeper.drop(key, kept)
@@ -192,7 +192,7 @@ class Filler(Watcher):
         assert stored is not None
         if not fill.is_spoilt:
             stored.body = fill.body()
-            self._keeper.keep(fill.key, stored)
+            self._keeper.keep(fill, stored)
         self._keeper.done(fill)
 
     def _end(self) -> None:

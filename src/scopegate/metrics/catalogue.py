@@ -119,6 +119,10 @@ CACHE_UNSTORABLE = _of(
     Counter("scopegate_cache_unstorable", "Answers that were looked at and not kept, by reason.", ["route", "reason"]),
     reason=words(Unstorable),
 )
+CACHE_STORE_ERRORS = _of(
+    Counter("scopegate_cache_store_errors", "Failed round trips to the store of shared answers.", ["kind"]),
+    kind=words(StoreUnavailable.Kind),
+)
 CACHE_BYTES = Gauge(
     "scopegate_cache_memory_bytes", "What kept answers take in gateway processes.", multiprocess_mode="livesum"
 )
@@ -420,7 +424,7 @@ def declare(policy: Policy) -> None:
     for upstream in policy.upstreams:
         UPSTREAM_SECONDS.labels(upstream)
         _make(UPSTREAM_ERRORS, upstream)
-    for counter in (LIMIT_STORE_ERRORS, RELOADS, ADMIN_REFUSALS, SCRAPE_ERRORS):
+    for counter in (LIMIT_STORE_ERRORS, CACHE_STORE_ERRORS, RELOADS, ADMIN_REFUSALS, SCRAPE_ERRORS):
         _make(counter)
     for offload in policy.offloads:
         _declare_offload(offload)

@@ -11,6 +11,9 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
+from scopegate.caching.purges import Purge
+from scopegate.caching.said import Said
+from scopegate.caching.stored import Stored
 from scopegate.errors import StoreUnavailable
 from scopegate.leads.job import (
     Attempt,
@@ -88,6 +91,45 @@ class LimitDesk(Protocol):
         ...
 
     async def close(self) -> None: ...
+
+
+class PurgeDesk(Protocol):
+    """Takes answers back before their time, for all gateways. Raises StoreUnavailable."""
+
+    async def purge(self, purge: Purge) -> int:
+        """Its number: purges are counted, and every gateway hears of each."""
+        ...
+
+    async def close(self) -> None: ...
+
+
+class AnswerStore(PurgeDesk, Protocol):
+    """Answers that all gateways share. Each raises StoreUnavailable, and what is found is whole."""
+
+    most_bytes: int
+    """What answers may take; 0 where purges alone are shared."""
+
+    async def find(self, key: bytes, request: Said) -> Stored | None:
+        """The newest answer that a request may get by its Vary."""
+        ...
+
+    async def put(self, key: bytes, stored: Stored) -> bool:
+        """False where it has no room, or its URL has just been changed."""
+        ...
+
+    async def drop_url(self, url: bytes) -> None:
+        """Whatever is kept of it."""
+        ...
+
+    async def lease(self, key: bytes) -> bool:
+        """Whether the caller is to fetch it; everybody else waits."""
+        ...
+
+    async def release(self, key: bytes) -> None: ...
+
+    async def purges_after(self, number: int) -> tuple[int, Sequence[tuple[int, Purge]]]:
+        """The newest number, and the purges after `number` that are still told, in order."""
+        ...
 
 
 class LocalLimits(Protocol):
