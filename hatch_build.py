@@ -24,7 +24,7 @@ NEEDS = ("mypy[mypyc]>=2.4,<2.5", "setuptools>=65")
 """What compiling takes besides hatchling. mypyc is pinned to the release that the tests ran on."""
 ROOMS = ("limits", "edge", "caching", "gateway")
 """Compiled whole, but for what is named in INTERPRETED."""
-MODULES = ("stores/memory.py", "stores/mirror.py")
+MODULES = tuple(f"stores/{name}.py" for name in ("memory", "mirror", "redis_limits", "redis_link", "refusals"))
 INTERPRETED = {
     "edge/claims.py": "surrogates in its literals, which C strings do not hold",
     "gateway/app.py": "a start and an end, and nothing that a request passes through",

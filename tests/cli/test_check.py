@@ -123,3 +123,19 @@ def test_the_command_itself_loads_no_engine(file: Path) -> None:
     argv = [sys.executable, "-c", script, "check", str(file)]
     done = subprocess.run(argv, capture_output=True, text=True, timeout=30, check=True, env=dict(os.environ))
     assert not {"anthropic", "redis", "arq", "sqlalchemy", "httpx", "starlette"} & set(done.stdout.split())
+
+
+@pytest.mark.parametrize(
+    "url", ["redis+sentinel://a", "redis+sentinel://a:0/m", "redis+sentinel://u@a/m", "redis://h/x"]
+)
+def test_an_environment_that_a_start_would_refuse_is_named(
+    file: Path, url: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("REDIS_URL", url)
+    assert main(["check", str(file)]) == check.EXIT_PROBLEMS
+    said = capsys.readouterr().out
+    assert "REDIS_URL: " in said
+    assert "1 problem" in said
+    assert url not in said
+    monkeypatch.setenv("REDIS_URL", "redis+sentinel://a:26379/mymaster/0")
+    assert main(["check", str(file)]) == check.EXIT_FINE

@@ -2,6 +2,7 @@
 
 Secrets need not be there: one that the environment lacks is a warning here and a problem at start, so that a file can
 be checked on a laptop or in CI. Everything else a file takes from the environment has to be set, or have a default.
+What else is set there, such as REDIS_URL, has to be what it should be: a start would refuse it.
 """
 
 from __future__ import annotations
@@ -44,7 +45,7 @@ def run(args: argparse.Namespace) -> int:
         print("scopegate check: one file, please: FILE and -c name two", file=sys.stderr)
         return 2
     try:
-        review = review_of(args.file or args.config or Path("gateway.yaml"), os.environ)
+        review = _with_environment(review_of(args.file or args.config or Path("gateway.yaml"), os.environ), os.environ)
     except ConfigError as exc:
         return _refuse(exc, as_object=args.json)
     if args.json:
@@ -63,6 +64,17 @@ def _refuse(error: ConfigError, *, as_object: bool) -> int:
     else:
         print(error, file=sys.stderr)
     return EXIT_PROBLEMS
+
+
+def _with_environment(review: Review, environ: Mapping[str, str]) -> Review:
+    from scopegate import settings
+    from scopegate.policy import Review
+
+    try:
+        settings.load(environ)
+    except ConfigError as wrong:
+        return Review(None, (*review.problems, *wrong.problems), review.warnings)
+    return review
 
 
 def review_of(file: Path, environ: Mapping[str, str]) -> Review:
