@@ -238,7 +238,7 @@ def test_seats_that_the_store_gave_are_taken_while_it_is_away(pair: Pair) -> Non
     mine = seat(1)
     pair.mirror.saw(pair.store.spend([window()], [mine]), [mine])
     assert past(pair.mirror, seat(1)) == (False, (1_000,))
-    assert list(pair.mirror.seats()) == [("k", mine.holder)]
+    assert pair.mirror.seats() == [("k", mine.holder)]
     refused = seat(1)
     pair.mirror.saw(pair.store.spend([window()], [refused]), [refused])
     pair.mirror.leave([mine])

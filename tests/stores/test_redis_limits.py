@@ -11,11 +11,13 @@ from contextlib import aclosing
 import pytest
 import redis.asyncio
 
-from scopegate.clock import ManualClock
+from scopegate.clock import ManualClock, SystemClock
 from scopegate.errors import ConfigError
 from scopegate.limits.barriers import BanRule, Seats, ban_of
 from scopegate.limits.footprint import in_redis, seats_in_redis
-from scopegate.limits.window import Quota, Spent, Window, window_key
+from scopegate.limits.window import Quota, Spent, Window, amended, window_key
+from scopegate.stores.mirror import Mirror
+from scopegate.stores.redis_desk import RedisDesk
 from scopegate.stores.redis_limits import RedisLimits
 from tests.valkey import Server
 
@@ -107,6 +109,35 @@ async def test_every_key_is_ours_and_expires(server: Server, opened: Opener) -> 
         assert life_ms > 0  # -1 would be a key for ever
     assert 0 < server.run("PTTL", "scopegate:{w}:live:gateway") <= 60_000
     assert 0 < server.run("PTTL", "scopegate:{w}:clock") <= 366 * 86_400_000
+
+
+@pytest.mark.timeout(300)
+async def test_whatever_is_done_no_key_stays_for_ever(server: Server, full: bool) -> None:
+    """Admissions, refusals, what is given back and booked, bans, seats, an outage with debts, an operator's ban."""
+    mirror = Mirror(SystemClock())
+    store = RedisLimits(server.url, timeout_s=TIMEOUT_S, mirror=mirror)
+    desk = RedisDesk(server.url)
+    keys = [f"{n:024x}" for n in range(20_000 if full else 200)]
+    quotas = Quota(3, 60_000), Quota(5, 60_000, 2)
+    for key in keys:
+        windows = [Window(f"t{n}", window_key(f"t{n}", quota, key), quota, cost=2) for n, quota in enumerate(quotas)]
+        ban = ban_of("t0", key, BanRule(2, 1_000, 20_000), "", 0, 1)
+        checks = [store.spend(windows, [ban, Seats("t", f"t:seats:{key}", 9, f"{key}{n}")]) for n in range(4)]
+        first = (await asyncio.gather(*checks))[0]
+        store.amend(
+            [amended(standing, more, first.at_us) for standing, more in zip(first.standings, (-1, 1), strict=True)]
+        )
+        mirror.spend_alone([window(9, 60_000, f"alone{key}")], [seat(f"alone:{key}")])
+    await desk.sentence([ban.sentence])
+    server.run("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+    await asyncio.sleep(0.05)
+    await store.spend([window(1, 10)])
+    with server.client() as outside:
+        lives = {key: outside.pttl(key) for key in outside.scan_iter(count=1_000)}
+    assert len(lives) >= 5 * len(keys)
+    assert not [key for key, life_ms in lives.items() if life_ms <= 0]
+    await desk.close()
+    await store.close()
 
 
 async def test_a_hundred_per_ten_seconds_take_at_most_2_kib(server: Server, opened: Opener) -> None:

@@ -92,9 +92,9 @@ class Mirror(MemoryLimits):
         elif sentence.key in self._logs:
             del self._logs[sentence.key].times[:]
 
-    def seats(self) -> Iterator[tuple[str, str]]:
+    def seats(self) -> list[tuple[str, str]]:
         """Key and holder of each that is taken, whoever gave it."""
-        return ((key, holder) for key, holders in self._seated.items() for holder in holders)
+        return [(key, holder) for key, holders in self._seated.items() for holder in holders]
 
     def spend_alone(self, windows: Sequence[Window], barriers: Sequence[Barrier] = ()) -> Spent:
         """As `spend`, while no store answers: each admission counts once for every gateway, and each gateway has its
