@@ -117,7 +117,7 @@ async def test_whatever_is_done_no_key_stays_for_ever(server: Server, full: bool
     mirror = Mirror(SystemClock())
     store = RedisLimits(server.url, timeout_s=TIMEOUT_S, mirror=mirror)
     desk = RedisDesk(server.url)
-    keys = [f"{n:024x}" for n in range(20_000 if full else 200)]
+    keys = [f"{n:024x}" for n in range(5_000 if full else 200)]
     quotas = Quota(3, 60_000), Quota(5, 60_000, 2)
     for key in keys:
         windows = [Window(f"t{n}", window_key(f"t{n}", quota, key), quota, cost=2) for n, quota in enumerate(quotas)]

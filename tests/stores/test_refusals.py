@@ -16,7 +16,7 @@ from scopegate.limits.barriers import BanRule, Barrier, Seats, ban_of
 from scopegate.limits.window import Quota, Spent, Window, amended
 from scopegate.stores.memory import MemoryLimits
 from scopegate.stores.redis_limits import RedisLimits
-from scopegate.stores.refusals import RememberedRefusals
+from scopegate.stores.refusals import HearsRefusal, RememberedRefusals
 
 WINDOW = Window("w", "k", Quota(1, 10_000))
 OTHER = Window("o", "o", Quota(5, 10_000))
@@ -31,15 +31,22 @@ class Asked:
         self._clock = clock
         self._way_s = way_s
         self.asked = 0
+        self._refused: HearsRefusal
         self.amend, self.leave = self._limits.amend, self._limits.leave
         self.open, self.listen, self.close = self._limits.open, self._limits.listen, self._limits.close
 
     def spend(self, windows: Sequence[Window], barriers: Sequence[Barrier] = ()) -> Spent:
         self.asked += 1
+        asked_s = self._clock.monotonic_s()
         self._clock.advance(self._way_s)
         spent = self._limits.spend(windows, barriers)
         self._clock.advance(self._way_s)
+        if not spent.admitted:
+            self._refused(spent, windows, barriers, asked_s)
         return spent
+
+    def tell(self, refused: HearsRefusal) -> None:
+        self._refused = refused
 
 
 def spent(store: RememberedRefusals, *windows: Window, barriers: Sequence[Barrier] = ()) -> Spent:
@@ -147,7 +154,7 @@ def test_taken_seats_are_asked_for_again() -> None:
 
 def test_a_flood_of_refused_keys_takes_bounded_room() -> None:
     clock = ManualClock()
-    store = RememberedRefusals(MemoryLimits(clock), clock)
+    store = RememberedRefusals(Asked(clock), clock)
     for n in range(20_000):
         window = Window("w", f"k{n}", Quota(1, 10_000), f"10.{n >> 8}.{n & 255}.1")
         spent(store, window)

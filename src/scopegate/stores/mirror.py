@@ -211,7 +211,9 @@ class Mirror(MemoryLimits):
 
     def _has_room_for(self, log: KeyLog, window: Window, more: int, now_us: int) -> bool:
         log.compact()
-        return len(log.times) + more <= log.room or self._pays(log, replace(window, cost=more), now_us)
+        if len(log.times) + more <= log.room:
+            return True
+        return self._pays(log, window if window.cost == more else replace(window, cost=more), now_us)
 
     def _drop(self, log: KeyLog) -> None:
         super()._drop(log)

@@ -22,11 +22,13 @@ from scopegate.stores.mirror import Mirror
 from scopegate.stores.redis_link import Ask, Link, Outage, bulk, outage, pack
 from scopegate.stores.redis_presence import BEAT_S, Presence
 from scopegate.stores.redis_script import Script
+from scopegate.stores.refusals import HearsRefusal
 
 _CACHED_QUOTAS = 1024
 _RENEW_AFTER = 0.3  # of a lease: two renewals may be lost
 _RENEWED_AT_ONCE = 200
 _ONE = bulk(b"1")
+_make = tuple.__new__  # what a named tuple's constructor calls, without the Python frame around it
 _NONE = bulk(b"0")
 _ONE_WINDOW = _ONE + _NONE
 _HOLD, _TAKE = bulk(b"hold"), bulk(b"take")
@@ -63,7 +65,13 @@ class RedisLimits:
         """The keys of seats that may be taken, by their holders."""
         self._renewal: asyncio.TimerHandle | None = None
         self._quotas: dict[int, tuple[Quota, bytes]] = {}
+        self._monotonic_s = (clock or SystemClock()).monotonic_s
+        self.refused_one: HearsRefusal = _nothing
         self.listen(_nobody)
+
+    def tell(self, refused: HearsRefusal) -> None:
+        """See `TellsRefusals.tell`."""
+        self.refused_one = refused
 
     def listen(self, told: Callable[[StoreUnavailable | None], None]) -> None:
         """See `LimitStore.listen`."""
@@ -79,7 +87,7 @@ class RedisLimits:
         future: asyncio.Future[Spent] = asyncio.get_running_loop().create_future()
         if windows or barriers:
             command = self._barred_command(windows, barriers) if barriers else self._command(windows)
-            self._link.send(command, _Check(self, future, windows, command))
+            self._link.send(command, _Check(self, future, windows, barriers, self._monotonic_s(), command))
             if self._beating is None:
                 self._keep_beating()
         else:
@@ -214,14 +222,22 @@ class RedisLimits:
 class _Check:
     """One request's windows, waiting for their verdict."""
 
-    __slots__ = ("_future", "_limits", "_tried", "_windows", "command")
+    __slots__ = ("_asked_s", "_barriers", "_future", "_limits", "_tried", "_windows", "command")
 
     def __init__(
-        self, limits: RedisLimits, future: asyncio.Future[Spent], windows: Sequence[Window], command: bytes
+        self,
+        limits: RedisLimits,
+        future: asyncio.Future[Spent],
+        windows: Sequence[Window],
+        barriers: Sequence[Barrier],
+        asked_s: float,
+        command: bytes,
     ) -> None:
         self._limits = limits
         self._future = future
         self._windows = windows
+        self._barriers = barriers
+        self._asked_s = asked_s
         self._tried = False
         self.command = command
 
@@ -229,7 +245,10 @@ class _Check:
         if isinstance(reply, ReplyError):
             self._error(reply)
         elif not self._future.done():
-            self._future.set_result(_spent(self._windows, cast("list[int]", reply)))
+            spent = _spent(self._windows, cast("list[int]", reply))
+            if not spent.admitted:
+                self._limits.refused_one(spent, self._windows, self._barriers, self._asked_s)
+            self._future.set_result(spent)
 
     def _error(self, reply: ReplyError) -> None:
         if str(reply).startswith("NOSCRIPT") and not self._tried:
@@ -290,6 +309,10 @@ class _Beat:
         """The next one is a second later, on another connection."""
 
 
+def _nothing(spent: Spent, windows: Sequence[Window], barriers: Sequence[Barrier], asked_s: float) -> None:
+    """Nobody remembers."""
+
+
 def _nobody(error: StoreUnavailable | None) -> None:
     """Nobody listens."""
 
@@ -332,6 +355,9 @@ def _seat_words(seats: Seats) -> bytes:
 
 def _spent(windows: Sequence[Window], reply: list[int]) -> Spent:
     retry_after_ms = reply[0]
+    if len(windows) == 1:  # the usual case, unrolled: this runs for every request
+        standing = _make(WindowState, (windows[0], reply[2], reply[3], reply[4]))
+        return _make(Spent, (not retry_after_ms, (standing,), retry_after_ms, reply[1], False, tuple(reply[5:])))
     end = 2 + 3 * len(windows)
     standings = tuple(map(WindowState, windows, reply[2:end:3], reply[3:end:3], reply[4:end:3]))
     return Spent(not retry_after_ms, standings, retry_after_ms, reply[1], False, tuple(reply[end:]))

@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from functools import partial
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from scopegate.clock import Clock
 from scopegate.errors import StoreUnavailable
@@ -23,6 +22,16 @@ KEPT_MS = 1_000
 _MOST = 8_192
 
 
+HearsRefusal = Callable[[Spent, Sequence[Window], Sequence[Barrier], float], None]
+"""Hears a refusal, of what was asked past which barriers, at which monotonic second."""
+
+
+class TellsRefusals(LimitStore, Protocol):
+    def tell(self, refused: HearsRefusal) -> None:
+        """Have it called with every refusal. To be called before the first `spend`."""
+        ...
+
+
 class _Kept(NamedTuple):
     """A refusal that was heard at `heard_s` and holds until `until_s`."""
 
@@ -33,12 +42,13 @@ class _Kept(NamedTuple):
 
 
 class RememberedRefusals:
-    """`LimitStore` that asks `store`, unless it knows the answer."""
+    """`LimitStore` that asks `store`, unless it knows the answer. `clock` is that of `store`."""
 
-    def __init__(self, store: LimitStore, clock: Clock) -> None:
+    def __init__(self, store: TellsRefusals, clock: Clock) -> None:
         self._store = store
         self._now_s = clock.monotonic_s
         self._kept: dict[str, _Kept] = {}
+        store.tell(self._hear)
 
     def spend(self, windows: Sequence[Window], barriers: Sequence[Barrier] = ()) -> Spent | asyncio.Future[Spent]:
         """See `LimitStore.spend`."""
@@ -49,13 +59,7 @@ class RememberedRefusals:
             refused = self._known(key, windows, barriers)
             if refused is not None:
                 return refused
-        asked_s = self._now_s()
-        answer = self._store.spend(windows, barriers)
-        if isinstance(answer, Spent):
-            self._hear(answer, windows, barriers, asked_s)
-        else:
-            answer.add_done_callback(partial(self._answered, windows, barriers, asked_s))
-        return answer
+        return self._store.spend(windows, barriers)
 
     def _known(self, key: str, windows: Sequence[Window], barriers: Sequence[Barrier]) -> Spent | None:
         kept, now_s = self._kept[key], self._now_s()
@@ -66,14 +70,8 @@ class RememberedRefusals:
         passed_ms = int((now_s - kept.heard_s) * 1000)
         return _later(kept.spent, passed_ms)
 
-    def _answered(
-        self, windows: Sequence[Window], barriers: Sequence[Barrier], asked_s: float, future: asyncio.Future[Spent]
-    ) -> None:
-        if not future.cancelled() and future.exception() is None:
-            self._hear(future.result(), windows, barriers, asked_s)
-
     def _hear(self, spent: Spent, windows: Sequence[Window], barriers: Sequence[Barrier], asked_s: float) -> None:
-        if spent.admitted or not _is_firm(spent, barriers):
+        if not windows or not _is_firm(spent, barriers):
             return
         if len(self._kept) >= _MOST:
             self._forget()
