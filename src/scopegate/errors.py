@@ -148,8 +148,8 @@ AICallCode = Literal[
 ]
 """How a call that was made can fail."""
 
-AICode = Literal[AICallCode, "breaker_open", "no_budget", "unknown_price"]
-"""The last three were not made."""
+AICode = Literal[AICallCode, "breaker_open", "no_budget", "no_retries", "unknown_price"]
+"""The last four were not made."""
 
 
 class AIError(ScopegateError):

@@ -385,6 +385,7 @@ def _claude(settings: Settings) -> ClaudeCaller:
 def _terms(settings: Settings, database: Database, jobs: JobStore, opened: AsyncExitStack) -> Callable[[Policy], Terms]:
     """How a policy becomes terms. One client and one ledger serve all of them, and so does one breaker as long as the
     longest call stays what it is; `opened` closes them."""
+    from scopegate.limits.retries import RetryBudget
     from scopegate.stores.ledger import SqlLedger
     from scopegate.worker import prices
     from scopegate.worker.deliver import Courier
@@ -400,6 +401,7 @@ def _terms(settings: Settings, database: Database, jobs: JobStore, opened: Async
     fetcher = PhotoFetcher()
     opened.push_async_callback(fetcher.close)
     breakers: dict[float, BreakerStore] = {}
+    retry_budget = RetryBudget()
     last: Terms | None = None
 
     def breaker_store(probe_s: float) -> BreakerStore:
@@ -415,7 +417,16 @@ def _terms(settings: Settings, database: Database, jobs: JobStore, opened: Async
             return Terms({}, last.life)
         store = breaker_store(_PROBE_MARGIN_S + max(step.timeout_s for step in policy.ai.steps.values()))
         prices_in_force = table.with_models(policy.ai.prices)
-        model = MeteredClaude(claude, ledger, store, prices_in_force, policy.ai, clock, random.SystemRandom().random)
+        model = MeteredClaude(
+            claude,
+            ledger,
+            store,
+            prices_in_force,
+            policy.ai,
+            clock,
+            random.SystemRandom().random,
+            retry_budget=retry_budget,
+        )
         steps = Steps(model, fetcher, Courier(clock), clock)
         life = Life(jobs, ledger, steps, policy.ai.budgets, clock, random.SystemRandom().random)
         last = Terms(policy.offloads, life)

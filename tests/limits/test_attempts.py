@@ -44,7 +44,8 @@ def walk(retries: int, faults: list[TryFailure], time_left_s: float | None = Non
         (3, [TryFailure(True, 30.0)], None, [Call(1), Wait(33.75), Call(2)]),
         (3, [TryFailure(True, 61.0)], None, [Call(1), GiveUp(Reason.RETRY_AFTER_TOO_LONG)]),
         (3, [UNUSABLE, UNUSABLE], None, [Call(1), Wait(1.0), Call(2), GiveUp(Reason.REPAIRS_SPENT)]),
-        (0, [UNUSABLE], None, [Call(1), GiveUp(Reason.TRIES_SPENT)]),
+        (0, [UNUSABLE, UNUSABLE], None, [Call(1), Wait(1.0), Call(2), GiveUp(Reason.REPAIRS_SPENT)]),
+        (0, [UNUSABLE, RETRYABLE], None, [Call(1), Wait(1.0), Call(2), GiveUp(Reason.TRIES_SPENT)]),
         (
             3,
             [UNUSABLE, RETRYABLE, UNUSABLE],

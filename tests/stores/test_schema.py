@@ -5,10 +5,18 @@ from __future__ import annotations
 import json
 
 import pytest
+from sqlalchemy import text
 from sqlalchemy.dialects import postgresql, sqlite
 
+from scopegate.errors import StoreUnavailable
+from scopegate.leads.job import StepState
+from scopegate.limits.steps import StepName
+from scopegate.stores.database import Database
+from scopegate.stores.jobs import SqlJobs
+from scopegate.stores.ledger import SqlLedger
 from scopegate.stores.schema import JsonText, Words, metadata
 from scopegate.types import Json
+from tests.stores.orders import accepted, intent
 
 DIALECTS = [sqlite.dialect(), postgresql.dialect()]  # type: ignore[no-untyped-call]
 ESCAPED = "\ufffe"
@@ -60,3 +68,25 @@ def test_every_moment_and_every_sum_has_room() -> None:
     ]
     assert len(sums) > 15
     assert {type(column.type).__name__ for column in sums} == {"BigInteger"}
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "UPDATE steps SET state = 'done' WHERE step = 'scope'",
+        "UPDATE steps SET state = 'done', result = NULL",
+        "INSERT INTO steps (job_id, step, state) SELECT job_id, 'another', 'done' FROM jobs",
+        "UPDATE calls SET outcome = ''",
+    ],
+)
+async def test_the_database_refuses_a_row_without_a_verdict(database: Database, statement: str) -> None:
+    """A result is what passed the rules; whoever writes, by whatever way, `done` without one is refused."""
+    job = await accepted(database)
+    await SqlLedger(database).reserve([], intent(5), 100)
+    with pytest.raises(StoreUnavailable):
+        await database.write(lambda conn: conn.execute(text(statement)))
+    with_result = "UPDATE steps SET state = 'done', result = '{}' WHERE step = 'scope'"
+    await database.write(lambda conn: conn.execute(text(with_result)))
+    found = await SqlJobs(database).get(job.job_id)
+    assert found is not None
+    assert [step.name for step in found.steps if step.state is StepState.DONE] == [StepName.SCOPE]

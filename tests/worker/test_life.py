@@ -123,10 +123,24 @@ async def test_an_answer_that_breaks_the_schema_costs_money_and_is_not_stored(ho
     home.claude.fail(Injected("wrong_schema"))
     job = await home.walk_to_end((await home.order()).job_id)
     assert job.state is JobState.DONE
-    assert outcomes(job)["photo_analysis"] == ["invalid_output", "done"]
-    refused = job.steps[0].attempts[0]
-    assert refused.cost_usd_micros > 0
-    assert refused.error_detail
+    assert outcomes(job)["photo_analysis"] == ["done"]
+    calls = [one for one in await home.ledger.calls(job_id=job.job_id) if one.step == "photo_analysis"]
+    assert [one.outcome for one in calls] == ["invalid_output", "ok"]
+    assert all(one.cost_usd_micros > 0 for one in calls)
+
+
+async def test_a_second_bad_answer_ends_the_job_by_name_and_nothing_more_is_paid(home: House) -> None:
+    home.claude.fail(Injected("wrong_schema"), Injected("wrong_schema"))
+    job = await home.walk_to_end((await home.order()).job_id)
+    assert (job.state, job.error_code) == (JobState.FAILED, "invalid_output")
+    assert outcomes(job)["photo_analysis"] == ["invalid_output"]
+    calls = await home.ledger.calls(job_id=job.job_id)
+    assert [(one.outcome, one.call_n, one.cost_usd_micros > 0) for one in calls] == [
+        ("invalid_output", 1, True),
+        ("invalid_output", 2, True),
+    ]
+    assert job.steps[0].attempts[0].cost_usd_micros == sum(one.cost_usd_micros for one in calls)
+    assert home.claude.requests == 2
 
 
 async def test_retry_after_is_kept_to(home: House) -> None:

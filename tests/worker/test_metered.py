@@ -24,6 +24,7 @@ from scopegate.leads.questions.photo_analysis import PhotoAnalysis
 from scopegate.limits.breaker import BreakerRule, CallOutcome, Denied, Permit
 from scopegate.limits.budget import NoRoom, Reservation
 from scopegate.limits.pricing import Usage, price
+from scopegate.limits.retries import RetryBudget
 from scopegate.limits.steps import StepName
 from scopegate.stores.ledger import SqlLedger
 from scopegate.stores.memory import MemoryBreakers
@@ -242,8 +243,7 @@ async def test_an_answer_by_a_model_without_a_price_costs_what_was_asked_for(ben
             return ModelReply("{}", Usage(1_000, 10), "end_turn", None, "claude-secret-1")
 
     await failure(bench, bench.client(policy(retries=0), caller=Renamed()))
-    (row,) = await bench.rows()
-    assert (row.model, row.cost_usd_micros) == ("claude-secret-1", 105)
+    assert [(row.model, row.cost_usd_micros) for row in await bench.rows()] == [("claude-secret-1", 105)] * 2
 
 
 @pytest.mark.parametrize("usage", [{"service_tier": "priority"}, {"audio_tokens": 3}])
@@ -498,3 +498,29 @@ async def test_many_jobs_at_once_have_a_row_per_try(bench: Bench) -> None:
 
 def test_output_errors_are_retryable_by_type() -> None:
     assert AIOutputError("invalid_output", ("total_sum",)).retryable
+
+
+async def test_a_worker_that_repeats_enough_repeats_no_more_and_the_job_comes_again(
+    bench: Bench, caplog: pytest.LogCaptureFixture
+) -> None:
+    budget = RetryBudget()
+    client = bench.client(policy(retries=3), retry_budget=budget)
+    bench.claude.fail(*[OVERLOADED] * 40)
+    codes = [(await failure(bench, client)).code for _ in range(5)]
+    assert codes == ["overloaded"] * 3 + ["no_retries"] * 2
+    assert bench.claude.requests == 5 + 10, "five first calls, and ten retries in the minute"
+    error = await failure(bench, client)
+    assert error.retryable
+    assert error.retry_after_s is not None
+    assert 15 <= error.retry_after_s <= 30
+    [line, *_] = [vars(record)["scopegate_fields"] for record in caplog.records if record.msg == "ai.no_retries"]
+    assert (line["code"], line["seconds"]) == ("overloaded", pytest.approx(22.5))
+
+
+async def test_a_bad_answer_is_asked_for_again_whatever_else_was_repeated(bench: Bench) -> None:
+    budget = RetryBudget()
+    while budget.take(bench.clock.monotonic_s()):
+        pass
+    bench.claude.fail(Injected("wrong_schema"))
+    answered = await bench.ask(bench.client(policy(retries=0), retry_budget=budget))
+    assert answered.calls == 2

@@ -21,7 +21,7 @@ CRASHED: Final = "crashed"
 STOPPED: Final = "worker_stopped"
 """The error code of an attempt cut short by an orderly stop: neither a failure nor a crash."""
 
-_BLAMELESS: Final = frozenset({"no_budget", "breaker_open", "spend_limit"})
+_BLAMELESS: Final = frozenset({"no_budget", "no_retries", "breaker_open", "spend_limit"})
 """Attempts that ended before anything was sent, or were refused for want of money."""
 
 _SPREAD: Final = 0.2

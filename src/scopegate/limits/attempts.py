@@ -17,7 +17,7 @@ MAX_REPAIRS = 1
 @dataclass(frozen=True, slots=True)
 class TryFailure:
     """How the last try failed. `retry_after_s` is what the server asked for, uncapped; `answered` marks a paid answer
-    that cannot be used, which is retried at most `MAX_REPAIRS` times."""
+    that cannot be used, which is asked for again at most `MAX_REPAIRS` times, whatever the number of retries."""
 
     retryable: bool
     retry_after_s: float | None = None
@@ -74,10 +74,10 @@ class CallPlan:
             return Call(self.tries + 1)
         if not self.fault.retryable:
             return GiveUp(Reason.NOT_RETRYABLE)
-        if self.tries > self.retries:
-            return GiveUp(Reason.TRIES_SPENT)
         if self.fault.answered and self.repairs > MAX_REPAIRS:
             return GiveUp(Reason.REPAIRS_SPENT)
+        if not self.fault.answered and self.tries > self.retries:
+            return GiveUp(Reason.TRIES_SPENT)
         delay = delay_s(self.tries, jitter, self.fault.retry_after_s)
         if delay is None:
             return GiveUp(Reason.RETRY_AFTER_TOO_LONG)

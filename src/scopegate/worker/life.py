@@ -17,6 +17,7 @@ from scopegate.clock import Clock
 from scopegate.errors import (
     AIBudgetError,
     AIError,
+    AIOutputError,
     DeliveryError,
     PhotoError,
     StoreError,
@@ -153,13 +154,19 @@ class Life:
         match judge(fault, record.attempts, self._clock.now_ms(), self._jitter(), schedule):
             case Again(due_ms):
                 await self._jobs.release(lease, due_ms, error_code=fault.code)
+                log.info("job.waiting", reason=fault.code, seconds=self._until_s(due_ms))
             case Hold(due_ms):
                 await self._jobs.release(lease, due_ms, held=True, error_code=fault.code)
-                log.warning("job.held", code=fault.code, until=logs.timestamp(due_ms / 1000))
+                log.warning(
+                    "job.held", code=fault.code, seconds=self._until_s(due_ms), until=logs.timestamp(due_ms / 1000)
+                )
             case Fail(code):
                 await self.fail(lease, job, code)
             case other:
                 assert_never(other)
+
+    def _until_s(self, due_ms: int) -> float:
+        return max(0, due_ms - self._clock.now_ms()) / 1000
 
     def _fault(self, error: Exception) -> AttemptFailure:
         """What the worker's clients raise, as the decision needs it. Anything unforeseen is ours: tried again, since a
@@ -170,6 +177,8 @@ class Life:
                 return AttemptFailure(error.code, detail, hold_until_ms=self._held_until_ms(budget, reset_ms))
             case AIError(code="spend_limit"):
                 return AttemptFailure(error.code, detail, hold_until_ms=spend_limit_until_ms(self._clock.now_ms()))
+            case AIOutputError():  # it was asked for again once already, and paid both times
+                return AttemptFailure(error.code, detail)
             case AIError():
                 return AttemptFailure(error.code, detail, error.retryable, error.retry_after_s)
             case PhotoError():

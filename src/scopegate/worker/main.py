@@ -260,6 +260,7 @@ class Worker:
         wait_ms = 0 if has_begun else await self._starts.wait_ms(offload)
         if wait_ms:
             await self._jobs.release(lease, self._clock.now_ms() + wait_ms)
+            log.info("job.waiting", reason="starts", seconds=wait_ms / 1000)
             return
         await terms.life.walk(lease, job, offload)
 

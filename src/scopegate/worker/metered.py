@@ -21,6 +21,7 @@ from scopegate.leads.prompts import repair
 from scopegate.limits.attempts import Call, CallPlan, GiveUp, Wait
 from scopegate.limits.breaker import CallOutcome, Denied, Permit
 from scopegate.limits.pricing import PriceTable, price
+from scopegate.limits.retries import RetryBudget
 from scopegate.limits.steps import StepName
 from scopegate.metrics import catalogue as metrics
 from scopegate.policy.policy import AI
@@ -33,6 +34,9 @@ from scopegate.worker.tries import Bug, Purpose, Try, fault, health, judge, outc
 __all__ = ["BREAKER", "Completion", "MeteredClaude", "Purpose"]
 
 log = logs.get("ai")
+
+RETRY_PAUSE_S: Final = 15.0
+"""When a job comes again that the worker's retry budget had no room for; up to twice as long, not all at once."""
 
 BREAKER: Final = "claude"
 """The breaker's name: one for the API, whatever the step."""
@@ -59,7 +63,8 @@ class _Task(Generic[T]):
 
 
 class MeteredClaude:
-    """`jitter` gives shares in 0..1; `new_id` names tries. One instance serves any number of concurrent jobs."""
+    """`jitter` gives shares in 0..1; `new_id` names tries; `retry_budget` is one for the whole worker. One instance
+    serves any number of concurrent jobs."""
 
     def __init__(
         self,
@@ -71,7 +76,9 @@ class MeteredClaude:
         clock: Clock,
         jitter: Callable[[], float],
         new_id: Callable[[], str] = lambda: f"call_{uuid4().hex}",
+        retry_budget: RetryBudget | None = None,
     ) -> None:
+        self._retry_budget = retry_budget or RetryBudget()
         self._caller = caller
         self._breakers = breakers
         self._prices = prices
@@ -103,12 +110,14 @@ class MeteredClaude:
         nothing may be sent, StoreUnavailable when money cannot be reserved or booked.
         """
         task = _Task(purpose, request, parse)
+        self._retry_budget.called(self._clock.monotonic_s())
         plan, spent = CallPlan(self._ai.steps[purpose.step].retries), 0
         error = AIError("timeout", "no time left for a first try", retryable=True)
         while True:
             left_s = None if deadline_s is None else deadline_s - self._clock.monotonic_s()
             match plan.next(self._jitter(), left_s):
                 case Wait(seconds):
+                    self._take_retry(task, error, plan.tries)
                     metrics.AI_RETRIES.labels(purpose.step, error.code).inc()
                     log.info("ai.waiting", reason=error.code, seconds=seconds, call_n=plan.tries, **purpose.fields())
                     await self._clock.sleep(seconds)
@@ -124,6 +133,17 @@ class MeteredClaude:
                     raise error
                 case other:
                     assert_never(other)
+
+    def _take_retry(self, task: _Task[T], error: AIError, tries: int) -> None:
+        """Raises where the worker repeats enough already: the job comes again, and it is nobody's fault. A paid answer
+        is always asked for again."""
+        if isinstance(error, AIOutputError) or self._retry_budget.take(self._clock.monotonic_s()):
+            return
+        seconds = RETRY_PAUSE_S * (1 + self._jitter())
+        log.warning("ai.no_retries", code=error.code, seconds=seconds, tries=tries, **task.purpose.fields())
+        refused = AIError("no_retries", error.code, retryable=True, retry_after_s=seconds)
+        refused.cost_usd_micros = error.cost_usd_micros
+        raise refused
 
     def _fitted(self, task: _Task[T], error: AIError, left_s: float | None) -> Wanted:
         """The next try: no longer than the time left, and told which rules the last answer broke."""
