@@ -103,7 +103,7 @@ HOMES: dict[str, set[str]] = {
     "jsonschema_rs": {"policy/schema.py", "edge/bodies.py"},
     "yaml": {"policy/text.py", "limits/pricing.py"},
     "pydantic": {
-        *("admin/access.py", "admin/app.py", "demo/app.py", "demo/claude.py", "leads/findings.py"),
+        *("admin/access.py", "admin/app.py", "admin/purges.py", "demo/app.py", "demo/claude.py", "leads/findings.py"),
         *("leads/questions/photo_analysis.py", "leads/questions/scope.py", "leads/questions/estimate.py"),
         *("limits/pricing.py", "policy/compile.py", "policy/document.py", "policy/draft.py", "policy/faults.py"),
         *("policy/kinds.py", "settings.py", "worker/claude.py"),
@@ -124,7 +124,7 @@ HOMES: dict[str, set[str]] = {
         "stores/redis_pool.py",
     },
     "starlette": {
-        *("admin/access.py", "admin/answers.py", "admin/app.py", "demo/app.py", "demo/claude.py"),
+        *("admin/access.py", "admin/answers.py", "admin/app.py", "admin/purges.py", "demo/app.py", "demo/claude.py"),
     },
     "prometheus_client": {
         *("metrics/catalogue.py", "metrics/exposition.py", "metrics/totals.py"),

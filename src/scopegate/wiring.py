@@ -465,6 +465,8 @@ async def serve_admin(
     database = LateDatabase(settings.database)
     messenger = None if settings.redis_url is None else _messenger(settings)
     desk = _limit_desk(settings)
+    answers = _answers(settings)
+    purging = None if answers is None else answers()
     spool = Spool(settings.state_dir / SPOOL_FOLDER)
     sources = Sources(
         policy=lambda: in_force,
@@ -476,6 +478,7 @@ async def serve_admin(
         checks={"spool": spool.check} | ({} if messenger is None else {"redis": messenger.ping}),
         metrics_directory=exposition.active_directory(),
         limits=desk,
+        purges=purging,
         top=lambda: board.living(settings.state_dir / TOP_FOLDER),
         limit_secret=b"" if settings.limit_secret is None else settings.limit_secret.get_secret_value().encode(),
     )
@@ -488,4 +491,6 @@ async def serve_admin(
             await messenger.close()
         if desk is not None:
             await desk.close()
+        if purging is not None:
+            await purging.close()
         await database.close()

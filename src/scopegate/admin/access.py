@@ -24,6 +24,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from scopegate.admin.answers import FIXED_FIELDS, problem
 from scopegate.clock import Clock
 from scopegate.errors import Problem
+from scopegate.leads.webhook import SIGNATURE_FIELD
 from scopegate.metrics import catalogue as metrics
 from scopegate.metrics.labels import AdminRefusal
 from scopegate.policy.policy import Policy
@@ -32,6 +33,8 @@ OPEN_PATHS = frozenset({"/livez", "/readyz"})
 """Probes carry no credentials; they tell names of checks and nothing else."""
 
 RESULTS = "/api/results/"
+PURGES = "/api/cache/purge"
+"""Where a signed request needs no token: who answers there has to check the signature."""
 """What the token of the app opens."""
 
 WRONG_TRIES = 10
@@ -124,6 +127,8 @@ class Access:
     def _judge(self, scope: Scope) -> ASGIApp | None:
         """The refusal, None when the request may pass."""
         headers, address = Headers(scope=scope), _address(scope)
+        if scope["path"] == PURGES and SIGNATURE_FIELD in headers:
+            return None
         if self._digest is None:
             return self._judge_local(scope, headers, address)
         if wait_s := self._tries.wait_s(address):

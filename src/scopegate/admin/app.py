@@ -25,8 +25,8 @@ from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
 from scopegate import logs
-from scopegate.admin import limits
-from scopegate.admin.access import RESULTS, Access
+from scopegate.admin import limits, purges
+from scopegate.admin.access import PURGES, RESULTS, Access
 from scopegate.admin.answers import AsciiJson, problem
 from scopegate.admin.forecasts import forecast_row, read_forecasts
 from scopegate.admin.health import Check, HealthChecks, is_ready, limit_store
@@ -38,10 +38,11 @@ from scopegate.admin.top import MOST, top
 from scopegate.clock import Clock
 from scopegate.errors import StoreError, StoreUnavailable
 from scopegate.leads.job import JobFilter, JobState
+from scopegate.leads.webhook import SIGNATURE_FIELD
 from scopegate.limits.steps import StepName
 from scopegate.metrics.totals import DirectoryBusy
 from scopegate.policy.policy import Policy
-from scopegate.stores.ports import JobStore, Ledger, LimitDesk, Messenger, Outbox
+from scopegate.stores.ports import JobStore, Ledger, LimitDesk, Messenger, Outbox, PurgeDesk
 
 log = logs.get("admin")
 T = TypeVar("T")
@@ -70,6 +71,7 @@ class Sources:
     checks: Mapping[str, Check] | None = None
     metrics_directory: Path | None = None
     limits: LimitDesk | None = None
+    purges: PurgeDesk | None = None
     limit_secret: bytes = b""
     top: Callable[[], Iterable[bytes]] = tuple
 
@@ -93,6 +95,7 @@ def create_admin(sources: Sources, token: SecretStr | None, read_token: SecretSt
             Route("/api/limits", port.client_limits),
             Route("/api/limits/top", port.top_keys),
             Route("/api/limits/{action:str}", port.change_limits, methods=["POST"]),
+            Route(PURGES, port.purge, methods=["POST"]),
             Mount("/static", StaticFiles(directory=Path(__file__).parent / "static")),
         ],
         middleware=[Middleware(Access, token=token, clock=sources.clock, read_token=read_token)],
@@ -242,6 +245,26 @@ class _Port:
             raise HTTPException(409, f"{fault}.") from None
         log.info("admin.limits_changed", action=action)
         return AsciiJson(told)
+
+    async def purge(self, request: Request) -> Response:
+        """Take kept answers back: by the token with `url`, `prefix`, `tag` or `all` (and `soft`) in the query, or
+        signed by the app with the same as a JSON object in the body."""
+        if self._s.purges is None:
+            raise HTTPException(409, "There is no Redis through which gateways could hear of it.")
+        try:
+            if SIGNATURE_FIELD in request.headers:
+                store = self._s.policy().cache
+                told = await purges.signed(request, store.purge_secret, self._s.clock.now_ms() / 1000)
+            else:
+                told = dict(request.query_params)
+            found = purges.purge_of(told)
+        except purges.NotSigned as fault:
+            raise HTTPException(401, f"{fault}.") from None
+        except purges.BadPurge as fault:
+            raise HTTPException(409, f"{fault}.") from None
+        number = await self._s.purges.purge(found)
+        log.info("admin.cache_purged", kind=found.kind.value, soft=found.soft, number=number)
+        return AsciiJson({"purge": number})
 
     def _stands(self, request: Request) -> tuple[LimitDesk, list[Stand]]:
         if self._s.limits is None:

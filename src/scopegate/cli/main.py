@@ -29,6 +29,7 @@ COMMANDS = (
     "migrate",
     "backup",
     "limits",
+    "cache",
     "jobs",
     "explain-lead",
     "usage",
@@ -53,6 +54,7 @@ examples:
   scopegate explain GET /api/leads   what a request would meet, and where the file says so
   scopegate simulate --log access.log  whom the policy would have refused; advise proposes limits
   scopegate limits show 192.0.2.7    how a client stands; then limits reset, ban, unban
+  scopegate cache purge --tag news   have kept answers fetched anew, at all gateways
   scopegate up -c gateway.yaml       gateway, worker and admin on this machine
   scopegate gateway -c gateway.yaml  one role alone; likewise worker and admin
   scopegate reload                   have the running gateway read its policy file again

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Annotated, Literal, TypeAlias
 
-from pydantic import Field
+from pydantic import Field, PlainValidator, SecretStr
 
 from scopegate.policy.kinds import (
     Choice,
@@ -19,11 +19,14 @@ from scopegate.policy.kinds import (
     Shape,
     option,
     parsed,
+    secret,
     section,
     size_up_to,
     written,
+    written_secret,
 )
 from scopegate.policy.quantities import SHARE_PATTERN, SIZE_PATTERN, parse_share
+from scopegate.policy.spelling import parse_webhook_secret
 
 NEXT_FIELDS = (
     "rsc",
@@ -76,6 +79,8 @@ class CacheStore:
     memory_bytes: int
     redis_bytes: int
     wait_s: float
+    purge_secret: SecretStr | None = None
+    """What the app signs its purges with; None where it may ask for none."""
 
 
 # Shapes
@@ -141,12 +146,27 @@ class RouteCacheShape(Shape):
         )
 
 
+def _purge_secret(value: object) -> SecretStr:
+    key = secret(value)
+    if key.get_secret_value():
+        parse_webhook_secret(key.get_secret_value())
+    return key
+
+
+PurgeSecret: TypeAlias = Annotated[
+    SecretStr, PlainValidator(_purge_secret), written_secret("${SCOPEGATE_PURGE_SECRET}")
+]
+
+
 class CacheShape(Shape):
     memory: StoreSize = option("64MiB", "What answers may take in each gateway process.")
     redis: StoreSize | None = option(
         None, "What they may take in Redis, for all gateways together. Left out: each process has its own alone."
     )
+    purge_secret: PurgeSecret | None = option(
+        None, "What the app signs its purges with (Standard Webhooks): whsec_... or at least 16 bytes."
+    )
     wait: Duration = option("5s", "How long a visitor waits for an answer that is fetched for another already.")
 
     def build(self) -> CacheStore:
-        return CacheStore(self.memory, self.redis or 0, self.wait)
+        return CacheStore(self.memory, self.redis or 0, self.wait, self.purge_secret)
