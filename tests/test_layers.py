@@ -90,7 +90,7 @@ HOMES: dict[str, set[str]] = {
     "sqlalchemy": {
         *("stores/database.py", "stores/schema.py", "stores/jobs.py", "stores/outbox.py", "stores/ledger.py"),
         *("stores/faults.py", "stores/revisions.py", "stores/upgrade.py", "stores/migrations"),
-        *("stores/accounts.py", "stores/thresholds.py"),
+        *("stores/accounts.py", "stores/thresholds.py", "stores/paid.py"),
     },
     "alembic": {"stores/revisions.py", "stores/migrations"},
     "jwt": {"gateway/identity.py", "edge/claims.py"},

@@ -387,6 +387,7 @@ def _terms(settings: Settings, database: Database, jobs: JobStore, opened: Async
     longest call stays what it is; `opened` closes them."""
     from scopegate.limits.retries import RetryBudget
     from scopegate.stores.ledger import SqlLedger
+    from scopegate.stores.paid import SqlPaidAnswers
     from scopegate.worker import prices
     from scopegate.worker.deliver import Courier
     from scopegate.worker.fetch import PhotoFetcher
@@ -426,6 +427,7 @@ def _terms(settings: Settings, database: Database, jobs: JobStore, opened: Async
             clock,
             random.SystemRandom().random,
             retry_budget=retry_budget,
+            kept=SqlPaidAnswers(database),
         )
         steps = Steps(model, fetcher, Courier(clock), clock)
         life = Life(jobs, ledger, steps, policy.ai.budgets, clock, random.SystemRandom().random)

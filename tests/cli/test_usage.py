@@ -43,11 +43,11 @@ def ledger(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_spend_by_step_adds_up(ledger: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["usage", "--by", "step"]) == 0
     rows = [line.split() for line in capsys.readouterr().out.splitlines()[:-2]]
-    assert " ".join(rows[0]) == "STEP CALLS FAILED UNKNOWN INPUT OUTPUT CACHE READ CACHE WRITE COST"
+    assert " ".join(rows[0]) == "STEP CALLS FAILED UNKNOWN INPUT OUTPUT CACHE READ CACHE WRITE COST SAVED"
     assert rows[1:] == [
-        ["estimate", "1", "1", "0", "10", "5", "2", "1", "$0.000000"],
-        ["scope", "2", "0", "0", "20", "10", "4", "2", "$2.000100"],
-        ["total", "3", "1", "0", "30", "15", "6", "3", "$2.000100"],
+        ["estimate", "1", "1", "0", "10", "5", "2", "1", "$0.000000", "$0.000000"],
+        ["scope", "2", "0", "0", "20", "10", "4", "2", "$2.000100", "$0.000000"],
+        ["total", "3", "1", "0", "30", "15", "6", "3", "$2.000100", "$0.000000"],
     ]
 
 

@@ -289,6 +289,7 @@ async def test_a_sum_has_every_column_as_whole_numbers(ledger: SqlLedger) -> Non
         "cache_read_tokens": 4,
         "cache_write_tokens": 2,
         "cost_usd_micros": 23,
+        "saved_usd_micros": 0,
     }
     assert {type(value) for key, value in row.items() if key != "key"} == {int}
     assert await ledger.spend_by("day", "2026-11-25") == []

@@ -131,6 +131,7 @@ def _call(call: CallRecord) -> Json:
         "cache_write_tokens": call.cache_write_tokens,
         "cost_usd_micros": call.cost_usd_micros,
         "cost_usd": usd(call.cost_usd_micros),
+        "saved_usd_micros": call.saved_usd_micros,
         "price_version": call.price_version,
     }
 

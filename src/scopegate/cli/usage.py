@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from scopegate.types import Json
 
 KEYS = ("day", "model", "step", "lead", "contractor", "offload")
+_DOLLARS = ("cost_usd_micros", "saved_usd_micros")
 _NUMBERS = ("calls", "failed", "unknown", "input_tokens", "output_tokens", "cache_read_tokens", "cache_write_tokens")
 
 
@@ -105,11 +106,13 @@ async def _usage(args: argparse.Namespace, zone: tzinfo, books: Books) -> int:
 
 
 def _print(by: str, rows: Sequence[Mapping[str, Json]]) -> None:
-    heads = (by.upper(), "CALLS", "FAILED", "UNKNOWN", "INPUT", "OUTPUT", "CACHE READ", "CACHE WRITE", "COST")
-    cells = [[row["key"], *(row[name] for name in _NUMBERS), usd(_whole(row["cost_usd_micros"]))] for row in rows]
+    heads = (by.upper(), "CALLS", "FAILED", "UNKNOWN", "INPUT", "OUTPUT", "CACHE READ", "CACHE WRITE", "COST", "SAVED")
+    cells = [
+        [row["key"], *(row[name] for name in _NUMBERS), *(usd(_whole(row[name])) for name in _DOLLARS)] for row in rows
+    ]
     if len(rows) > 1:
-        sums = [sum(_whole(row[name]) for row in rows) for name in (*_NUMBERS, "cost_usd_micros")]
-        cells.append(["total", *sums[:-1], usd(sums[-1])])
+        counts = [sum(_whole(row[name]) for row in rows) for name in _NUMBERS]
+        cells.append(["total", *counts, *(usd(sum(_whole(row[name]) for row in rows)) for name in _DOLLARS)])
     show(heads, cells, right=frozenset(heads[1:]))
 
 

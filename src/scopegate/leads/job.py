@@ -217,6 +217,8 @@ SENT: Final = "sent"
 UNKNOWN: Final = "unknown"
 """Of one whose caller died: it stays at its worst case until somebody knows better."""
 OPEN_OUTCOMES: Final = (SENT, UNKNOWN)
+REUSED: Final = "reused"
+"""Of a call that was not made: the answer to the same question was kept."""
 RECONCILED: Final = "reconciled"
 """Of one that was unknown, and whose cost is now the provider's word."""
 
@@ -227,8 +229,8 @@ class CallRecord:
     ones.
 
     `call_id` is ours (one per attempt, unique); `call_n` counts the tries within one logical call from 1;
-    `outcome` is `ok`, the AIError code, `cancelled`, RECONCILED, or one of OPEN_OUTCOMES; `day` is the UTC day of
-    `started_ms` as `YYYY-MM-DD`."""
+    `outcome` is `ok`, the AIError code, `cancelled`, REUSED, RECONCILED, or one of OPEN_OUTCOMES; `day` is the UTC
+    day of `started_ms` as `YYYY-MM-DD`; `saved_usd_micros` is what a reused answer had cost."""
 
     call_id: str
     job_id: str | None
@@ -251,6 +253,7 @@ class CallRecord:
     cost_usd_micros: int
     price_version: str
     day: str
+    saved_usd_micros: int = 0
 
 
 def is_estimate(call: CallRecord) -> bool:

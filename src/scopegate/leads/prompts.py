@@ -8,6 +8,7 @@ JSON inside a fence named by a nonce that the caller draws for each prompt. Insi
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 import unicodedata
@@ -27,11 +28,13 @@ _INVISIBLE = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    """`system` is the same for every lead; `text` holds the fenced data."""
+    """`system` is the same for every lead; `text` holds the fenced data. `content` names what is asked, whatever the
+    fence is called: two prompts with the same one are the same question."""
 
     version: str
     system: str
     text: str
+    content: str
 
 
 _DATA_RULE: Final = (
@@ -45,7 +48,9 @@ _DATA_RULE: Final = (
 
 def asked(words: str, task: str, data: Json, nonce: str) -> Prompt:
     """A question: `words` say what is wanted, `task` says it in one sentence, `data` is what strangers wrote."""
-    return Prompt(VERSION, words + _DATA_RULE, _fenced(task, data, nonce))
+    system = words + _DATA_RULE
+    content = hashlib.sha256(json.dumps([VERSION, system, task, data]).encode()).hexdigest()
+    return Prompt(VERSION, system, _fenced(task, data, nonce), content)
 
 
 def repair(text: str, rules: tuple[str, ...]) -> str:

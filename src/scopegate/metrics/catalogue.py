@@ -18,7 +18,7 @@ from prometheus_client import Counter, Gauge, Histogram, disable_created_metrics
 from scopegate import build
 from scopegate.caching.storable import Unstorable
 from scopegate.errors import AICallCode, AICode, DeliveryCode, StoreUnavailable, UpstreamFailure
-from scopegate.leads.job import FINAL_STATES, UNKNOWN, JobState, OrderState
+from scopegate.leads.job import FINAL_STATES, REUSED, UNKNOWN, JobState, OrderState
 from scopegate.leads.photos import PhotoCode
 from scopegate.limits.decision import LimitDecision
 from scopegate.limits.health import ServerState
@@ -260,11 +260,11 @@ DELIVERIES = _of(
 AI_CALLS = _of(
     Counter(
         "scopegate_ai_calls",
-        "Model call attempts by outcome: ok, or the error code; unknown where the caller died.",
+        "Model call attempts by outcome: ok, or the error code; unknown: the caller died; reused: none was made.",
         ["model", "step", "outcome"],
     ),
     step=words(*MODEL_STEPS),
-    outcome=words("ok", "cancelled", UNKNOWN, AICallCode),
+    outcome=words("ok", "cancelled", UNKNOWN, REUSED, AICallCode),
 )
 AI_CALL_SECONDS = _of(
     Histogram("scopegate_ai_call_seconds", "One model call attempt.", ["model", "step"], buckets=WORK_BUCKETS_S),

@@ -24,6 +24,7 @@ MAX_SIZE_BYTES = 64 * 1024**3
 MAX_DURATION_MS = 24 * 3_600_000
 MAX_HSTS_AGE_S = 1000 * 86_400
 MAX_MONEY_USD = 1_000_000
+MAX_REUSE_MS = 30 * 86_400_000
 MIN_BUDGET_SPAN_MS = 60_000
 MAX_BUDGET_SPAN_MS = 366 * 86_400_000
 
@@ -135,6 +136,17 @@ def _budget_period(match: re.Match[str]) -> Period:
     if not MIN_BUDGET_SPAN_MS <= span_ms <= MAX_BUDGET_SPAN_MS:
         raise ValueError("has a span outside 1m to 366d")
     return Rolling(span_ms)
+
+
+def parse_reuse_ms(text: str) -> int:
+    """`7d` -> milliseconds; one minute to 30 days."""
+    match = _NUMBER_AND_UNIT.fullmatch(text)
+    if match is None or match[2] not in ("m", "h", "d"):
+        raise ValueError("is no lifetime, write it like `7d`")
+    span_ms = int(match[1]) * _DURATION_UNITS_MS[match[2]]
+    if not MIN_BUDGET_SPAN_MS <= span_ms <= MAX_REUSE_MS:
+        raise ValueError("is outside 1m to 30d")
+    return span_ms
 
 
 def parse_price(text: str) -> int:

@@ -18,7 +18,7 @@ from typing import Any
 from sqlalchemy import Connection, Row, Select, case, func, select, update
 
 from scopegate import logs
-from scopegate.leads.job import OPEN_OUTCOMES, RECONCILED, SENT, UNKNOWN, CallRecord, is_estimate
+from scopegate.leads.job import OPEN_OUTCOMES, RECONCILED, REUSED, SENT, UNKNOWN, CallRecord, is_estimate
 from scopegate.limits.budget import Account, NoRoom, Reservation
 from scopegate.metrics import catalogue as metrics
 from scopegate.stores import accounts
@@ -39,7 +39,10 @@ _GROUPS = {
 }
 _LATEST = 200
 _COUNTS = ("calls", "failed", "unknown", "unknown_usd_micros")
-_SUMS = ("input_tokens", "output_tokens", "cache_read_tokens", "cache_write_tokens", "cost_usd_micros")
+_SUMS = (
+    *("input_tokens", "output_tokens", "cache_read_tokens", "cache_write_tokens"),
+    *("cost_usd_micros", "saved_usd_micros"),
+)
 
 
 class SqlLedger:
@@ -287,7 +290,7 @@ def _spend_by(conn: Connection, by: str, since_day: str) -> list[Mapping[str, Js
     is_unknown = calls.c.outcome == UNKNOWN
     counts = [
         func.count().label("calls"),
-        func.sum(case((calls.c.outcome.in_(("ok", UNKNOWN, RECONCILED)), 0), else_=1)).label("failed"),
+        func.sum(case((calls.c.outcome.in_(("ok", UNKNOWN, REUSED, RECONCILED)), 0), else_=1)).label("failed"),
         func.sum(case((is_unknown, 1), else_=0)).label("unknown"),
         func.sum(case((is_unknown, calls.c.cost_usd_micros), else_=0)).label("unknown_usd_micros"),
     ]

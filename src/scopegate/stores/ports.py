@@ -329,8 +329,9 @@ class Ledger(Protocol):
 
     async def spend_by(self, by: str, since_day: str) -> Sequence[Mapping[str, Json]]:
         """Sums by `day`, `model`, `step`, `lead`, `contractor` or `offload`: {key, calls, failed, unknown,
-        input_tokens, output_tokens, cache_read_tokens, cache_write_tokens, cost_usd_micros, unknown_usd_micros}, by
-        key. What is in flight counts in none of them; what is unknown counts at its worst case, and is told apart."""
+        input_tokens, output_tokens, cache_read_tokens, cache_write_tokens, cost_usd_micros, unknown_usd_micros,
+        saved_usd_micros}, by key. What is in flight counts in none of them; what is unknown counts at its worst case,
+        and is told apart."""
         ...
 
     async def longest_answer(self, step: str) -> tuple[int, int]:
@@ -348,6 +349,37 @@ class Ledger(Protocol):
 
     async def told(self, now_ms: int) -> Mapping[tuple[str, float], int]:
         """How many accounts have reached a threshold in their present period, by (budget, share)."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class PaidAnswer:
+    """What a model answered to a question, what all tries of it cost, and for which lead it was asked."""
+
+    text: str
+    model: str | None
+    cost_usd_micros: int
+    lead_id: str | None
+
+
+class PaidAnswers(Protocol):
+    """Answers by the key of their question; while it is asked, whoever asks it owns the key."""
+
+    async def take(self, key: str, owner: str, now_ms: int, until_ms: int) -> PaidAnswer | bool:
+        """The answer; or True where `owner` is to ask, and has until then to say so again; or False where somebody
+        else is asking."""
+        ...
+
+    async def hold(self, key: str, owner: str, until_ms: int) -> None:
+        """`owner` is still asking."""
+        ...
+
+    async def keep(self, key: str, owner: str, answer: PaidAnswer, until_ms: int) -> None:
+        """Unless somebody else is asking by now."""
+        ...
+
+    async def drop(self, key: str, owner: str | None = None) -> None:
+        """Forget what `owner` is asking, or without one the answer."""
         ...
 
 

@@ -228,6 +228,7 @@ calls = Table(
     Column("cost_usd_micros", BigInteger, nullable=False),
     Column("price_version", Text, nullable=False),
     Column("day", Text, nullable=False),
+    Column("saved_usd_micros", BigInteger, nullable=False, server_default="0"),
     Index("ix_calls_job", "job_id"),
     Index("ix_calls_lead", "lead_id"),
     Index("ix_calls_day", "day"),
@@ -255,6 +256,19 @@ leavings = Table(
     Column("scope", Words, primary_key=True),
     Column("leaves_ms", BigInteger, primary_key=True, autoincrement=False),
     Column("usd_micros", BigInteger, nullable=False),
+)
+
+paid_answers = Table(
+    "paid_answers",
+    metadata,
+    Column("key", Text, primary_key=True),
+    Column("owner", Text, nullable=False),
+    Column("until_ms", BigInteger, nullable=False),  # of the claim while it is asked, of the answer afterwards
+    Column("cost_usd_micros", BigInteger, nullable=False),
+    Column("text", Words),  # NULL while it is asked
+    Column("model", Words),
+    Column("lead_id", Words),  # whose question it was first
+    Index("ix_paid_answers_until", "until_ms"),
 )
 
 thresholds = Table(

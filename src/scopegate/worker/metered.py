@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, Final, Generic, TypeVar, assert_never
 from uuid import uuid4
 
@@ -25,11 +26,12 @@ from scopegate.limits.retries import RetryBudget
 from scopegate.limits.steps import StepName
 from scopegate.metrics import catalogue as metrics
 from scopegate.policy.policy import AI
-from scopegate.stores.ports import BreakerStore, Ledger
+from scopegate.stores.ports import BreakerStore, Ledger, PaidAnswers
 from scopegate.tasks import finish
 from scopegate.worker.call import Image, ModelClient, ModelReply, ModelRequest
 from scopegate.worker.purse import Granted, Purse, Wanted
-from scopegate.worker.tries import Bug, Purpose, Try, fault, health, judge, outcome_word
+from scopegate.worker.reuse import Reuse, question
+from scopegate.worker.tries import Bug, Completion, Purpose, Try, fault, health, judge, outcome_word
 
 __all__ = ["BREAKER", "Completion", "MeteredClaude", "Purpose"]
 
@@ -42,15 +44,6 @@ BREAKER: Final = "claude"
 """The breaker's name: one for the API, whatever the step."""
 
 T = TypeVar("T")
-
-
-@dataclass(frozen=True, slots=True)
-class Completion(Generic[T]):
-    """A validated finding, the tries it took, and what they were booked at together."""
-
-    value: T
-    calls: int
-    cost_usd_micros: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +70,11 @@ class MeteredClaude:
         jitter: Callable[[], float],
         new_id: Callable[[], str] = lambda: f"call_{uuid4().hex}",
         retry_budget: RetryBudget | None = None,
+        kept: PaidAnswers | None = None,
     ) -> None:
+        self._reuse: Reuse | None = None
+        if kept is not None and ai.reuse_ms is not None:
+            self._reuse = Reuse(kept, ledger, ai.reuse_ms, prices.version, clock, new_id)
         self._retry_budget = retry_budget or RetryBudget()
         self._caller = caller
         self._breakers = breakers
@@ -103,12 +100,22 @@ class MeteredClaude:
         parse: Callable[[str], T | Broken],
         *,
         deadline_s: float | None = None,
+        content: str | None = None,
     ) -> Completion[T]:
         """Wanted until an answer passes `parse` or the plan gives up. `deadline_s` is on the clock's monotonic scale.
+        `content` names what the request's text says: where the policy reuses answers, the same question is paid once.
 
         Raises AIError (the last try's, with the cost of all tries), AICircuitBreakerError and AIBudgetError when
         nothing may be sent, StoreUnavailable when money cannot be reserved or booked.
         """
+        ask = partial(self._run, purpose, request, deadline_s=deadline_s)
+        if self._reuse is None or content is None:
+            return await ask(parse)
+        return await self._reuse.answer(question(purpose, request, content), purpose, parse, ask)
+
+    async def _run(
+        self, purpose: Purpose, request: ModelRequest, parse: Callable[[str], T | Broken], *, deadline_s: float | None
+    ) -> Completion[T]:
         task = _Task(purpose, request, parse)
         self._retry_budget.called(self._clock.monotonic_s())
         plan, spent = CallPlan(self._ai.steps[purpose.step].retries), 0
@@ -185,7 +192,7 @@ class MeteredClaude:
             if isinstance(verdict, AIError):
                 verdict.cost_usd_micros = spent + made.cost_usd_micros
                 return verdict
-            return Completion(verdict, n, spent + made.cost_usd_micros)
+            return Completion(verdict, n, spent + made.cost_usd_micros, made.model)
         finally:
             await finish(self._record(permit, outcome))
 

@@ -170,7 +170,7 @@ class Steps:
         lead = work.job.lead
         purpose = Purpose(work.job.job_id, lead.lead_id, lead.contractor, work.step, work.attempt_n, work.offload.name)
         request = self._model.request(work.step, prompt.system, prompt.text, schema(shape), images)
-        return (await self._model.run(purpose, request, parse)).value
+        return (await self._model.run(purpose, request, parse, content=prompt.content)).value
 
     # ── photos ──────────────────────────────────────────────────────────────────────────────────────────────────────
 

@@ -8,12 +8,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Final, TypeVar
+from typing import Final, Generic, TypeVar
 
 from scopegate import logs
 from scopegate.errors import AIError, AIOutputError
 from scopegate.leads.findings import Broken
-from scopegate.leads.job import CallRecord
+from scopegate.leads.job import REUSED, CallRecord
 from scopegate.limits.attempts import TryFailure
 from scopegate.limits.breaker import CallOutcome
 from scopegate.limits.budget import Payer, Per
@@ -59,6 +59,17 @@ class Purpose:
             "step": self.step,
             "step_attempt": self.step_attempt,
         }
+
+
+@dataclass(frozen=True, slots=True)
+class Completion(Generic[T]):
+    """A validated finding, the tries it took, what they were booked at together, and who answered at last. No tries:
+    its answer was kept."""
+
+    value: T
+    calls: int
+    cost_usd_micros: int
+    model: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,7 +152,7 @@ def observe(purpose: Purpose, made: Try) -> None:
     }
     for kind, count in counts.items():
         metrics.AI_TOKENS.labels(made.asked, step, kind).inc(count)
-    write = log.info if made.outcome == "ok" else log.warning
+    write = log.info if made.outcome in ("ok", REUSED) else log.warning
     write(
         "ai.call",
         code=made.outcome,

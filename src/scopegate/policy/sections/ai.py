@@ -41,6 +41,7 @@ from scopegate.policy.quantities import (
     SHARE_PATTERN,
     parse_money,
     parse_price,
+    parse_reuse_ms,
     parse_share,
 )
 from scopegate.policy.sections.names import twice
@@ -86,6 +87,7 @@ class AI:
     prices: Mapping[str, ModelPrice] = field(default_factory=dict)
     zone: tzinfo = UTC
     warn: Deliver | None = None
+    reuse_ms: int | None = None
 
     def model_of(self, step: str) -> str:
         return self.steps[step].model or self.model
@@ -111,6 +113,7 @@ Money: TypeAlias = Annotated[tuple[int, Period], parsed(parse_money), written("2
 TokenPrice: TypeAlias = Annotated[int, parsed(parse_price), written("2.5 USD per MTok", PRICE_PATTERN)]
 Model: TypeAlias = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9.@:/-]{0,99}$")]
 Zone: TypeAlias = Annotated[ZoneInfo, parsed(_parse_zone), written("Europe/Berlin")]
+Reusing: TypeAlias = Annotated[int, parsed(parse_reuse_ms), written("7d", r"^[1-9][0-9]*(m|h|d)$")]
 Share: TypeAlias = Annotated[float, parsed(parse_share), written("80%", SHARE_PATTERN)]
 
 
@@ -227,6 +230,12 @@ class AIShape(Shape):
         None, "Who is told of each threshold in `warn_at` that is reached, besides log and metric: a signed webhook."
     )
 
+    reuse: Reusing | None = option(
+        None,
+        "For so long (1m to 30d) the same question of the same contractor, photo for photo and word for word, gets the "
+        "answer that was paid for. Left out: every question is asked.",
+    )
+
     def build(self) -> AI:
         return AI(
             model=self.model,
@@ -236,6 +245,7 @@ class AIShape(Shape):
             cheaper_model=self.cheaper_model,
             prices=MappingProxyType({name: entry.build() for name, entry in self.prices.items()}),
             zone=self.time_zone,
+            reuse_ms=self.reuse,
             warn=None if self.warn is None else self.warn.build(),
         )
 
