@@ -411,3 +411,14 @@ async def test_a_field_that_is_counted_by_reaches_the_app_in_that_spelling_alone
     await rig.gateway.adopt(policy_of([rig.app.url]))
     await ask(rig, odd)
     assert rig.app.requests[-1].get(b"x_client") == [b"mine"], "where nothing counts by it, it is a field like others"
+
+
+async def test_a_session_is_one_client_however_its_cookie_is_written(gates: Rigs) -> None:
+    tiers = {
+        "by": {"limit": "2 per 1h", "key": "cookie:sid"},
+        "out": {"limit": "99 per 1h", "deny": ["cookie:sid=e%76il"]},
+    }
+    rig = await gates.start(tiers=tiers, routes=one(["by", "out"]))
+    written = ["abc", "%61bc", '"abc"', "a%62c", '"\\141bc"']
+    assert await statuses(rig, *[get("/", f"Cookie: sid={each}") for each in written]) == [200, 200, 429, 429, 429]
+    assert await statuses(rig, *[get("/", f"Cookie: sid={each}") for each in ("evil", "%65vil", '"evil"')]) == [403] * 3

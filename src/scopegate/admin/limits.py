@@ -14,6 +14,7 @@ from ipaddress import ip_address
 from typing import NamedTuple
 
 from scopegate.edge.caller import is_trusted, limit_group
+from scopegate.edge.cookies import meant
 from scopegate.limits.barriers import Ban, ban_key, ban_of
 from scopegate.limits.window import Window, counted_as, window_key
 from scopegate.policy.policy import Policy, Tier
@@ -69,7 +70,8 @@ def _part(tier: Tier, part: str, secret: bytes) -> str:
         name = name.lower() if kind == "header" else name
         if known := re.fullmatch("#([0-9a-f]{32})", value):
             return f"{kind}:{name}:{known[1]}"
-        return f"{kind}:{name}:{hashlib.blake2b(value.encode(), digest_size=16, key=secret).hexdigest()}"
+        said = meant(value.encode()) if kind == "cookie" else value.encode()
+        return f"{kind}:{name}:{hashlib.blake2b(said, digest_size=16, key=secret).hexdigest()}"
     if part != "all" and kind not in ("user", "claim", "route"):
         raise BadKey("is neither an address nor a key: write user:AUTH:NAME, header:NAME:VALUE, route:NAME or all")
     return part

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple, Protocol, assert_never
 
 from scopegate.edge.caller import limit_group
-from scopegate.edge.cookies import values_of
+from scopegate.edge.cookies import meant, values_of
 from scopegate.edge.headers import Noted
 from scopegate.edge.verdict import Caller, Refusal
 from scopegate.policy.policy import KeyKind, KeyPart, Tier, WhenMissing
@@ -110,7 +110,7 @@ def _reader(part: KeyPart, tier: Tier, route: str, secret: bytes) -> _Reader:
         case KeyKind.HEADER:
             return lambda asked: _hashed(f"header:{name}", values_sent(asked, kind, sent), secret)
         case KeyKind.COOKIE:
-            return lambda asked: _hashed(f"cookie:{name}", values_sent(asked, kind, sent), secret)
+            return lambda asked: _hashed(f"cookie:{name}", set(map(meant, values_sent(asked, kind, sent))), secret)
         case never:
             assert_never(never)
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from functools import lru_cache
 from ipaddress import ip_address
 
+from scopegate.edge.cookies import meant
 from scopegate.gateway.keys import Countable, values_sent
 from scopegate.policy.policy import ClientList, KeyKind, Network
 
@@ -20,7 +21,10 @@ def holder(listed: ClientList) -> Holds | None:
     is_inside = _networks(listed.networks)
     by_part: dict[tuple[KeyKind, str], set[tuple[str, bool]]] = {}
     for each in listed.values:
-        by_part.setdefault((each.part.kind, each.part.name), set()).add((each.value, each.is_hash))
+        known = by_part.setdefault((each.part.kind, each.part.name), set())
+        known.add((each.value, each.is_hash))
+        if each.part.kind is KeyKind.COOKIE and not each.is_hash:
+            known.add((meant(each.value.encode()).decode("utf-8", "replace"), False))
 
     def holds(asked: Countable) -> bool:
         return is_inside(asked.caller.address) or any(
@@ -58,5 +62,7 @@ def _said(asked: Countable, kind: KeyKind, name: str) -> set[tuple[str, bool]]:
         values = {value.encode() for claim, value in caller.claims if claim == name}
     else:
         values = values_sent(asked, kind, name.encode())
+        if kind is KeyKind.COOKIE:
+            values |= set(map(meant, values))
     plain = {(value.decode("utf-8", "replace"), False) for value in values}
     return plain | {(hashlib.sha256(value).hexdigest(), True) for value in values}
