@@ -88,7 +88,8 @@ HOMES: dict[str, set[str]] = {
     "anthropic": {"worker/claude.py"},
     "arq": {"stores/queue.py"},
     "sqlalchemy": {
-        *("stores/database.py", "stores/schema.py", "stores/jobs.py", "stores/outbox.py", "stores/ledger.py"),
+        *("stores/database.py", "stores/schema.py", "stores/jobs.py", "stores/leases.py", "stores/rows.py"),
+        *("stores/turns.py", "stores/outbox.py", "stores/ledger.py"),
         *("stores/faults.py", "stores/revisions.py", "stores/upgrade.py", "stores/migrations"),
         *("stores/accounts.py", "stores/thresholds.py", "stores/paid.py"),
     },
@@ -420,6 +421,11 @@ TESTED_ELSEWHERE: dict[str, str] = {
     "gateway/stream.py": "gateway/test_events.py",
     "gateway/streams.py": "gateway/test_websocket.py",
     "gateway/watcher.py": "gateway/test_intake.py",
+    # what one port is made of: through the port
+    "stores/leases.py": "stores/test_jobs.py",
+    "stores/rows.py": "stores/test_jobs.py",
+    "cli/orders.py": "cli/test_jobs.py",
+    "cli/filters.py": "cli/test_jobs.py",
     # a whole process, from its other end
     "worker/zygote.py": "worker/test_decoders.py",
     # an answer to one question is read by the next: tested in one table

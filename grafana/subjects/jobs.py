@@ -93,7 +93,7 @@ ALERTS = Group(
         Alert(
             "ScopegateJobsFailing",
             "ticket",
-            expr='sum by (job) (increase(scopegate_jobs_finished_total{state="failed"}[30m])) > 2',
+            expr='sum by (job) (increase(scopegate_jobs_finished_total{state=~"failed|dead"}[30m])) > 2',
             summary="Lead jobs end as failed",
             description="{{ $value | humanize }} jobs failed in the last 30 minutes.",
             runbook="""

@@ -430,7 +430,7 @@ def _terms(settings: Settings, database: Database, jobs: JobStore, opened: Async
             kept=SqlPaidAnswers(database),
         )
         steps = Steps(model, fetcher, Courier(clock), clock)
-        life = Life(jobs, ledger, steps, policy.ai.budgets, clock, random.SystemRandom().random)
+        life = Life(jobs, steps, policy.ai.budgets, clock, random.SystemRandom().random)
         last = Terms(policy.offloads, life)
         return last
 

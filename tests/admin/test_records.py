@@ -66,6 +66,7 @@ def test_a_job_in_short() -> None:
         "finished": None,
         "tries": 2,
         "error_code": None,
+        "reason": None,
         "score": None,
         "replay_of": None,
     }

@@ -301,6 +301,23 @@ def test_confirm_does_not_take_an_answer_that_was_not_kept_for_none(
     assert main([*words, "--answer", str(answer)]) == 0
 
 
+def test_all_orders_that_fit_are_discarded_after_it_was_said_how_many(
+    state: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    put_orders(state, "ord_1", "ord_2")
+    assert main(["jobs", "discard", "--all", "--offload", "another"]) == 0
+    assert main(["jobs", "discard", "--all", "--state", "unreadable", "--yes"]) == 0
+    assert main(["jobs", "discard", "--all"]) == 0
+    assert [line for line in capsys.readouterr().out.splitlines() if "order" in line] == [
+        "0 orders would be discarded",
+        "0 orders are discarded",
+        "2 orders would be discarded",
+    ]
+    assert record(state, "ord_1").state is OrderState.UNKNOWN
+    assert main(["jobs", "discard", "--all", "--yes"]) == 0
+    assert {record(state, name).state for name in ("ord_1", "ord_2")} == {OrderState.REFUSED}
+
+
 def test_discard_closes_an_unknown_order_and_forgets_its_words(state: Path, capsys: pytest.CaptureFixture[str]) -> None:
     put_orders(state, "ord_1", request={"text": "PLANTED"})
     assert main(["jobs", "discard", "ord_1"]) == 0

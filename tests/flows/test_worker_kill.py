@@ -17,7 +17,7 @@ from scopegate.clock import SystemClock
 from scopegate.demo.claude import Injected
 from scopegate.leads.job import AttemptState, JobState, LeadJob
 from scopegate.limits.steps import StepName
-from scopegate.stores.jobs import LOST
+from scopegate.stores.leases import LOST
 from tests.simulated import SimulatedClaude, _running_claude, simulated_claude  # noqa: F401 - fixtures for `home`
 from tests.worker.app import Asked
 from tests.worker.house import House, house

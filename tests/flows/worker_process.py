@@ -42,7 +42,7 @@ async def serve(folder: str, claude_url: str, app: str, lease_s: float, ready: C
     caller = ClaudeCaller(SecretStr(KEY), claude_url)
     jobs, ledger = SqlJobs(database), SqlLedger(database)
     model = MeteredClaude(caller, ledger, Breakers(), load(), policy, clock, lambda: 0.5)
-    life = Life(jobs, ledger, Steps(model, PhotoFetcher(), Courier(clock), clock), policy.budgets, clock, lambda: 0.5)
+    life = Life(jobs, Steps(model, PhotoFetcher(), Courier(clock), clock), policy.budgets, clock, lambda: 0.5)
     terms = Terms({"lead-photos": offload(app)}, life)
     worker = Worker(
         jobs,

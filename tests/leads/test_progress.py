@@ -12,7 +12,6 @@ from scopegate.leads.progress import (
     AttemptFailure,
     Fail,
     Hold,
-    crashes,
     delivering,
     failures,
     hold_until_ms,
@@ -54,22 +53,6 @@ def history(words: str) -> tuple[Attempt, ...]:
 def test_only_failures_of_its_own_count(words: str, failed: int, last: bool) -> None:
     assert failures(history(words)) == failed
     assert is_last_try(history(words), ASKING) is last
-
-
-@pytest.mark.parametrize(
-    ("words", "count"),
-    [
-        ("", 0),
-        ("lost", 1),
-        ("lost lost lost lost lost", 5),
-        ("lost overloaded lost lost", 2),
-        ("lost lost overloaded", 0),
-        ("stopped stopped", 0),
-        ("lost stopped lost", 2),
-    ],
-)
-def test_crashes_are_counted_in_a_row(words: str, count: int) -> None:
-    assert crashes(history(words)) == count
 
 
 @pytest.mark.parametrize(

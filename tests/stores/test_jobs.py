@@ -6,11 +6,14 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from functools import partial
+from typing import Any
 
 import pytest
+from sqlalchemy import func, select
 
 from scopegate.errors import LeaseLost
 from scopegate.leads.job import (
+    Action,
     Attempt,
     AttemptState,
     JobFilter,
@@ -22,9 +25,11 @@ from scopegate.leads.job import (
 )
 from scopegate.limits.steps import StepName
 from scopegate.stores.database import Database, open_database
-from scopegate.stores.jobs import CANCELLED, SqlJobs
+from scopegate.stores.jobs import SqlJobs
+from scopegate.stores.leases import CANCELLED
 from scopegate.stores.ledger import SqlLedger
 from scopegate.stores.outbox import SqlOutbox
+from scopegate.stores.schema import steps
 from scopegate.types import Json
 from tests.stores.orders import HOSTILE, accepted, booked, call, lead, order
 
@@ -162,7 +167,8 @@ async def test_an_attempt_runs_then_ends_with_the_step(jobs: SqlJobs, database: 
     assert await jobs.start_attempt(lease, PHOTOS, 2_000) == Attempt(1, AttemptState.RUNNING, 2_000)
     assert (await loaded(jobs, job.job_id)).steps[0].state is StepState.RUNNING
     done = Attempt(1, AttemptState.DONE, 2_000, 2_050, cost_usd_micros=70)
-    await jobs.finish_attempt(lease, PHOTOS, done, RESULT)
+    await booked(SqlLedger(database), call("c1", 70, job_id=job.job_id, step="photo_analysis"))
+    assert await jobs.finish_attempt(lease, PHOTOS, replace(done, cost_usd_micros=0), RESULT) == (done, None)
     step = (await loaded(jobs, job.job_id)).steps[0]
     assert (step.name, step.state, step.attempts, step.result) == (PHOTOS, StepState.DONE, (done,), RESULT)
 
@@ -207,6 +213,68 @@ async def test_what_a_dead_worker_was_doing_is_lost_with_its_bill(jobs: SqlJobs,
     assert scope.state is StepState.WAITING
     assert scope.attempts == (Attempt(1, AttemptState.LOST, 2_100, 3_000, "worker_lost", None, 80),)
     assert (await jobs.start_attempt(taken[0], SCOPE, 3_100)).n == 2
+
+
+async def test_the_next_step_begins_as_the_last_one_ends(jobs: SqlJobs, database: Database) -> None:
+    job = await accepted(database)
+    lease = await leased(jobs, job.job_id)
+    attempt = await jobs.start_attempt(lease, PHOTOS, 2_000)
+    done = replace(attempt, state=AttemptState.DONE, finished_ms=2_050)
+    assert await jobs.finish_attempt(lease, PHOTOS, done, RESULT, then=SCOPE) == (
+        done,
+        Attempt(1, AttemptState.RUNNING, 2_050),
+    )
+    assert [step.state.value for step in (await loaded(jobs, job.job_id)).steps[:3]] == ["done", "running", "waiting"]
+
+
+async def test_a_step_that_is_newer_than_its_job_begins_all_the_same(jobs: SqlJobs, database: Database) -> None:
+    """No row of a step is there before it is started: an open job meets the steps of the program that runs it."""
+    job = await accepted(database)
+    assert await database.read(lambda conn: conn.scalar(select(func.count()).select_from(steps))) == 0
+    assert [step.state for step in job.steps] == [StepState.WAITING] * len(StepName)
+    lease = await leased(jobs, job.job_id)
+    await run_step(jobs, lease, StepName.SCORE)
+    assert (await loaded(jobs, job.job_id)).results() == {StepName.SCORE: RESULT}
+
+
+async def test_the_last_step_ends_the_job(jobs: SqlJobs, database: Database) -> None:
+    job = await accepted(database)
+    lease = await leased(jobs, job.job_id)
+    attempt = await jobs.start_attempt(lease, StepName.SCORE, 2_000)
+    done = replace(attempt, state=AttemptState.DONE, finished_ms=2_400)
+    assert await jobs.complete(lease, StepName.SCORE, done, RESULT, 61, 2_500) == done
+    ended = await loaded(jobs, job.job_id)
+    assert (ended.state, ended.score, ended.finished_ms) == (JobState.DONE, 61, 2_500)
+    assert ended.results() == {StepName.SCORE: RESULT}
+    with pytest.raises(LeaseLost):
+        await jobs.complete(lease, StepName.SCORE, done, RESULT, 61, 2_600)
+
+
+async def test_holders_that_died_are_counted_until_one_speaks(jobs: SqlJobs, database: Database) -> None:
+    job = await accepted(database)
+    for n in range(3):
+        taken = await jobs.lease(job.job_id, f"w{n}", 2_000 + n, 2_001 + n)
+        assert taken is not None
+        assert taken[1].losses == n
+    assert taken is not None
+    await fail_step(jobs, taken[0], PHOTOS)
+    assert (await loaded(jobs, job.job_id)).losses == 0
+    await jobs.release(taken[0], 2_100)
+    again = await jobs.lease(job.job_id, "w9", 2_100, 2_200)
+    assert again is not None
+    assert again[1].losses == 0, "who gives a job back has not died"
+
+
+async def test_a_dead_job_is_final_and_says_why(jobs: SqlJobs, database: Database) -> None:
+    job = await accepted(database)
+    await jobs.finish(await leased(jobs, job.job_id), 2_500, error_code="crashed", reason="it kills", dead=True)
+    dead = await loaded(jobs, job.job_id)
+    assert (dead.state, dead.error_code, dead.reason) == (JobState.DEAD, "crashed", "it kills")
+    assert await jobs.due(9_000, 10) == []
+    assert await jobs.list(JobFilter(JobState.FAILED)) == []
+    again = await jobs.replay(job.job_id, "job_again", 9_000)
+    assert again is not None
+    assert again.losses == 0
 
 
 # ── the end ─────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -291,11 +359,11 @@ async def test_listing_filters_newest_first_without_steps(jobs: SqlJobs, databas
 
 
 async def test_counts_name_every_state(jobs: SqlJobs, database: Database) -> None:
-    assert await jobs.counts() == {"queued": 0, "running": 0, "held": 0, "done": 0, "failed": 0}
+    assert await jobs.counts() == {"queued": 0, "running": 0, "held": 0, "done": 0, "failed": 0, "dead": 0}
     first = await accepted(database, 1)
     await accepted(database, 2)
     await leased(jobs, first.job_id)
-    assert await jobs.counts() == {"queued": 1, "running": 1, "held": 0, "done": 0, "failed": 0}
+    assert await jobs.counts() == {"queued": 1, "running": 1, "held": 0, "done": 0, "failed": 0, "dead": 0}
 
 
 async def test_an_unknown_job_is_none(jobs: SqlJobs) -> None:
@@ -436,3 +504,54 @@ async def test_listing_can_leave_out_what_was_replayed_and_look_for_an_error(job
     assert await jobs.list(JobFilter(error_code="another")) == []
     await jobs.replay(old.job_id, "job_again", 9_000)
     assert await listed() == []
+
+
+# ── by hand ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+async def test_a_replay_with_another_input_begins_at_the_first_step_and_says_who_asked(
+    jobs: SqlJobs, database: Database
+) -> None:
+    old = await failed_job(jobs, database)
+    edited = replace(old.lead, text="The roof does not leak.", photos=())
+    new = await jobs.replay(old.job_id, "job_again", 9_000, edited=edited, actor="ann")
+    assert new is not None
+    assert (new.lead, new.results(), new.replay_of) == (edited, {}, old.job_id)
+    assert await jobs.get(old.job_id) == old
+    (action,) = await jobs.actions("job_again")
+    assert action == Action(
+        9_000, "ann", "replay", "job_again", f"of {old.job_id} with another text with another photos"
+    )
+
+
+async def test_what_is_done_by_hand_is_written_down_newest_first(jobs: SqlJobs, database: Database) -> None:
+    job = await accepted(database)
+    await jobs.pause("photos", 1_000, "ann")
+    await jobs.cancel(job.job_id, 2_000, "bob")
+    await jobs.cancel(job.job_id, 2_100, "bob")
+    await jobs.resume("photos", 3_000, HOSTILE)
+    await jobs.record(Action(4_000, "ann", "discard", "order-1"))
+    assert [(one.name, one.actor, one.subject) for one in await jobs.actions()] == [
+        ("discard", "ann", "order-1"),
+        ("resume", HOSTILE, "photos"),
+        ("cancel", "bob", job.job_id),
+        ("pause", "ann", "photos"),
+    ]
+    assert len(await jobs.actions(limit=2)) == 2
+    assert [one.name for one in await jobs.actions("photos")] == ["resume", "pause"]
+
+
+async def test_listing_by_contractor_request_and_time(jobs: SqlJobs, database: Database) -> None:
+    made = [await accepted(database, n, n * 1_000) for n in (1, 2, 3)]
+
+    async def ids(**wanted: Any) -> list[str]:
+        return [job.job_id for job in await jobs.list(JobFilter(**wanted))]
+
+    one, two, three = (job.job_id for job in made)
+    assert await ids(contractor="roofers") == [three, two, one]
+    assert await ids(contractor="others") == []
+    assert await ids(request_id="req-2") == [two]
+    assert await ids(since_ms=2_000) == [three, two]
+    assert await ids(until_ms=2_000) == [one]
+    await jobs.cancel(two, 9_000)
+    assert await ids(is_open=True) == [three, one]

@@ -191,7 +191,7 @@ async def house(
             jobs, ledger, breakers = SqlJobs(database), SqlLedger(database), Breakers()
             model = MeteredClaude(caller, ledger, breakers, load(), policy, clock, lambda: 0.5)
             steps = Steps(model, fetcher, Courier(clock, tls=TLS), clock)
-            life = Life(jobs, ledger, steps, policy.budgets, clock, lambda: 0.5)
+            life = Life(jobs, steps, policy.budgets, clock, lambda: 0.5)
             yield House(clock, database, jobs, SqlOutbox(database), ledger, breakers, app, steps, life, claude)
     finally:
         await fetcher.close()

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
@@ -249,7 +250,7 @@ async def test_a_cancelled_walk_leaves_a_cut_attempt_and_no_failure(home: House)
     assert sum(attempt.cost_usd_micros for step in job.steps for attempt in step.attempts) == booked
 
 
-async def test_after_five_crashes_in_one_step_the_job_is_poison(home: House) -> None:
+async def test_a_job_that_took_five_workers_down_is_dead(home: House) -> None:
     job = await home.order()
     for _ in range(5):
         taken = await home.jobs.lease(job.job_id, "dies", home.clock.now_ms(), home.clock.now_ms() + 1)
@@ -258,7 +259,7 @@ async def test_after_five_crashes_in_one_step_the_job_is_poison(home: House) -> 
         assert isinstance(home.clock, ManualClock)
         home.clock.advance(1)
     job = await home.walk(job.job_id)
-    assert (job.state, job.error_code) == (JobState.FAILED, "crashed")
+    assert (job.state, job.error_code, job.reason) == (JobState.DEAD, "crashed", "5 workers in a row died at it")
     assert [attempt.state for attempt in job.steps[0].attempts] == [AttemptState.LOST] * 5
 
 
@@ -297,7 +298,7 @@ async def test_a_fault_of_ours_ends_by_name(home: House) -> None:
 class _NoDisk(SqlJobs):
     """The disk is full from the first result on."""
 
-    async def finish_attempt(self, *args: object, **kwargs: object) -> None:
+    async def finish_attempt(self, *args: object, **kwargs: object) -> NoReturn:
         raise StoreUnavailable("full")
 
 

@@ -11,12 +11,12 @@ import pytest
 from scopegate.clock import SystemClock
 from scopegate.demo.claude import Injected
 from scopegate.errors import StoreUnavailable
-from scopegate.leads.job import JobState, LeadJob, LeadOrder, Lease, OrderState
+from scopegate.leads.job import JobState, LeadJob, LeadOrder, Lease, OrderState, Precedence
 from scopegate.limits.steps import StepName
 from scopegate.limits.window import Quota, Spent, Window
-from scopegate.stores.jobs import SqlJobs
+from scopegate.stores.jobs import FIRST_COME, SqlJobs
 from scopegate.stores.memory import MemoryLimits
-from scopegate.worker.main import AT_ONCE, UNKNOWN_FOR_S, Starts, Terms, Worker
+from scopegate.worker.main import AT_ONCE, LEASE_S, RENEW_S, UNKNOWN_FOR_S, Starts, Terms, Worker
 from tests.simulated import SimulatedClaude, _running_claude, simulated_claude  # noqa: F401 - fixtures for `home`
 from tests.worker.app import Asked, answer
 from tests.worker.clock import SteppedClock
@@ -180,8 +180,8 @@ async def test_a_lease_is_renewed_while_the_job_runs(home: House) -> None:
     started_ms = clock(home).now_ms()
     for n in range(1, 9):
         await until(lambda: clock(home).sleeping == 1)
-        clock(home).advance(5)
-        expected_ms = started_ms + n * 5000 + 15_000
+        clock(home).advance(RENEW_S)
+        expected_ms = started_ms + round((n * RENEW_S + LEASE_S) * 1000)
         async with asyncio.timeout(PATIENCE_S):
             while (await home.job(job.job_id)).due_ms != expected_ms:
                 await asyncio.sleep(0)
@@ -234,15 +234,19 @@ class Flaky(SqlJobs):
             raise StoreUnavailable("timeout")
         return await super().renew(lease, until_ms)
 
-    async def due(self, now_ms: int, limit: int) -> Sequence[str]:
+    async def take(
+        self, owner: str, now_ms: int, until_ms: int, limit: int, precedence: Precedence = FIRST_COME
+    ) -> Sequence[tuple[Lease, LeadJob]]:
         if self.down:
             raise StoreUnavailable("connect")
-        return await super().due(now_ms, limit)
+        return await super().take(owner, now_ms, until_ms, limit, precedence)
 
-    async def lease(self, job_id: str, owner: str, now_ms: int, until_ms: int) -> tuple[Lease, LeadJob] | None:
+    async def lease(
+        self, job_id: str, owner: str, now_ms: int, until_ms: int, precedence: Precedence = FIRST_COME
+    ) -> tuple[Lease, LeadJob] | None:
         if self.down:
             raise StoreUnavailable("connect")
-        return await super().lease(job_id, owner, now_ms, until_ms)
+        return await super().lease(job_id, owner, now_ms, until_ms, precedence)
 
 
 async def test_a_renewal_that_fails_is_repeated_until_the_lease_runs_out(home: House) -> None:

@@ -96,7 +96,7 @@ def _jobs(jobs: Sequence[LeadJob]) -> str:
 def _job_row(job: LeadJob) -> Sequence[str]:
     address = f"/api/jobs/{quote(job.job_id, safe='', errors='replace')}"
     replay = ""
-    if job.state is JobState.FAILED:
+    if job.state in (JobState.FAILED, JobState.DEAD):
         replay = f'<form method="post" action="{escape(address)}/replay"><button>Replay</button></form>'
     return (
         f'<a href="{escape(address)}">{_text(job.job_id)}</a>',

@@ -38,6 +38,7 @@ def job_summary(job: LeadJob) -> dict[str, Json]:
         "finished": moment(job.finished_ms),
         "tries": job.tries,
         "error_code": job.error_code,
+        "reason": job.reason,
         "score": job.score,
         "replay_of": job.replay_of,
     }

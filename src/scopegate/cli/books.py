@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import pwd
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -16,6 +17,7 @@ from typing import TYPE_CHECKING
 
 from scopegate.clock import Clock, SystemClock
 from scopegate.errors import StoreError, StoreUnavailable
+from scopegate.leads.job import Action
 
 if TYPE_CHECKING:
     from scopegate.settings import Settings
@@ -31,6 +33,12 @@ class Books:
     outbox: OutboxDesk
     messenger: Messenger
     clock: Clock
+    actor: str
+    """Who gives the command, as far as the system knows."""
+
+    async def record(self, name: str, subject: str, detail: str = "") -> None:
+        """That it was done by hand."""
+        await self.jobs.record(Action(self.clock.now_ms(), self.actor, name, subject, detail))
 
 
 def with_books(work: Callable[[Books], Awaitable[int]]) -> int:
@@ -68,10 +76,19 @@ async def _opened(settings: Settings) -> AsyncIterator[Books]:
     messenger = _messenger(settings)
     database = await open_database(settings.database)
     try:
-        yield Books(SqlJobs(database), SqlLedger(database), SqlOutbox(database), messenger, SystemClock())
+        jobs, ledger, outbox = SqlJobs(database), SqlLedger(database), SqlOutbox(database)
+        yield Books(jobs, ledger, outbox, messenger, SystemClock(), _actor())
     finally:
         await messenger.close()
         await database.close()
+
+
+def _actor() -> str:
+    """By the user id, which no variable of the environment changes."""
+    try:
+        return pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:
+        return f"uid {os.getuid()}"
 
 
 def must_exist(url: str) -> None:

@@ -9,7 +9,10 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-STYLES = {"done": "green", "ok": "green", "failed": "red", "held": "yellow", "running": "cyan", "lost": "yellow"}
+STYLES = {"done": "green", "ok": "green", "running": "cyan"} | {
+    **dict.fromkeys(("failed", "dead"), "red"),
+    **dict.fromkeys(("held", "lost"), "yellow"),
+}
 
 
 def shown(value: object) -> str:

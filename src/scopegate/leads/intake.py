@@ -7,6 +7,8 @@ reason, never guessed at. Expressions come from the policy file, everything they
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
 
 from scopegate.leads.job import Lead, Unreadable
 from scopegate.leads.reading import BothSides, NotReadError, search
@@ -45,6 +47,19 @@ def read_lead(offload: Offload, request: Json | Unreadable, response: Json | Unr
     except NotReadError as fault:
         return Unreadable(fault.args[0])
     return lead if lead.text.strip() or lead.photos else Unreadable("neither words nor photos")
+
+
+def edit_lead(lead: Lead, changes: Json | Unreadable) -> Lead | Unreadable:
+    """The lead with another `text`, `photos` or `contractor`, read as strictly as a visitor's."""
+    if isinstance(changes, Unreadable):
+        return changes
+    if not isinstance(changes, dict) or not changes or changes.keys() - _EDITABLE.keys():
+        return Unreadable(f"it is no object with some of {', '.join(_EDITABLE)}")
+    try:
+        edited = replace(lead, **{name: _EDITABLE[name](value) for name, value in changes.items()})
+    except NotReadError as fault:
+        return Unreadable(fault.args[0])
+    return edited if edited.text.strip() or edited.photos else Unreadable("neither words nor photos")
 
 
 def judge_request(offload: Offload, request: Json | Unreadable) -> Unreadable | None:
@@ -119,3 +134,6 @@ def _photos(found: Json) -> tuple[str, ...]:
             raise NotReadError("a photo is not an address")
         urls.append(address[: MAX_URL_CHARS + 1])
     return tuple(urls)
+
+
+_EDITABLE: dict[str, Callable[[Json], Any]] = {"text": _text, "photos": _photos, "contractor": _contractor}

@@ -26,16 +26,18 @@ class OrderState(StrEnum):
 
 
 class JobState(StrEnum):
-    """`held` waits for a budget's next period; `failed` is final until a replay."""
+    """`held` waits for a budget's next period; `failed` is final until a replay; `dead` took its workers down too
+    often: it is final, too, and no replay of failed jobs takes it along."""
 
     QUEUED = "queued"
     RUNNING = "running"
     HELD = "held"
     DONE = "done"
     FAILED = "failed"
+    DEAD = "dead"
 
 
-FINAL_STATES: Final = (JobState.DONE, JobState.FAILED)
+FINAL_STATES: Final = (JobState.DONE, JobState.FAILED, JobState.DEAD)
 
 
 class StepState(StrEnum):
@@ -180,8 +182,9 @@ class StepRecord:
 
 @dataclass(frozen=True, slots=True)
 class LeadJob:
-    """One lead's work as the database holds it. `due_ms`: not before; `tries` counts leases, crashes included;
-    `replay_of` names the job this one repeats."""
+    """One lead's work as the database holds it. `due_ms`: not before; `tries` counts leases, crashes included; `losses`
+    those in a row whose holder never spoke again; `reason` is the last word on `error_code`, for people; `replay_of`
+    names the job this one repeats."""
 
     job_id: str
     offload: str
@@ -193,6 +196,8 @@ class LeadJob:
     tries: int = 0
     finished_ms: int | None = None
     error_code: str | None = None
+    reason: str | None = None
+    losses: int = 0
     score: int | None = None
     replay_of: str | None = None
     steps: tuple[StepRecord, ...] = ()
@@ -210,6 +215,27 @@ class Lease:
     owner: str
     token: int
     until_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Precedence:
+    """In which order due jobs are taken. `lanes` are offloads, those of the first lane before all others, and offloads
+    of no lane last; `at_once` says of an offload how many jobs of one contractor may run."""
+
+    lanes: tuple[tuple[str, ...], ...] = ()
+    at_once: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Action:
+    """What somebody did to a job, an order or an offload by hand. `actor` names the person as far as that is known;
+    `subject` is the id of what it was done to."""
+
+    at_ms: int
+    actor: str
+    name: str
+    subject: str
+    detail: str = ""
 
 
 SENT: Final = "sent"
@@ -264,7 +290,8 @@ def is_estimate(call: CallRecord) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class JobFilter:
-    """What `jobs list` asks for; None means any. `not_replayed`: only jobs that no other one replays. Newest first."""
+    """What `jobs list` asks for; None means any. `is_open`: only jobs that have not ended; `not_replayed`: only jobs
+    that no other one replays. Made from `since_ms` on and before `until_ms`. Newest first."""
 
     state: JobState | None = None
     offload: str | None = None
@@ -274,3 +301,7 @@ class JobFilter:
     not_replayed: bool = False
     limit: int = 50
     ids: tuple[str, ...] = field(default=())
+    contractor: str | None = None
+    since_ms: int | None = None
+    until_ms: int | None = None
+    is_open: bool = False

@@ -2,7 +2,7 @@
 
 Pure. Three counts are kept apart: attempts that failed by their own fault (as many as the step's schedule has; then the
 job fails by that fault's name), waits that are nobody's fault (a spent budget, an open breaker: any number), and
-crashes of the worker in the middle of an attempt (five in a row, then the job is poison). Called by `worker/life`.
+workers that died at it (five in a row, wherever they were, then the job is dead). Called by `worker/life`.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from scopegate.leads.job import Attempt, AttemptState, LeadJob, StepRecord, Step
 from scopegate.limits.steps import StepName
 from scopegate.types import Json
 
-MAX_CRASHES: Final = 5
+MAX_LOSSES: Final = 5
 CRASHED: Final = "crashed"
-"""The error code of a job whose step took its worker down MAX_CRASHES times in a row."""
+"""The error code of a job that took its workers down MAX_LOSSES times in a row."""
 STOPPED: Final = "worker_stopped"
 """The error code of an attempt cut short by an orderly stop: neither a failure nor a crash."""
 
@@ -99,16 +99,6 @@ def next_step(job: LeadJob) -> StepRecord | None:
 def failures(attempts: Sequence[Attempt]) -> int:
     """Attempts that failed by their own fault."""
     return sum(attempt.state is AttemptState.FAILED and attempt.error_code not in _BLAMELESS for attempt in attempts)
-
-
-def crashes(attempts: Sequence[Attempt]) -> int:
-    """Attempts at the end of the history whose worker died. An orderly stop is no crash, and breaks no row of them."""
-    count = 0
-    for attempt in reversed(attempts):
-        if attempt.state is not AttemptState.LOST:
-            break
-        count += attempt.error_code != STOPPED
-    return count
 
 
 def is_last_try(attempts: Sequence[Attempt], schedule: Schedule) -> bool:

@@ -25,7 +25,7 @@ from scopegate.policy.sections.headers import AnswerFields
 from scopegate.policy.sections.keys import KeyKind, KeyPart
 from scopegate.policy.sections.lists import ClientList, ClientValue
 from scopegate.policy.sections.modes import Mode
-from scopegate.policy.sections.offloads import Deliver, Lookup, Offload, OnDatabaseError, OnUnreadable
+from scopegate.policy.sections.offloads import Deliver, Lookup, Offload, OnDatabaseError, OnUnreadable, Priority
 from scopegate.policy.sections.promises import Promise
 from scopegate.policy.sections.redirect import Redirect
 from scopegate.policy.sections.routes import Named, PathStep, Route
@@ -75,6 +75,7 @@ __all__ = [
     "Origin",
     "PathStep",
     "Policy",
+    "Priority",
     "Promise",
     "Redirect",
     "Route",

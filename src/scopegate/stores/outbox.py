@@ -28,7 +28,8 @@ from scopegate.leads.job import (
     Settlement,
 )
 from scopegate.stores.database import Database, insert
-from scopegate.stores.jobs import create_job, read_job
+from scopegate.stores.jobs import create_job
+from scopegate.stores.rows import read_job
 from scopegate.stores.schema import answers, orders
 
 _WEAKER = {

@@ -16,6 +16,7 @@ from scopegate.caching.said import Said
 from scopegate.caching.stored import Stored
 from scopegate.errors import StoreUnavailable
 from scopegate.leads.job import (
+    Action,
     Attempt,
     CallRecord,
     Earlier,
@@ -28,6 +29,7 @@ from scopegate.leads.job import (
     OpenOrder,
     OrderRecord,
     OrderState,
+    Precedence,
     Settlement,
 )
 from scopegate.limits.barriers import Barrier, Seats
@@ -250,10 +252,20 @@ class JobStore(Protocol):
         ...
 
     async def due(self, now_ms: int, limit: int) -> Sequence[str]:
-        """Ids of jobs that may run now: queued or held and due, or running with an expired lease. Oldest due first."""
+        """Ids of jobs that may run now: queued or held and due, or running with an expired lease; of no paused offload.
+        Oldest due first."""
         ...
 
-    async def lease(self, job_id: str, owner: str, now_ms: int, until_ms: int) -> tuple[Lease, LeadJob] | None:
+    async def take(
+        self, owner: str, now_ms: int, until_ms: int, limit: int, precedence: Precedence = ...
+    ) -> Sequence[tuple[Lease, LeadJob]]:
+        """A lease on each of the next jobs, at most `limit`: lane by lane, and within a lane in turn, where contractors
+        take turns. None of a paused offload, and no more of one contractor than may run. As `lease` for the rest."""
+        ...
+
+    async def lease(
+        self, job_id: str, owner: str, now_ms: int, until_ms: int, precedence: Precedence = ...
+    ) -> tuple[Lease, LeadJob] | None:
         """Take the job if it is due and nobody holds it; None otherwise. A running attempt left by a dead holder
         becomes lost."""
         ...
@@ -262,31 +274,76 @@ class JobStore(Protocol):
 
     async def start_attempt(self, lease: Lease, step: StepName, now_ms: int) -> Attempt: ...
 
-    async def finish_attempt(self, lease: Lease, step: StepName, attempt: Attempt, result: Json = None) -> None:
-        """Store how it ended. With `attempt.state` done the step is done with `result`, in one transaction. A done
-        step is never overwritten."""
+    async def finish_attempt(
+        self, lease: Lease, step: StepName, attempt: Attempt, result: Json = None, then: StepName | None = None
+    ) -> tuple[Attempt, Attempt | None]:
+        """Store how it ended, and give it with its cost: the sum that the ledger booked for it. With `attempt.state`
+        done the step is done with `result`, in one transaction; the first or next attempt of the step `then` begins in
+        the same. A done step is never overwritten."""
         ...
 
-    async def release(self, lease: Lease, due_ms: int, *, held: bool = False, error_code: str | None = None) -> None:
+    async def release(
+        self, lease: Lease, due_ms: int, *, held: bool = False, error_code: str | None = None, reason: str | None = None
+    ) -> None:
         """Give the job back, to run again not before `due_ms`."""
         ...
 
-    async def finish(
-        self, lease: Lease, now_ms: int, *, error_code: str | None = None, score: int | None = None
-    ) -> None:
-        """Done, or failed when `error_code` is given. Final."""
+    async def complete(
+        self, lease: Lease, step: StepName, attempt: Attempt, result: Json, score: int, now_ms: int
+    ) -> Attempt:
+        """The last step is done, and with it the job, in one transaction. Final. The attempt with its cost."""
         ...
 
-    async def cancel(self, job_id: str, now_ms: int) -> LeadJob | None:
+    async def finish(
+        self,
+        lease: Lease,
+        now_ms: int,
+        *,
+        error_code: str | None = None,
+        reason: str | None = None,
+        dead: bool = False,
+        score: int | None = None,
+    ) -> None:
+        """Done, or failed when `error_code` is given, or `dead`. Final."""
+        ...
+
+    async def cancel(self, job_id: str, now_ms: int, actor: str = "") -> LeadJob | None:
         """Failed by the name `cancelled`, at once: its holder can write nothing more. None when the job is unknown or
         final already. It can be replayed."""
         ...
 
-    async def replay(self, job_id: str, new_id: str, now_ms: int, from_step: StepName | None = None) -> LeadJob | None:
+    async def replay(
+        self,
+        job_id: str,
+        new_id: str,
+        now_ms: int,
+        from_step: StepName | None = None,
+        *,
+        edited: Lead | None = None,
+        actor: str = "",
+    ) -> LeadJob | None:
         """A new job for the same lead that keeps the finished steps' results: those before `from_step` where it is
-        given; else all, but of a done job those of the model's steps alone, so that `save` and `score` send it again.
-        None when the job is unknown or is not final. The old
-        job stays as history. While a replay of it is still open, that one is returned."""
+        given; else all, but of a done job those of the model's steps alone, so that `save` and `score` send it again;
+        and none where the lead was `edited`. None when the job is unknown or is not final. The old job stays as
+        history. While a replay of it is still open, that one is returned."""
+        ...
+
+    async def pause(self, offload: str, now_ms: int, actor: str) -> bool:
+        """No job of it is taken any more; those under way go on. False when it is so already."""
+        ...
+
+    async def resume(self, offload: str, now_ms: int, actor: str) -> bool: ...
+
+    async def paused(self) -> Mapping[str, int]:
+        """Since when, by offload; the one that waits longest first."""
+        ...
+
+    async def record(self, action: Action) -> None:
+        """What was done elsewhere by hand."""
+        ...
+
+    async def actions(self, subject: str | None = None, limit: int = 100) -> Sequence[Action]:
+        """What was done by hand. Newest first."""
         ...
 
 

@@ -139,6 +139,11 @@ answers = Table(
 _IS_OPEN = text("finished_ms IS NULL")
 """Of a job that is not final. Not `state IN (...)`: SQLite would rather search the index on `state` and sort."""
 
+_HAS_TURN = text("turn IS NOT NULL")
+_IS_WAITING = text("turn IS NULL AND finished_ms IS NULL")
+_IS_RUNNING = text("state = 'running'")
+_HAS_ERROR = text("error_code IS NOT NULL")
+
 jobs = Table(
     "jobs",
     metadata,
@@ -152,9 +157,12 @@ jobs = Table(
     Column("state", Text, nullable=False),
     Column("created_ms", BigInteger, nullable=False),
     Column("due_ms", BigInteger, nullable=False),  # of a running job: when its lease ends
+    Column("turn", BigInteger),  # its place among jobs that may run now; NULL for one that may not
     Column("tries", Integer, nullable=False, default=0),
+    Column("losses", Integer, nullable=False, server_default="0"),
     Column("finished_ms", BigInteger),
     Column("error_code", Text),
+    Column("reason", Words),
     Column("score", Integer),
     Column("replay_of", ForeignKey("jobs.job_id")),
     Column("lease_owner", Text),
@@ -175,9 +183,36 @@ jobs = Table(
         postgresql_where=_IS_OPEN,
     ),
     Index("ix_jobs_due", "due_ms", sqlite_where=_IS_OPEN, postgresql_where=_IS_OPEN),
+    Index("ix_jobs_late", "due_ms", sqlite_where=_IS_WAITING, postgresql_where=_IS_WAITING),
+    Index("ix_jobs_turn", "turn", sqlite_where=_HAS_TURN, postgresql_where=_HAS_TURN),
+    Index("ix_jobs_queue", "offload", "turn", "created_ms", sqlite_where=_HAS_TURN, postgresql_where=_HAS_TURN),
+    Index("ix_jobs_flow", "offload", "contractor", "turn", sqlite_where=_HAS_TURN, postgresql_where=_HAS_TURN),
+    Index("ix_jobs_running", "offload", "contractor", sqlite_where=_IS_RUNNING, postgresql_where=_IS_RUNNING),
     Index("ix_jobs_state", "state", "created_ms"),
     Index("ix_jobs_created", "created_ms"),
     Index("ix_jobs_lead", "lead_id"),
+    Index("ix_jobs_request", "request_id"),
+    Index("ix_jobs_contractor", "contractor", "created_ms"),
+    Index("ix_jobs_error", "error_code", "created_ms", sqlite_where=_HAS_ERROR, postgresql_where=_HAS_ERROR),
+)
+
+paused = Table(
+    "paused",
+    metadata,
+    Column("offload", Words, primary_key=True),
+    Column("since_ms", BigInteger, nullable=False),
+)
+
+actions = Table(
+    "actions",
+    metadata,
+    Column("action_id", BigInteger().with_variant(Integer, "sqlite"), primary_key=True),
+    Column("at_ms", BigInteger, nullable=False),
+    Column("actor", Words, nullable=False),
+    Column("name", Text, nullable=False),
+    Column("subject", Words, nullable=False),
+    Column("detail", Words, nullable=False),
+    Index("ix_actions_subject", "subject"),
 )
 
 steps = Table(

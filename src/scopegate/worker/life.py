@@ -22,18 +22,17 @@ from scopegate.errors import (
     PhotoError,
     StoreError,
 )
-from scopegate.leads.job import Attempt, AttemptState, LeadJob, Lease, StepRecord
+from scopegate.leads.job import Attempt, AttemptState, JobState, LeadJob, Lease, StepRecord
 from scopegate.leads.progress import (
     ASKING,
     CRASHED,
-    MAX_CRASHES,
+    MAX_LOSSES,
     STOPPED,
     Again,
     AttemptFailure,
     Fail,
     Hold,
     Schedule,
-    crashes,
     delivering,
     hold_until_ms,
     is_last_try,
@@ -45,7 +44,7 @@ from scopegate.leads.progress import (
 from scopegate.limits.steps import MODEL_STEPS, StepName
 from scopegate.metrics import catalogue as metrics
 from scopegate.policy.policy import BudgetRule, Offload, WhenSpent
-from scopegate.stores.ports import JobStore, Ledger
+from scopegate.stores.ports import JobStore
 from scopegate.types import Json
 from scopegate.worker.steps import Steps, Work
 
@@ -62,14 +61,12 @@ class Life:
     def __init__(
         self,
         jobs: JobStore,
-        ledger: Ledger,
         steps: Steps,
         budgets: Sequence[BudgetRule],
         clock: Clock,
         jitter: Callable[[], float],
     ) -> None:
         self._jobs = jobs
-        self._ledger = ledger
         self._steps = steps
         self._when_spent: Mapping[str, WhenSpent] = {rule.name: rule.when_spent for rule in budgets}
         self._clock = clock
@@ -81,34 +78,31 @@ class Life:
         Raises LeaseLost and StoreUnavailable: nothing more may be, or can be, written. Cancelled, it records the
         running attempt as cut short; the lease is then still to be given back.
         """
-        while (record := next_step(job)) is not None:
-            if crashes(record.attempts) >= MAX_CRASHES:
-                await self.fail(lease, job, CRASHED)
-                return
-            moved = await self._attempt(lease, job, offload, record)
-            if moved is None:
-                return
-            job = moved
-        await self._finish(lease, job)
+        if job.losses >= MAX_LOSSES:
+            await self.fail(lease, job, CRASHED, f"{job.losses} workers in a row died at it", dead=True)
+            return
+        record = next_step(job)
+        if record is None:  # ended by a program that wrote the job's end after its last step's
+            last = job.steps[-1]
+            await self._finish(lease, job, last.name, last.attempts[-1], last.result)
+            return
+        attempt: Attempt | None = await self._jobs.start_attempt(lease, record.name, self._clock.now_ms())
+        while attempt is not None and record is not None:
+            job, attempt = await self._perform(lease, job, offload, record, attempt)
+            record = next_step(job)
 
-    async def fail(self, lease: Lease, job: LeadJob, code: str) -> None:
-        await self._jobs.finish(lease, self._clock.now_ms(), error_code=code)
-        log.error("job.failed", code=code)
-        self._count_end(job, "failed")
-
-    async def _finish(self, lease: Lease, job: LeadJob) -> None:
-        result = job.results()[StepName.SCORE]
-        points = result["score"] if isinstance(result, Mapping) else None
-        assert isinstance(points, int)
-        await self._jobs.finish(lease, self._clock.now_ms(), score=points)
-        log.info("job.done", score=points, seconds=self._age_s(job))
-        self._count_end(job, "done")
+    async def fail(self, lease: Lease, job: LeadJob, code: str, reason: str = "", *, dead: bool = False) -> None:
+        await self._jobs.finish(lease, self._clock.now_ms(), error_code=code, reason=reason or None, dead=dead)
+        log.error("job.dead" if dead else "job.failed", code=code, reason=reason)
+        self._count_end(job, JobState.DEAD if dead else JobState.FAILED)
 
     # ── one attempt ─────────────────────────────────────────────────────────────────────────────────────────────────
 
-    async def _attempt(self, lease: Lease, job: LeadJob, offload: Offload, record: StepRecord) -> LeadJob | None:
-        """The job with the step done, or None when it was given back or has ended."""
-        attempt = await self._jobs.start_attempt(lease, record.name, self._clock.now_ms())
+    async def _perform(
+        self, lease: Lease, job: LeadJob, offload: Offload, record: StepRecord, attempt: Attempt
+    ) -> tuple[LeadJob, Attempt | None]:
+        """The job with the step done and the next one's attempt begun; None when the job was given back or has
+        ended."""
         schedule = _schedule(record.name, offload)
         work = Work(job, offload, record.name, attempt.n, is_last_try(record.attempts, schedule))
         began_s = self._clock.monotonic_s()
@@ -123,20 +117,37 @@ class Life:
             fault = self._fault(error)
             await self._fail_attempt(lease, work, attempt, fault, began_s)
             await self._obey(lease, job, record, fault, schedule)
-            return None
+            return job, None
         return await self._complete(lease, work, attempt, result, began_s)
 
-    async def _complete(self, lease: Lease, work: Work, attempt: Attempt, result: Json, began_s: float) -> LeadJob:
-        done = await self._ended(work, attempt, AttemptState.DONE)
-        await self._jobs.finish_attempt(lease, work.step, done, result)
+    async def _complete(
+        self, lease: Lease, work: Work, attempt: Attempt, result: Json, began_s: float
+    ) -> tuple[LeadJob, Attempt | None]:
+        done = self._ended(attempt, AttemptState.DONE)
+        job = with_attempt(work.job, work.step, done, result)
+        record = next_step(job)
+        if record is None:
+            done, begun = await self._finish(lease, job, work.step, done, result), None
+        else:
+            done, begun = await self._jobs.finish_attempt(lease, work.step, done, result, then=record.name)
         self._count_attempt(work.step, "done", began_s)
         log.info("step.done", step=work.step, attempt=done.n, cost_usd_micros=done.cost_usd_micros)
-        return with_attempt(work.job, work.step, done, result)
+        return job, begun
+
+    async def _finish(self, lease: Lease, job: LeadJob, step: StepName, attempt: Attempt, result: Json) -> Attempt:
+        """The last step, and the job with it."""
+        scored = job.results()[StepName.SCORE]
+        points = scored["score"] if isinstance(scored, Mapping) else None
+        assert isinstance(points, int)
+        done = await self._jobs.complete(lease, step, attempt, result, points, self._clock.now_ms())
+        log.info("job.done", score=points, seconds=self._age_s(job))
+        self._count_end(job, JobState.DONE)
+        return done
 
     async def _fail_attempt(
         self, lease: Lease, work: Work, attempt: Attempt, fault: AttemptFailure, began_s: float
     ) -> None:
-        failed = await self._ended(work, attempt, AttemptState.FAILED, fault.code, fault.detail)
+        failed = self._ended(attempt, AttemptState.FAILED, fault.code, fault.detail)
         await self._jobs.finish_attempt(lease, work.step, failed)
         self._count_attempt(work.step, fault.code, began_s)
         log.warning("step.failed", step=work.step, attempt=failed.n, code=fault.code, detail=fault.detail)
@@ -144,24 +155,25 @@ class Life:
     async def _cut_short(self, lease: Lease, work: Work, attempt: Attempt) -> None:
         """For an orderly stop. After a lost lease the write is refused, as it should be."""
         with suppress(StoreError):
-            cut = await self._ended(work, attempt, AttemptState.LOST, STOPPED)
+            cut = self._ended(attempt, AttemptState.LOST, STOPPED)
             await self._jobs.finish_attempt(lease, work.step, cut)
             log.info("step.cut_short", step=work.step, attempt=attempt.n)
 
     async def _obey(
         self, lease: Lease, job: LeadJob, record: StepRecord, fault: AttemptFailure, schedule: Schedule
     ) -> None:
+        reason = f"{record.name}: {fault.detail}" if fault.detail else record.name
         match judge(fault, record.attempts, self._clock.now_ms(), self._jitter(), schedule):
             case Again(due_ms):
-                await self._jobs.release(lease, due_ms, error_code=fault.code)
+                await self._jobs.release(lease, due_ms, error_code=fault.code, reason=reason)
                 log.info("job.waiting", reason=fault.code, seconds=self._until_s(due_ms))
             case Hold(due_ms):
-                await self._jobs.release(lease, due_ms, held=True, error_code=fault.code)
+                await self._jobs.release(lease, due_ms, held=True, error_code=fault.code, reason=reason)
                 log.warning(
                     "job.held", code=fault.code, seconds=self._until_s(due_ms), until=logs.timestamp(due_ms / 1000)
                 )
             case Fail(code):
-                await self.fail(lease, job, code)
+                await self.fail(lease, job, code, reason)
             case other:
                 assert_never(other)
 
@@ -199,19 +211,11 @@ class Life:
             case never:
                 assert_never(never)
 
-    async def _ended(
-        self, work: Work, attempt: Attempt, state: AttemptState, code: str | None = None, detail: str | None = None
+    def _ended(
+        self, attempt: Attempt, state: AttemptState, code: str | None = None, detail: str | None = None
     ) -> Attempt:
-        """The attempt with its end and its cost: what the ledger booked for it, so that history and ledger agree."""
-        calls = await self._ledger.calls(job_id=work.job.job_id)
-        ours = (call for call in calls if call.step == work.step and call.step_attempt == attempt.n)
         return replace(
-            attempt,
-            state=state,
-            finished_ms=self._clock.now_ms(),
-            error_code=code,
-            error_detail=detail or None,
-            cost_usd_micros=sum(call.cost_usd_micros for call in ours),
+            attempt, state=state, finished_ms=self._clock.now_ms(), error_code=code, error_detail=detail or None
         )
 
     # ── counting ────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -220,8 +224,8 @@ class Life:
         metrics.STEP_ATTEMPTS.labels(step, outcome).inc()
         metrics.STEP_SECONDS.labels(step).observe(self._clock.monotonic_s() - began_s)
 
-    def _count_end(self, job: LeadJob, state: str) -> None:
-        metrics.JOBS_FINISHED.labels(job.offload, state).inc()
+    def _count_end(self, job: LeadJob, state: JobState) -> None:
+        metrics.JOBS_FINISHED.labels(job.offload, state.value).inc()
         metrics.JOB_SECONDS.labels(job.offload).observe(self._age_s(job))
 
     def _age_s(self, job: LeadJob) -> float:

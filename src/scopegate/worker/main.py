@@ -8,27 +8,27 @@ database decides who may run what; everything here may be killed at any point.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
-from typing import Final
+from typing import Any, Final
 
 from scopegate import logs, tasks
 from scopegate.clock import Clock
 from scopegate.errors import LeaseLost, StoreError, StoreUnavailable
-from scopegate.leads.job import LeadJob, Lease
+from scopegate.leads.job import LeadJob, Lease, Precedence
 from scopegate.limits.window import Spent, Window, window_key
-from scopegate.policy.policy import Offload
+from scopegate.policy.policy import Offload, Priority
 from scopegate.stores.ports import JobStore, Ledger, LimitStore, Outbox
 from scopegate.tasks import first_of
 from scopegate.worker.life import INTERNAL, Life
 
 log = logs.get("worker")
 
-LEASE_S: Final = 15.0
+LEASE_S: Final = 12.0
 """How long a killed worker's job waits for the next one."""
-RENEW_S: Final = 5.0
+RENEW_S: Final = 4.0
 SWEEP_S: Final = 2.0
 OVERDUE_S: Final = 120.0
 """A lead order still pending after this is unknown: its gateway died before the app's answer was recorded."""
@@ -116,6 +116,7 @@ class Worker:
         self._sweep_s = sweep_s
         self._running: dict[str, asyncio.Task[None]] = {}
         self._place_free = asyncio.Event()
+        self._being_taken = 0
         self._may_be_more = False
         self._stopping = False
         self._store_was_down = False
@@ -171,11 +172,40 @@ class Worker:
             await self._outbox.forget(now_ms, MAX_ANSWERS)
 
     async def _fill(self) -> None:
-        """Asks for as many as it may run, for the first of them may be on their way to their leases."""
-        found = await self._jobs.due(self._clock.now_ms(), self._at_once)
-        self._may_be_more = len(found) == self._at_once
-        for job_id in found:
-            self._start(job_id)
+        """Take the next jobs, as many as there are places."""
+        places = self._at_once - len(self._running) - self._being_taken
+        if self._stopping or places <= 0:
+            self._may_be_more = True
+            return
+        self._being_taken += places
+        try:
+            taken = await self._take(places)
+        finally:
+            self._being_taken -= places
+        self._may_be_more = len(taken) == places
+        for lease, job in taken:
+            if not self._start(job.job_id, self._under_lease(lease, job)):
+                await self._give_back(lease)  # its last holder here has not heard yet that its lease is lost
+
+    async def _take(self, places: int) -> Sequence[tuple[Lease, LeadJob]]:
+        """Leases. Cancelled meanwhile, it gives them back."""
+        now_ms = self._clock.now_ms()
+        until_ms = now_ms + round(self._lease_s * 1000)
+        taking = asyncio.ensure_future(self._jobs.take(self._owner, now_ms, until_ms, places, self._precedence()))
+        try:
+            return await asyncio.shield(taking)
+        except asyncio.CancelledError:
+            with suppress(StoreError):
+                for lease, _ in await taking:
+                    await self._give_back(lease)
+            raise
+
+    def _precedence(self) -> Precedence:
+        offloads = self._terms().offloads
+        return Precedence(
+            tuple(tuple(name for name, one in offloads.items() if one.priority is lane) for lane in Priority),
+            {name: one.at_once_per_contractor for name, one in offloads.items() if one.at_once_per_contractor},
+        )
 
     async def _drain(self, drain_s: float) -> None:
         self._stopping = True
@@ -191,7 +221,7 @@ class Worker:
         """Run a job if it is due, free, and there is room for it; returns when it has ended or waits again.
 
         Never raises a StoreError: the job is then left to the sweep. Cancelled, it gives the job back."""
-        task = self._start(job_id)
+        task = self._start(job_id, self._lease_and_walk(job_id))
         if task is None:
             return
         try:
@@ -201,13 +231,14 @@ class Worker:
             await asyncio.wait({task})
             raise
 
-    def _start(self, job_id: str) -> asyncio.Task[None] | None:
-        if self._stopping or job_id in self._running:
+    def _start(self, job_id: str, work: Coroutine[Any, Any, None]) -> asyncio.Task[None] | None:
+        """None, and nothing is begun, where there is no place or the job is here already."""
+        is_full = len(self._running) >= self._at_once
+        self._may_be_more |= is_full
+        if self._stopping or is_full or job_id in self._running:
+            work.close()
             return None
-        if len(self._running) >= self._at_once:
-            self._may_be_more = True
-            return None
-        task = asyncio.create_task(self._take(job_id))
+        task = asyncio.create_task(work)
         self._running[job_id] = task
         task.add_done_callback(partial(self._end, job_id))
         return task
@@ -217,20 +248,27 @@ class Worker:
         if self._may_be_more:
             self._place_free.set()
 
-    async def _take(self, job_id: str) -> None:
+    async def _lease_and_walk(self, job_id: str) -> None:
         try:
             now_ms = self._clock.now_ms()
-            taken = await self._jobs.lease(job_id, self._owner, now_ms, now_ms + round(self._lease_s * 1000))
-            if taken is not None:
-                lease, job = taken
-                with logs.bound(job_id=job_id, request_id=job.request_id):
-                    await self._under_lease(lease, job)
-        except LeaseLost:
-            log.warning("job.lease_lost", job_id=job_id)
+            until_ms = now_ms + round(self._lease_s * 1000)
+            taken = await self._jobs.lease(job_id, self._owner, now_ms, until_ms, self._precedence())
         except StoreUnavailable as fault:
             log.error("job.store_unavailable", job_id=job_id, kind=fault.kind)
+            return
+        if taken is not None:
+            await self._under_lease(*taken)
 
     async def _under_lease(self, lease: Lease, job: LeadJob) -> None:
+        with logs.bound(job_id=job.job_id, request_id=job.request_id):
+            try:
+                await self._walk_and_renew(lease, job)
+            except LeaseLost:
+                log.warning("job.lease_lost")
+            except StoreUnavailable as fault:
+                log.error("job.store_unavailable", kind=fault.kind)
+
+    async def _walk_and_renew(self, lease: Lease, job: LeadJob) -> None:
         """Walk the job while a second task renews the lease. When it cannot, the walk is stopped at once."""
         try:
             walk, _ = await first_of(self._walk(lease, job), self._renew(lease))
@@ -249,7 +287,7 @@ class Worker:
             raise
         except Exception as error:  # a bug: it would meet the next holder, too
             log.error("job.broken", exc=error)
-            await terms.life.fail(lease, job, INTERNAL)
+            await terms.life.fail(lease, job, INTERNAL, type(error).__name__)
 
     async def _begin(self, lease: Lease, job: LeadJob, terms: Terms) -> None:
         offload = terms.offloads.get(job.offload)
@@ -268,7 +306,7 @@ class Worker:
         now_ms = self._clock.now_ms()
         fails_ms = job.created_ms + round(UNKNOWN_FOR_S * 1000)
         if now_ms >= fails_ms:
-            await terms.life.fail(lease, job, OFFLOAD_GONE)
+            await terms.life.fail(lease, job, OFFLOAD_GONE, f"the policy has no offload {job.offload}")
             return
         log.warning("job.offload_unknown", offload=job.offload, fails_at=logs.timestamp(fails_ms / 1000))
         due_ms = min(fails_ms, now_ms + round(_UNKNOWN_PAUSE_S * 1000))

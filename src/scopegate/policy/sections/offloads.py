@@ -17,6 +17,7 @@ from scopegate.policy.addresses import is_local, parse_photo_host, url_host
 from scopegate.policy.draft import Draft
 from scopegate.policy.kinds import (
     Choice,
+    Count,
     Duration,
     Limit,
     Shape,
@@ -49,6 +50,14 @@ class OnDatabaseError(StrEnum):
 
     REFUSE = "refuse"
     SPOOL = "spool"
+
+
+class Priority(StrEnum):
+    """Jobs of a higher one are begun before all others."""
+
+    HIGH = "high"
+    NORMAL = "normal"
+    LOW = "low"
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +99,8 @@ class Offload:
     same_key_ms: int | None = None
     same_body_ms: int | None = None
     lookup: Lookup | None = None
+    priority: Priority = Priority.NORMAL
+    at_once_per_contractor: int | None = None
 
 
 # Shapes
@@ -169,6 +180,12 @@ class OffloadShape(Shape):
     photo_hosts: list[PhotoHost] = required("The only hosts photos are fetched from.", min_length=1)
     deliver: DeliverShape = required("How the result reaches the app.")
     starts: Limit = option("10 per 1m", "The most job starts, over all workers.")
+    priority: Choice[Priority] = option(
+        "normal", "Jobs of a `high` offload are begun before all others, `low` ones last."
+    )
+    at_once_per_contractor: Count | None = option(
+        None, "The most jobs of one contractor at a time, over all workers. Left out: any number, in turn with others."
+    )
 
     def build(self, name: str) -> Offload:
         return Offload(
@@ -186,6 +203,8 @@ class OffloadShape(Shape):
             same_key_ms=self.same_key,
             same_body_ms=self.same_body,
             lookup=None if self.lookup is None else self.lookup.build(),
+            priority=self.priority,
+            at_once_per_contractor=self.at_once_per_contractor,
         )
 
 
