@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import suppress
 from fractions import Fraction
 
 import pytest
@@ -139,3 +141,27 @@ def test_nothing_of_a_file_is_quoted() -> None:
         with pytest.raises(BadExport) as caught:
             read([("F", content)])
         assert secret not in str(caught.value)
+
+
+def mutants(value: object) -> Iterator[object]:
+    """The value with each of its parts replaced by something of another kind."""
+    yield from (5, -1, "x", "", None, True, [], {}, [5], {"x": 5})
+    if isinstance(value, dict):
+        for key, part in value.items():
+            yield {name: one for name, one in value.items() if name != key}
+            yield from (value | {key: other} for other in mutants(part))
+    if isinstance(value, list):
+        for n, part in enumerate(value):
+            yield from ([*value[:n], other, *value[n + 1 :]] for other in mutants(part))
+
+
+@pytest.mark.parametrize("result", [usage_result(), cost_result()])
+def test_whatever_stands_in_a_report_it_is_read_or_refused_by_name(result: dict[str, object]) -> None:
+    pages = list(mutants({"data": [bucket(result)], "has_more": False}))
+    pages += mutants(
+        {"calls": [{"request_id": "r", "at_ms": 1, "model": MODEL, "input_tokens": 1, "output_tokens": 2}]}
+    )
+    assert len(pages) > 150
+    for page in pages:
+        with suppress(BadExport):
+            read([("F", json.dumps(page).encode())])

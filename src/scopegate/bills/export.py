@@ -177,7 +177,10 @@ def _report(name: str, buckets: Sequence[Any]) -> Statement:
         day = _day(place, str(_get(place, bucket, "starting_at"))[:10])
         if str(_get(place, bucket, "starting_at"))[10:20] == "T00:00:00Z":
             days.add(day)
-        for m, result in enumerate(_get(place, bucket, "results")):
+        results = _get(place, bucket, "results")
+        if not isinstance(results, list):
+            raise BadExport(place, "has no list of results")
+        for m, result in enumerate(results):
             at = f"{place}.results[{m}]"
             if isinstance(result, Mapping) and "amount" in result:
                 costs.append(_json_cost(at, bucket, day, result))
@@ -190,7 +193,8 @@ def _report(name: str, buckets: Sequence[Any]) -> Statement:
 
 def _json_usage(place: str, bucket: Mapping[str, Any], day: str, result: Any) -> BilledUsage:
     written = _get(place, result, "cache_creation")
-    searches = (result.get("server_tool_use") or {}).get("web_search_requests", 0)
+    tools = result.get("server_tool_use") or {}
+    searches = _count(place, "web_search_requests", _get(place, tools, "web_search_requests")) if tools else 0
     usage = Usage(
         input_tokens=_count(place, "uncached_input_tokens", _get(place, result, "uncached_input_tokens")),
         output_tokens=_count(place, "output_tokens", _get(place, result, "output_tokens")),
@@ -208,7 +212,9 @@ def _json_cost(place: str, bucket: Mapping[str, Any], day: str, result: Mapping[
     if result.get("currency") != "USD":
         raise BadExport(place, "is in another currency than USD")
     amount, rounding = _amount(place, result["amount"], _CENT)
-    return BilledCost(place, _json_key(bucket, result), day, plain_model(result.get("model") or ""), amount, rounding)
+    return BilledCost(
+        place, _json_key(bucket, result), day, plain_model(str(result.get("model") or "")), amount, rounding
+    )
 
 
 def _json_key(bucket: Mapping[str, Any], result: Mapping[str, Any]) -> tuple[str, ...]:
