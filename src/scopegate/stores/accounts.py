@@ -85,18 +85,7 @@ def _let_leave(conn: Connection, scope: str, now_ms: int) -> None:
 
 def move(conn: Connection, scope: str, *, spent: int, reserved: int, booked_ms: int, now_ms: int) -> None:
     """Change both sides of an account. `booked_ms` is when the money was booked as spent: now, or earlier for what is
-    only put right. Nothing happens to an account that is gone."""
-    row = _moved(conn, scope, spent, reserved)
-    if row is None:
-        return
-    if row.window_ms is not None and spent and not _enter(conn, scope, spent, booked_ms + row.window_ms, row, now_ms):
-        _moved(conn, scope, -spent, 0)  # it has left already
-        return
-    if spent > 0:
-        _reach(conn, row, now_ms)
-
-
-def _moved(conn: Connection, scope: str, spent: int, reserved: int) -> Row[Any] | None:
+    only put right, which then leaves with it. Nothing happens to an account that is gone."""
     changed = (
         update(accounts)
         .where(accounts.c.scope == scope)
@@ -106,21 +95,24 @@ def _moved(conn: Connection, scope: str, spent: int, reserved: int) -> Row[Any] 
         )
         .returning(*accounts.c)
     )
-    return conn.execute(changed).one_or_none()
+    row = conn.execute(changed).one_or_none()
+    if row is None:
+        return
+    if row.window_ms is not None and spent:
+        _enter(conn, row, spent, booked_ms)
+    if spent > 0:
+        _reach(conn, row, now_ms)
 
 
-def _enter(conn: Connection, scope: str, spent: int, leaves_ms: int, row: Row[Any], now_ms: int) -> bool:
-    """Whether it still counts: what was booked a whole window ago has left with the rest of its step."""
+def _enter(conn: Connection, row: Row[Any], spent: int, booked_ms: int) -> None:
     step_ms = max(_SHORTEST_STEP_MS, row.window_ms // _STEPS)
-    leaves_ms = -(-leaves_ms // step_ms) * step_ms
-    ours = (leavings.c.scope == scope, leavings.c.leaves_ms == leaves_ms)
-    changed = update(leavings).where(*ours).values(usd_micros=leavings.c.usd_micros + spent)
-    if conn.execute(changed.returning(leavings.c.scope)).one_or_none() is not None:
-        return True
-    if leaves_ms <= now_ms:
-        return False
-    conn.execute(leavings.insert().values(scope=scope, leaves_ms=leaves_ms, usd_micros=spent))
-    return True
+    leaves_ms = -(-(booked_ms + row.window_ms) // step_ms) * step_ms
+    leaving = insert(conn, leavings).values(scope=row.scope, leaves_ms=leaves_ms, usd_micros=spent)
+    conn.execute(
+        leaving.on_conflict_do_update(
+            index_elements=["scope", "leaves_ms"], set_={"usd_micros": leavings.c.usd_micros + spent}
+        )
+    )
 
 
 # ── thresholds ──────────────────────────────────────────────────────────────────────────────────────────────────────
