@@ -107,7 +107,7 @@ HOMES: dict[str, set[str]] = {
         *("admin/access.py", "admin/app.py", "admin/purges.py", "demo/app.py", "demo/claude.py", "leads/findings.py"),
         *("leads/questions/photo_analysis.py", "leads/questions/scope.py", "leads/questions/estimate.py"),
         *("limits/pricing.py", "policy/compile.py", "policy/document.py", "policy/draft.py", "policy/faults.py"),
-        *("policy/kinds.py", "settings.py", "worker/claude.py"),
+        *("policy/kinds.py", "settings.py", "worker/claude.py", "policy/sections/flags.py"),
         *(f"policy/sections/{name}.py" for name in ("server", "upstreams", "tiers", "auth", "bodies", "cache")),
         *(f"policy/sections/{name}.py" for name in ("offloads", "ai", "promises", "keys", "costs", "lists", "routes")),
     },

@@ -83,6 +83,14 @@ REFUSALS = Row(
             width=12,
             stacked=True,
         ),
+        Panel(
+            "Variants of flags",
+            "Variants per second that requests have met, by flag.",
+            "ops",
+            [Query(rate(pick("scopegate_flag_exposures_total"), "flag, variant"), "{{flag}}: {{variant}}")],
+            width=12,
+            stacked=True,
+        ),
     ],
 )
 

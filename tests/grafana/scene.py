@@ -45,6 +45,8 @@ def play_gateway() -> None:
     metrics.UPSTREAM_ERRORS.labels("web", "reset").inc()
     metrics.ORDERS.labels("lead-photos", "accepted").inc()
     metrics.ORDERS_UNRECORDED.set(0)
+    metrics.SPOOLED_ORDERS.labels("waiting").set(1)
+    metrics.FLAG_EXPOSURES.labels("checkout", "on").inc()
 
 
 def play_worker() -> None:

@@ -47,13 +47,14 @@ def test_no_label_takes_a_visitors_words(families: dict[str, metrics.Family]) ->
     closed = {
         "route", "status", "reason", "tier", "decision", "kind", "upstream", "state", "offload", "outcome", "step",
         "model", "breaker", "budget", "share", "period", "source", "role", "version", "build", "policy", "le",
+        "flag", "variant",
     }  # fmt: skip
     assert {label for family in families.values() for label in family.labels} <= closed
 
 
 OPEN_LABELS = {
     *("route", "tier", "upstream", "offload", "model", "breaker", "budget", "share"),
-    *("version", "policy", "status"),
+    *("version", "policy", "status", "flag", "variant"),
 }
 """Words of the policy file, and what is bounded by itself."""
 OPEN_CODES = {

@@ -54,9 +54,11 @@ class SecurityLines:
             return notes.without(tuple(self._names)), self._secure if is_https else self._plain
         return notes, _lines(field for field in self._fields[is_https] if field[0] not in notes.noted)
 
-    def for_refusal(self, *, is_https: bool) -> bytes:
-        """The lines of an answer that we make: the route's, and where it says nothing, what suits a page of ours."""
-        return self._refused[is_https]
+    def for_refusal(self, *, is_https: bool, own: bool = True) -> bytes:
+        """The lines of an answer that we make: the route's, and where it says nothing, what suits a page of our own."""
+        if own:
+            return self._refused[is_https]
+        return self._secure if is_https else self._plain
 
 
 NO_ROUTE = SecurityLines(None)

@@ -13,7 +13,7 @@ class Refusal:
     """Why a request goes no further. `code` is a closed set fit for metric labels and problem types
     (`bad_request`, `rate_limited`, `unauthenticated`, ...); `detail` is one sentence for the client and never holds
     the client's own text; `fields` are extra response fields; `close` ends the connection after the answer; `exceeded`
-    names the limits that are used up."""
+    names the limits that are used up; `page` is the HTML that browsers get in place of ours."""
 
     status: int
     code: str
@@ -21,6 +21,7 @@ class Refusal:
     fields: tuple[tuple[bytes, bytes], ...] = ()
     close: bool = False
     exceeded: tuple[str, ...] = ()
+    page: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)

@@ -114,7 +114,7 @@ def refused(asked: Asked, met: RoutePlan | Stray, refusal: Refusal, now_s: float
         asked.request_id,
         page=responses.wants_page(asked.notes.get(b"accept")),
         now_s=now_s,
-        security=met.security.for_refusal(is_https=asked.scheme == b"https"),
+        security=met.security.for_refusal(is_https=asked.scheme == b"https", own=not refusal.page),
         extra=extra,
         bodiless=asked.head.method == b"HEAD",  # a body after it would be read as the next answer
     )

@@ -140,7 +140,7 @@ class Cache:
         assert plan.keys is not None
         target = plan.keys.target(x.target)
         public = x.section.public
-        key = plan.keys.key(url_of(x.scheme, target), public, said)
+        key = plan.keys.key(url_of(x.scheme, target), public, said) + x.shown
         host = public.host if public is not None and public.host else target.host
         asked = CacheRequest(
             host.encode() + target.raw,

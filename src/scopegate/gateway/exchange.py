@@ -91,6 +91,8 @@ class Exchange:
     stranger: Refusal | None = None
     """Why sign-in turns the visitor away, told once the request has been counted."""
     identity = b""
+    shown = b""
+    """What flags made of it: another visitor may be shown another answer."""
     spent: Spent | None = None
     booking: Booking | None = None
     """Settles with the answer what the request counts for, where a tier asks for that."""

@@ -26,7 +26,7 @@ from scopegate.edge.max_forwards import forwards_left
 from scopegate.edge.proxy_protocol import Told
 from scopegate.edge.public_host import public_host
 from scopegate.edge.readings import readings
-from scopegate.edge.routes import AMBIGUOUS, Ambiguous
+from scopegate.edge.routes import AMBIGUOUS, Ambiguous, NoRoute
 from scopegate.edge.target import NOT_SERVED, judge_target
 from scopegate.edge.verdict import Caller, Refusal, Reply
 from scopegate.gateway import order
@@ -178,9 +178,13 @@ def find_route(x: Exchange) -> Outcome:
     if known is not None and x.target is x.section.target:
         x.plan = x.met = known
         return None
-    found = x.rules.match(x.method, x.path, x.asked_host or x.target.host)
+    found = _match(x, x.method)
     if isinstance(found, RoutePlan):
-        x.plan = x.met = x.section.plan = found
+        x.plan = x.met = found
+        if x.rules.hides:
+            x.shown = b"\nroute=%b" % found.name.encode()
+        else:
+            x.section.plan = found
         return None
     if isinstance(found, Ambiguous):
         _log.info("request.ambiguous", request_id=x.request_id.decode(), path=x.path, routes=found.names)
@@ -195,13 +199,23 @@ def find_route(x: Exchange) -> Outcome:
     return Refusal(405, "method_not_allowed", "This method is not served here.", ((b"allow", allow),))
 
 
+def _match(x: Exchange, method: str) -> RoutePlan | NoRoute | Ambiguous:
+    """The route of this method, past those that a flag hides from the visitor."""
+    rules, host = x.rules, x.asked_host or x.target.host
+    found = rules.match(method, x.path, host)
+    hidden = frozenset[str]()
+    while isinstance(found, RoutePlan) and found.only_if and not rules.flags.opens(found.route, x, x.shared.now_s()):
+        hidden |= {found.name}
+        found = rules.match(method, x.path, host, hidden)
+    return found
+
+
 def _preflight(x: Exchange) -> Reply | None:
     """The answer to a browser that asks for a page of another origin, when the route of the method it asks about has
     a CORS rule. It carries no credentials, so it is answered before sign-in, and the app never hears of it."""
     origins = x.notes.get(b"origin")
     method = asked_method(origins, x.notes.get(b"access-control-request-method"))
-    host = x.asked_host or x.target.host
-    found = x.rules.match(method, x.path, host) if method is not None else None
+    found = _match(x, method) if method is not None else None
     if method is None or not isinstance(found, RoutePlan) or found.cors is None:
         return None
     x.met = found
@@ -216,9 +230,29 @@ def _next_hop(x: Exchange) -> Outcome:
     if left > 0:
         x.notes = x.notes.replacing(b"max-forwards", b"%d" % (left - 1))
         return None
-    host = x.asked_host or x.target.host
-    served = [method for method in METHODS if isinstance(x.rules.match(method, x.path, host), RoutePlan)]
+    served = [method for method in METHODS if isinstance(_match(x, method), RoutePlan)]
     return Reply(204, b"allow: %b\r\n" % ", ".join(served).encode()) if served else None
+
+
+def decide_flags(x: Exchange) -> Outcome:
+    """What flags say of a request on this route, once it is known who asks."""
+    plan = x.plan
+    flags = plan.flags
+    if flags is None:
+        return None
+    now_s = x.shared.now_s()
+    refusal = flags.refusal(x, now_s)
+    if refusal is not None:
+        return refusal
+    told = flags.told(x, now_s)
+    if told:
+        x.shown += b"\n" + told
+        x.identity += flags.lines(x, told, now_s)
+    variant = flags.variation(x, now_s)
+    if variant:
+        x.shown += b"\nvariant=%b" % variant.encode()
+        x.plan = x.met = plan.variations.get(variant, plan)
+    return None
 
 
 def turn_away(x: Exchange) -> Outcome:
@@ -300,6 +334,7 @@ def pipeline(
         find_target,
         find_route,
         sign_in,
+        decide_flags,
         Spending(limiter).spend,
         turn_away,
         open_stream,

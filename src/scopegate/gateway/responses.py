@@ -93,6 +93,8 @@ def _problem(refusal: Refusal, request_id: bytes) -> tuple[bytes, bytes]:
 
 
 def _page(refusal: Refusal, request_id: bytes) -> tuple[bytes, bytes]:
+    if refusal.page:
+        return refusal.page, b"text/html; charset=utf-8"
     text = _PAGE.format(
         title=html.escape(_title(refusal)), detail=html.escape(refusal.detail), request_id=request_id.decode()
     )

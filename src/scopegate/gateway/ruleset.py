@@ -6,6 +6,7 @@ Built once per load by `app`, read by the pipeline; a request keeps the ruleset 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 
 from scopegate.edge.answer_fields import NO_ROUTE, SecurityLines
 from scopegate.edge.bodies import compile_bodies
@@ -15,11 +16,16 @@ from scopegate.edge.hosts import RoutesByHost
 from scopegate.edge.routes import Ambiguous, NoRoute, RouteTable, compile_routes
 from scopegate.gateway.cacheplan import CachePlan, cache_plan
 from scopegate.gateway.counting import RouteCount, counts_of, fields_of
+from scopegate.gateway.flagging import FlagSet, RouteFlags
 from scopegate.gateway.pool import UpstreamPool
 from scopegate.gateway.responses import LIMIT_FIELDS
 from scopegate.gateway.tallies import Latencies, RouteTally
 from scopegate.metrics import catalogue as metrics
 from scopegate.policy.policy import HostUse, Policy, Route, Upstream
+
+_NONE: frozenset[str] = frozenset()
+_MAX_TABLES = 64
+"""Of routes without those that flags hide, as many are kept as there are combinations, up to so many."""
 
 
 class Stray:
@@ -45,10 +51,12 @@ class RoutePlan:
         "count",
         "enforced",
         "events",
+        "flags",
         "idle_s",
         "max_body_bytes",
         "name",
         "offload",
+        "only_if",
         "pool",
         "response_s",
         "route",
@@ -56,6 +64,7 @@ class RoutePlan:
         "tally",
         "types",
         "upstream_latencies",
+        "variations",
         "websocket",
     )
 
@@ -72,6 +81,9 @@ class RoutePlan:
         self.name = route.name
         self.pool = pool
         self.count = count
+        self.flags: RouteFlags | None = None
+        self.variations: dict[str, RoutePlan] = {}
+        self.only_if = bool(route.only_if)
         self.auth = route.auth
         self.offload = route.offload
         self.cache = cache
@@ -124,13 +136,51 @@ class Ruleset:
             for route in policy.routes
         }
 
-        self.pools = frozenset(plan.pool for plan in self._plans.values())
+        self.flags = FlagSet(policy)
+        for route in policy.routes:
+            plan = self._plans[route.name]
+            plan.flags = self.flags.of_route(route)
+            plan.variations = self._varied(policy, route, pool_for, secret)
+        self.hides = any(route.only_if for route in policy.routes)
+        self._without: dict[frozenset[str], RoutesByHost] = {}
+        self.pools = frozenset(plan.pool for plan in self._every_plan())
 
-    def match(self, method: str, path: str, host: str) -> RoutePlan | NoRoute | Ambiguous:
-        """The plan for a path as sent to a host."""
-        table = self._table if self._by_host is None else self._by_host.of(host)
+    def _varied(
+        self, policy: Policy, route: Route, pool_for: Callable[[Upstream], UpstreamPool], secret: bytes
+    ) -> dict[str, RoutePlan]:
+        """The plans that it has for variants of its flag."""
+        made: dict[str, RoutePlan] = {}
+        for variant, varied in route.variations.items():
+            count = counts_of(replace(policy, routes=(varied,)), secret).get(route.name)
+            made[variant] = RoutePlan(
+                varied,
+                pool_for(varied.upstream),
+                count,
+                self._latencies[varied.upstream.name],
+                policy.server.limits.body_bytes,
+                cache_plan(varied, policy),
+            )
+        return made
+
+    def match(
+        self, method: str, path: str, host: str, hidden: frozenset[str] = _NONE
+    ) -> RoutePlan | NoRoute | Ambiguous:
+        """The plan for a path as sent to a host, as if the routes that are `hidden` were not there."""
+        if hidden:
+            table = self._tables_without(hidden).of(host)
+        else:
+            table = self._table if self._by_host is None else self._by_host.of(host)
         found = table.match(method, path)
         return self._plans[found.name] if isinstance(found, Route) else found
+
+    def _tables_without(self, hidden: frozenset[str]) -> RoutesByHost:
+        tables = self._without.get(hidden)
+        if tables is None:
+            if len(self._without) >= _MAX_TABLES:
+                self._without.clear()
+            left = [route for route in self.policy.routes if route.name not in hidden]
+            tables = self._without[hidden] = RoutesByHost(left)
+        return tables
 
     def plan(self, route: Route) -> RoutePlan:
         return self._plans[route.name]
@@ -138,10 +188,15 @@ class Ruleset:
     def plans(self) -> Iterator[RoutePlan]:
         yield from self._plans.values()
 
+    def _every_plan(self) -> list[RoutePlan]:
+        plans = list(self._plans.values())
+        return [*plans, *(varied for plan in plans for varied in plan.variations.values())]
+
     def flush(self) -> None:
         """Move what was counted into the metrics."""
         self.stray.tally.flush()
-        for plan in self._plans.values():
+        self.flags.exposures.flush()
+        for plan in self._every_plan():
             plan.tally.flush()
         for latencies in self._latencies.values():
             latencies.flush()

@@ -87,6 +87,7 @@ WATCHED = Counter(
     "decisions.",
     ["route", "reason"],
 )
+FLAG_EXPOSURES = Counter("scopegate_flag_exposures", "Variants of flags that requests have met.", ["flag", "variant"])
 LIMIT_DECISIONS = _of(
     Counter(
         "scopegate_limit_decisions",
@@ -426,6 +427,9 @@ def declare(policy: Policy) -> None:
         _make(UPSTREAM_ERRORS, upstream)
     for counter in (LIMIT_STORE_ERRORS, CACHE_STORE_ERRORS, RELOADS, ADMIN_REFUSALS, SCRAPE_ERRORS):
         _make(counter)
+    for flag in policy.flags.values():
+        for variant in flag.variants:
+            FLAG_EXPOSURES.labels(flag.name, variant)
     for offload in policy.offloads:
         _declare_offload(offload)
     if policy.ai is not None:

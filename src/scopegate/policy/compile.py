@@ -19,7 +19,7 @@ from scopegate.policy.document import FILE_PLACES, Document, disagreements
 from scopegate.policy.draft import Draft
 from scopegate.policy.faults import faults_of
 from scopegate.policy.policy import Policy, policy_of
-from scopegate.policy.sections import ai, lists, tls
+from scopegate.policy.sections import ai, flags, lists, tls
 from scopegate.policy.sidefiles import SideFile
 from scopegate.policy.tree import Fault
 
@@ -56,6 +56,7 @@ def compile_policy(
     found, faults = _shape(draft)
     faults += [*tree.faults, *beside.faults, *disagreements(draft)]
     faults += [*tls.unpaired(draft, beside), *lists.proxies_denied(draft, beside), *ai.unpriced(draft, prices)]
+    faults += flags.unfit(draft, beside)
     if found is None or any(not fault.warning for fault in faults):
         return _review(None, faults, tree.file, beside.paths.values())
     return _review(policy_of(found, tree, beside), faults, tree.file, beside.paths.values())

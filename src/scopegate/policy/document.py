@@ -18,12 +18,14 @@ from scopegate.policy.sections import (
     auth,
     bodies,
     cors,
+    flags,
     headers,
     lists,
     offloads,
     promises,
     routes,
     server,
+    switches,
     tiers,
     tls,
     upstreams,
@@ -33,6 +35,7 @@ from scopegate.policy.sections.ai import AIShape
 from scopegate.policy.sections.auth import AuthShape
 from scopegate.policy.sections.cache import CacheShape
 from scopegate.policy.sections.cors import CorsShape
+from scopegate.policy.sections.flags import Flags
 from scopegate.policy.sections.headers import HeadersShape
 from scopegate.policy.sections.offloads import OffloadShape
 from scopegate.policy.sections.promises import PromiseShape
@@ -55,6 +58,7 @@ class Document(Shape):
     auth: dict[Name, AuthShape] = option({}, "Sign-in rules, by name.")
     headers: dict[Name, HeadersShape] = option({}, "Sets of security fields for answers, by name.")
     cors: dict[Name, CorsShape] = option({}, "Which other origins may use a route from a browser, by name.")
+    flags: Flags = option({}, "Feature flags, by name; or `file`: a file of them as flagd has it.", max_length=500)
     routes: Routes = required("Read from the top, the first match wins.", min_length=1, max_length=5000)
     cache: CacheShape = section(CacheShape, "How much is kept of answers, on routes with `cache`.")
     offloads: dict[Name, OffloadShape] = option({}, "Work that leaves the request, by name.")
@@ -62,10 +66,13 @@ class Document(Shape):
     promises: list[PromiseShape] = option([], "What must stay true; run by `check` and before each reload.")
 
 
-FILE_PLACES = (tls.CERTIFICATES, tls.KEYS, upstreams.AUTHORITIES, bodies.SCHEMAS, lists.ALLOWED, lists.DENIED)
+FILE_PLACES = (
+    *(tls.CERTIFICATES, tls.KEYS, upstreams.AUTHORITIES, bodies.SCHEMAS, lists.ALLOWED, lists.DENIED),
+    *(flags.FLAG_FILE, switches.PAGE),
+)
 """Where a document names other files."""
 
-_SECTIONS = (routes, promises, server, admin, upstreams, tiers, auth, headers, cors, offloads, ai)
+_SECTIONS = (routes, promises, server, admin, upstreams, tiers, auth, headers, cors, offloads, ai, flags)
 
 
 def disagreements(draft: Draft) -> Iterator[Fault]:

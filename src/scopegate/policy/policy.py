@@ -8,12 +8,12 @@ in the file of its section; here is the one door to them. Units are in the names
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import MappingProxyType
 
 from scopegate.policy.addresses import Address, Network, Origin
 from scopegate.policy.document import Document
-from scopegate.policy.sections import headers, tiers
+from scopegate.policy.sections import flags, headers, tiers
 from scopegate.policy.sections.admin import Admin
 from scopegate.policy.sections.ai import AI, BudgetRule, WhenSpent
 from scopegate.policy.sections.auth import Auth, JwtRule
@@ -21,6 +21,7 @@ from scopegate.policy.sections.bodies import BodyRule, JsonRule, MultipartRule
 from scopegate.policy.sections.cache import CachedMethod, CacheKey, CacheRule, CacheStore
 from scopegate.policy.sections.cors import Cors
 from scopegate.policy.sections.costs import Cost
+from scopegate.policy.sections.flags import FeatureFlag
 from scopegate.policy.sections.headers import AnswerFields
 from scopegate.policy.sections.keys import KeyKind, KeyPart
 from scopegate.policy.sections.lists import ClientList, ClientValue
@@ -31,6 +32,7 @@ from scopegate.policy.sections.redirect import Redirect
 from scopegate.policy.sections.routes import Named, PathStep, Route
 from scopegate.policy.sections.server import AddressSource, HostUse, Server, ServerLimits, ServerTimeouts
 from scopegate.policy.sections.streams import StreamRule
+from scopegate.policy.sections.switches import ON, Switch
 from scopegate.policy.sections.tiers import NO_TIER, OnStoreError, Tier, WhenMissing
 from scopegate.policy.sections.tls import CertificateFiles
 from scopegate.policy.sections.upstreams import Ejection, Health, Tls, Upstream, UpstreamTimeouts
@@ -40,6 +42,7 @@ from scopegate.policy.tree import Tree
 __all__ = [
     "AI",
     "NO_TIER",
+    "ON",
     "Address",
     "AddressSource",
     "Admin",
@@ -58,6 +61,7 @@ __all__ = [
     "Cost",
     "Deliver",
     "Ejection",
+    "FeatureFlag",
     "Health",
     "HostUse",
     "JsonRule",
@@ -83,6 +87,7 @@ __all__ = [
     "ServerLimits",
     "ServerTimeouts",
     "StreamRule",
+    "Switch",
     "Tier",
     "Tls",
     "Upstream",
@@ -110,6 +115,7 @@ class Policy:
     ai: AI | None
     promises: tuple[Promise, ...]
     cache: CacheStore
+    flags: Mapping[str, FeatureFlag] = field(default_factory=dict)
     files: tuple[str, ...] = ()
 
 
@@ -132,12 +138,13 @@ def policy_of(found: Document, tree: Tree, beside: SideFiles) -> Policy:
         ai=None if found.ai is None else found.ai.build(),
         promises=tuple(promise.build(tree.at(("promises", index))) for index, promise in enumerate(found.promises)),
         cache=found.cache.build(),
+        flags=named.flags,
         files=tuple(dict.fromkeys(beside.paths.values())),
     )
 
 
 def _named(found: Document, beside: SideFiles) -> Named:
-    used = {name for route in found.routes for name in route.tier}
+    used = {name for route in found.routes for name in route.tier_names()}
     return Named(
         upstreams=MappingProxyType({name: one.build(name, beside) for name, one in found.upstreams.items()}),
         tiers=MappingProxyType(tiers.build(found.tiers, used, beside)),
@@ -145,4 +152,5 @@ def _named(found: Document, beside: SideFiles) -> Named:
         headers=headers.build(found.headers),
         cors={name: one.build(name) for name, one in found.cors.items()},
         offloads=MappingProxyType({name: one.build(name) for name, one in found.offloads.items()}),
+        flags=MappingProxyType(flags.build(found.flags, beside)),
     )

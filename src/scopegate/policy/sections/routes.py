@@ -5,9 +5,10 @@ Pure. Called by `document` and `policy`.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
+from types import MappingProxyType
 from typing import Annotated, TypeAlias, TypeVar
 
 from pydantic import BeforeValidator, Field
@@ -22,6 +23,7 @@ from scopegate.policy.sections.auth import Auth, AuthShape
 from scopegate.policy.sections.bodies import BodyRule, BodyShape, Buffer
 from scopegate.policy.sections.cache import CacheRule, RouteCacheShape
 from scopegate.policy.sections.cors import NO_CORS, Cors
+from scopegate.policy.sections.flags import FeatureFlag
 from scopegate.policy.sections.headers import NO_HEADERS, STANDARD_HEADERS, AnswerFields
 from scopegate.policy.sections.modes import Mode
 from scopegate.policy.sections.names import twice, unknown
@@ -57,7 +59,9 @@ class Route:
     All of `tiers` count, in one step. `body` is always set: the route's own rule or the server's default. `line` is
     where the route stands in the file. Without `websocket` no upgrade passes; without `events` event streams are
     answers like any other. `reads` are the steps by which the app here reads a path; None where nobody knows, and every
-    known reading counts. `hosts`, in lower case, are those it is for, `*.example.com` all below one; empty for any."""
+    known reading counts. `hosts`, in lower case, are those it is for, `*.example.com` all below one; empty for any.
+    `told` are flags that the app is told of; the route exists where those of `only_if` have these variants; `by_flag`
+    is the flag that changes it, and `variations` are the routes that it is for some variants instead."""
 
     name: str
     methods: frozenset[str] | None
@@ -76,6 +80,10 @@ class Route:
     reads: frozenset[PathStep] | None = None
     hosts: frozenset[str] = frozenset()
     cache: CacheRule | None = None
+    told: tuple[FeatureFlag, ...] = ()
+    only_if: tuple[tuple[FeatureFlag, str], ...] = ()
+    by_flag: FeatureFlag | None = None
+    variations: Mapping[str, Route] = field(default_factory=dict)
 
 
 # Shape
@@ -94,6 +102,7 @@ class Named:
     headers: Mapping[str, AnswerFields]
     cors: Mapping[str, Cors]
     offloads: Mapping[str, Offload]
+    flags: Mapping[str, FeatureFlag]
 
 
 Match: TypeAlias = Annotated[RequestLine, parsed(parse_match), written("POST /api/leads")]
@@ -103,6 +112,16 @@ RouteHost: TypeAlias = Annotated[str, parsed(parse_route_host), written("app.exa
 Hosts: TypeAlias = Annotated[
     list[RouteHost], BeforeValidator(as_list, json_schema_input_type=RouteHost | list[RouteHost])
 ]
+
+
+class VariationShape(Shape):
+    upstream: Name | None = option(None, "A name out of `upstreams`.")
+    tier: Names | None = option(None, "As the route's `tier`.", min_length=1, max_length=4)
+
+    def build(self, route: Route, named: Named) -> Route:
+        tiers = route.tiers if self.tier is None else _tiers_of(self.tier, named)
+        upstream = route.upstream if self.upstream is None else named.upstreams[self.upstream]
+        return replace(route, upstream=upstream, tiers=tiers)
 
 
 class RouteShape(Shape):
@@ -132,13 +151,35 @@ class RouteShape(Shape):
     upstream: Name | None = option(None, "A name out of `upstreams`. May be left out where there is one.")
     hosts: Hosts = option([], "The hosts it is for: app.example.com, or *.example.com for all below. Left out: any.")
 
+    flags: list[Name] = option([], "Flags whose variants the app is told, in X-Scopegate-Flags.", max_length=50)
+    only_if: dict[Name, Name] = option(
+        {}, "Flags and the variants that they must have: else the next route that matches is taken.", max_length=8
+    )
+    by_flag: dict[Name, dict[Name, VariationShape]] = option(
+        {}, "One flag, and what the route has otherwise for some of its variants.", max_length=1
+    )
+
     def build(self, named: Named, server: Server, beside: SideFiles, line: int) -> Route:
+        route = self._build(named, server, beside, line)
+        for flag, variations in self.by_flag.items():
+            varied = {variant: shape.build(route, named) for variant, shape in variations.items()}
+            route = replace(route, by_flag=named.flags[flag], variations=MappingProxyType(varied))
+        return route
+
+    def tier_names(self) -> Iterator[str]:
+        """Of every tier that it may have."""
+        yield from self.tier
+        for variations in self.by_flag.values():
+            for variation in variations.values():
+                yield from variation.tier or ()
+
+    def _build(self, named: Named, server: Server, beside: SideFiles, line: int) -> Route:
         upstream = next(iter(named.upstreams)) if self.upstream is None else self.upstream
         return Route(
             name=self.name,
             methods=self.match.methods,
             pattern=self.match.path,
-            tiers=tuple(named.tiers[name] for name in self.tier if name != NO_TIER),
+            tiers=_tiers_of(self.tier, named),
             auth=_chosen(named.auths, self.auth),
             body=self.body.build(server.limits.body_bytes, beside),
             offload=_chosen(named.offloads, self.offload),
@@ -152,6 +193,8 @@ class RouteShape(Shape):
             reads=None if self.reads is None else frozenset(self.reads),
             hosts=frozenset(self.hosts),
             cache=None if self.cache is None else self.cache.build(),
+            told=tuple(named.flags[name] for name in self.flags),
+            only_if=tuple((named.flags[name], variant) for name, variant in self.only_if.items()),
         )
 
 
@@ -165,6 +208,10 @@ class GroupShape(Shape):
 Routes: TypeAlias = Annotated[
     list[RouteShape], BeforeValidator(lambda listed: listed, json_schema_input_type=list[RouteShape | GroupShape])
 ]
+
+
+def _tiers_of(names: Sequence[str], named: Named) -> tuple[Tier, ...]:
+    return tuple(named.tiers[name] for name in names if name != NO_TIER)
 
 
 def _chosen(known: Mapping[str, T], name: str | None) -> T | None:
@@ -202,20 +249,24 @@ class _Reference:
     words: frozenset[str] = frozenset()
     lists: bool = False
     """Whether a list of names may stand there."""
+    varies: bool = False
+    """Whether it may stand in `by_flag` too."""
 
     @property
     def ways(self) -> tuple[Way, ...]:
-        one: Way = ("routes", int, self.key)
-        return (one, (*one, int)) if self.lists else (one,)
+        ways: list[Way] = [("routes", int, self.key)]
+        if self.varies:
+            ways.append(("routes", int, "by_flag", str, str, self.key))
+        return (*ways, *((*way, int) for way in ways)) if self.lists else tuple(ways)
 
 
 _REFERENCES = (
-    _Reference("tier", "tiers", "tier", frozenset({*BUILT_IN, NO_TIER}), lists=True),
+    _Reference("tier", "tiers", "tier", frozenset({*BUILT_IN, NO_TIER}), lists=True, varies=True),
     _Reference("auth", "auth", "auth"),
     _Reference("headers", "headers", "set of headers", frozenset({STANDARD_HEADERS, NO_HEADERS})),
     _Reference("cors", "cors", "cors rule", frozenset({NO_CORS})),
     _Reference("offload", "offloads", "offload"),
-    _Reference("upstream", "upstreams", "upstream"),
+    _Reference("upstream", "upstreams", "upstream", varies=True),
 )
 
 

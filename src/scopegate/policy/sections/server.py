@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Annotated, TypeAlias
 
-from pydantic import PlainValidator, WithJsonSchema
+from pydantic import PlainValidator, SecretStr, WithJsonSchema
 
 from scopegate.policy import addresses
 from scopegate.policy.addresses import Address, Network
@@ -31,8 +31,10 @@ from scopegate.policy.kinds import (
 )
 from scopegate.policy.quantities import SIZE_PATTERN
 from scopegate.policy.sections import redirect
+from scopegate.policy.sections.auth import SigningKey
 from scopegate.policy.sections.modes import Mode
 from scopegate.policy.sections.redirect import Redirect, RedirectShape
+from scopegate.policy.sections.switches import MaintenanceShape, ReadOnlyShape, Switch
 from scopegate.policy.sections.tls import CertificateFiles, CertificateShape
 from scopegate.policy.sidefiles import SideFiles
 from scopegate.policy.tree import Fault
@@ -86,7 +88,7 @@ class ServerTimeouts:
 @dataclass(frozen=True, slots=True)
 class Server:
     """`hosts` is None when any valid Host is served. `workers` is None for one process per core. `tls` is empty for a
-    port that speaks plain HTTP."""
+    port that speaks plain HTTP. `sign_with` signs the flags that the app is told; without it they go unsigned."""
 
     listen: Address
     hosts: frozenset[str] | None
@@ -99,6 +101,9 @@ class Server:
     tls: tuple[CertificateFiles, ...] = ()
     mode: Mode = Mode.ENFORCE
     redirect: Redirect | None = None
+    maintenance: Switch | None = None
+    read_only: Switch | None = None
+    sign_with: SecretStr | None = None
 
 
 # Shapes
@@ -196,6 +201,13 @@ class ServerShape(Shape):
     )
     mode: Choice[Mode] = option("enforce", "`watch`: every route decides and counts, and refuses nobody.")
     workers: Workers = option(1, "Gateway processes that share the port; `auto` is one per core.")
+    maintenance: MaintenanceShape | None = option(None, "Everybody whom a flag picks gets 503 and a page.")
+    read_only: ReadOnlyShape | None = option(
+        None, "Everybody whom a flag picks may read: any method but GET, HEAD and OPTIONS gets 503."
+    )
+    sign_with: SigningKey | None = option(
+        None, "The key, shared with the app, that signs the flags it is told: at least 32 bytes. Left out: unsigned."
+    )
     limits: ServerLimitsShape = section(ServerLimitsShape, "The most of anything that is taken in.")
     timeouts: ServerTimeoutsShape = section(ServerTimeoutsShape, "The longest that anything may take.")
 
@@ -212,6 +224,9 @@ class ServerShape(Shape):
             tls=tuple(one.build(beside) for one in self.tls),
             mode=self.mode,
             redirect=None if self.redirect is None else self.redirect.build(),
+            maintenance=None if self.maintenance is None else self.maintenance.build(beside),
+            read_only=None if self.read_only is None else self.read_only.build(),
+            sign_with=self.sign_with,
         )
 
 
