@@ -298,6 +298,18 @@ async def test_stopping_while_redis_is_away_is_quick(valkey: EmbeddedValkey) -> 
             await asyncio.sleep(0.1)
 
 
+async def test_it_stops_at_whatever_moment_of_its_start(valkey: EmbeddedValkey) -> None:
+    """Cancelled while it connects, arq went on: a worker asked to stop just then was killed 35 s later."""
+    async with asyncio.timeout(60):
+        for turns in range(0, 60):
+            stop = asyncio.Event()
+            serving = asyncio.create_task(WakeUps(valkey.url, Runs().run, SystemClock()).serve(stop))
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            stop.set()
+            await serving
+
+
 async def test_a_messenger_without_redis_says_so_within_a_second_and_a_half(tmp_path: Path) -> None:
     messenger = ArqMessenger(f"unix://{tmp_path}/none", SystemClock())
     async with asyncio.timeout(1.5):

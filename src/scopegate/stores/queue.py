@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import suppress
 from datetime import timedelta
 from typing import Any
@@ -35,6 +35,7 @@ _EXPIRES = timedelta(minutes=10)
 _SAME_WAKE_MS = 10_000
 _POLL_S = 0.2
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.25, 5.0
+_SAID_AGAIN_S = 0.1
 
 _log = logs.get("queue")
 
@@ -122,7 +123,7 @@ class WakeUps:
         redis = _connect(self._redis_url, connections=self._at_once + 4)
         worker = self._worker(redis)
         try:
-            receiving, _ = await first_of(worker.main(), stop.wait())
+            receiving, _ = await first_of(_ended_when_cancelled(worker.main()), stop.wait())
         finally:
             await _cancelled(set(worker.tasks.values()))
             with suppress(StoreUnavailable), translated():
@@ -196,6 +197,21 @@ def _connect(redis_url: str, connections: int) -> ArqRedis:
         retry=Retry(NoBackoff(), 0),
     )
     return ArqRedis(pool, job_serializer=_dump, job_deserializer=_load, default_queue_name=QUEUE)
+
+
+async def _ended_when_cancelled(work: Coroutine[Any, Any, None]) -> None:
+    """A time-out of redis-py that runs out, or is just being left, takes a cancellation for its own on Python 3.11: it
+    is said again until it is heard."""
+    task = asyncio.create_task(work)
+    try:
+        await asyncio.shield(task)
+    except asyncio.CancelledError:
+        while not task.done():
+            task.cancel()
+            await asyncio.wait({task}, timeout=_SAID_AGAIN_S)
+        with suppress(asyncio.CancelledError, Exception):  # how it ended is nobody's business any more
+            task.result()
+        raise
 
 
 async def _cancelled(tasks: set[asyncio.Task[Any]]) -> None:
