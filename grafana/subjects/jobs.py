@@ -84,6 +84,20 @@ JOBS = Row(
             [Query(rate(pick("scopegate_deliveries_total"), "outcome"), "{{outcome}}")],
             stacked=True,
         ),
+        Panel(
+            "Retention",
+            "What was deleted in the time shown because it was kept long enough (`retention` of the policy), and for "
+            "how long the oldest of what is left should have been gone.",
+            "short",
+            [
+                Query(rise(pick("scopegate_retention_deleted_total"), "what"), "{{what}} deleted", instant=True),
+                Query(
+                    f"max by (what) ({pick('scopegate_retention_behind_seconds')})", "{{what}} behind, s", instant=True
+                ),
+            ],
+            "table",
+            decimals=0,
+        ),
     ],
 )
 
@@ -127,6 +141,19 @@ ALERTS = Group(
             runbook="""
                 Start `scopegate worker`, or see why the supervisor cannot: its last lines name the exit code; 78 is a
                 bad policy or environment, and the log names every problem. No lead is lost: the database holds them.
+                """,
+        ),
+        Alert(
+            "ScopegateRetentionBehind",
+            "ticket",
+            expr="max by (job, what) (scopegate_retention_behind_seconds) > 86400",
+            hold="1h",
+            summary="What should have been deleted is still there",
+            description="The oldest of the {{ $labels.what }} should have been deleted {{ $value | humanizeDuration }} "
+            "ago, by `retention` of the policy.",
+            runbook="""
+                Workers delete it every five minutes: does one live, and does it log `retention.store_down` or
+                `retention.failed`? `scopegate prune --dry-run` counts what there is, `scopegate prune` deletes it now.
                 """,
         ),
         Alert(

@@ -33,7 +33,16 @@ if TYPE_CHECKING:
     from scopegate.settings import Settings
     from scopegate.stores.database import Database
     from scopegate.stores.mirror import Mirror
-    from scopegate.stores.ports import AnswerStore, BreakerStore, JobStore, LimitDesk, LimitStore, Messenger, Outbox
+    from scopegate.stores.ports import (
+        AnswerStore,
+        BreakerStore,
+        JobStore,
+        LimitDesk,
+        LimitStore,
+        Messenger,
+        Outbox,
+        RetentionStore,
+    )
     from scopegate.worker.claude import ClaudeCaller
     from scopegate.worker.lookups import Lookups
     from scopegate.worker.main import Terms, Worker
@@ -257,7 +266,7 @@ async def serve_worker(
 
     metrics.declare(policy)
     trade = _Trade(settings, policy)
-    async with _following(follow, trade.adopt):
+    async with _following(follow, trade.adopt), _pruning(settings, trade):
         if not trade.needed.is_set():
             _log.warning("worker.idle", reason="the policy offloads nothing")
             ready()
@@ -265,6 +274,28 @@ async def serve_worker(
             await first_of(stop.wait(), trade.needed.wait())
         if not stop.is_set():
             await _work(settings, trade, stop, ready)
+
+
+@asynccontextmanager
+async def _pruning(settings: Settings, trade: _Trade) -> AsyncIterator[None]:
+    """Also by a worker that is idle: what earlier leads left goes as the policy of today says."""
+    from scopegate.stores.late import LateDatabase
+    from scopegate.worker.pruner import Pruner
+
+    database = LateDatabase(settings.database)
+
+    def store() -> RetentionStore:
+        from scopegate.stores.retention import SqlRetention
+
+        return SqlRetention(database)
+
+    task = asyncio.create_task(Pruner(store, lambda: trade.policy.retention, SystemClock()).serve())
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        await database.close()
 
 
 def _said() -> None:
@@ -454,6 +485,7 @@ async def serve_admin(
     from scopegate.stores.late import LateDatabase
     from scopegate.stores.ledger import SqlLedger
     from scopegate.stores.outbox import SqlOutbox
+    from scopegate.stores.retention import SqlRetention
     from scopegate.stores.spool import Spool
 
     in_force = policy
@@ -475,6 +507,7 @@ async def serve_admin(
         jobs=SqlJobs(database),
         ledger=SqlLedger(database),
         outbox=SqlOutbox(database),
+        retention=SqlRetention(database),
         clock=SystemClock(),
         messenger=messenger,
         checks={"spool": spool.check} | ({} if messenger is None else {"redis": messenger.ping}),

@@ -45,6 +45,7 @@ from scopegate.policy.policy import (
     OnStoreError,
     Origin,
     Policy,
+    Retention,
     Route,
     Server,
     ServerLimits,
@@ -57,6 +58,7 @@ from scopegate.policy.policy import (
 from scopegate.stores.ports import JobStore, Ledger, Outbox
 
 TOKEN = "correct-horse-battery-staple"
+DAY_MS = 86_400_000
 NOW_MS = 1_800_000_000_000  # 2027-01-15T08:00:00Z
 
 CACHE = CacheRule(CacheKey(), 0.0, 0.0, frozenset(CachedMethod), 1 << 20, 0.0, 0.0, False)
@@ -90,6 +92,7 @@ def policy(routes: int = 3, listen: str = "127.0.0.1") -> Policy:
         cache=CacheStore(64 << 20, 0, 5.0),
         admin=Admin(Address(listen, 9900)),
         upstreams={"web": web},
+        retention=Retention(leads_ms=90 * DAY_MS, photos_ms=0, orders_ms=7 * DAY_MS, calls_ms=400 * DAY_MS),
         tiers={"strict": tier},
         auths={},
         routes=tuple(

@@ -97,6 +97,7 @@ async def port(valkey_url: str, policy: Policy) -> AsyncIterator[httpx.AsyncClie
         jobs=_Nothing(),  # type: ignore[arg-type]
         ledger=unused,  # type: ignore[arg-type]
         outbox=unused,  # type: ignore[arg-type]
+        retention=unused,  # type: ignore[arg-type]
         clock=SystemClock(),
         limits=desk,
         limit_secret=SECRET,

@@ -45,6 +45,7 @@ async def test_the_database_speaks_through_the_scrape(home: House) -> None:
     assert samples(text, "scopegate_jobs") == {"queued": 1, "running": 0, "held": 0, "done": 0, "failed": 1}
     assert samples(text, "scopegate_oldest_due_job_seconds")[""] > 0
     assert samples(text, "scopegate_outbox_orders")["accepted"] == 2
+    assert samples(text, "scopegate_retention_behind_seconds") == {"photos": 0, "leads": 0, "orders": 0, "calls": 0}
     assert samples(text, "scopegate_budget_limit_usd") == {"day": 20, "month": 300, "contractor-day": 2}
     assert samples(text, "scopegate_budget_spent_usd") == {"day": 1.5, "month": 1.5}
     assert samples(text, "scopegate_budget_reserved_usd") == {"day": 0, "month": 0}

@@ -53,6 +53,8 @@ def play_worker() -> None:
     from scopegate.metrics import catalogue as metrics
 
     metrics.JOBS_FINISHED.labels("lead-photos", "done").inc()
+    for what in ("photos", "leads", "orders", "calls"):
+        metrics.RETENTION_DELETED.labels(what).inc()
     metrics.JOB_SECONDS.labels("lead-photos").observe(12)
     for step in ("photo_analysis", "scope", "estimate"):
         metrics.STEP_ATTEMPTS.labels(step, "done").inc()
@@ -97,6 +99,7 @@ async def serve(directory: Path) -> None:
     from scopegate.stores.jobs import SqlJobs
     from scopegate.stores.ledger import SqlLedger
     from scopegate.stores.outbox import SqlOutbox
+    from scopegate.stores.retention import SqlRetention
 
     metrics.declare(house.policy())
     database = await open_database(f"sqlite:///{directory.parent}/scene.db")
@@ -104,9 +107,8 @@ async def serve(directory: Path) -> None:
     job = await house.add_job(outbox, "lead-1")
     await house.book(ledger, job, 500_000)
     await house.fail_job(jobs, await house.add_job(outbox, "lead-2"))
-    sources = Sources(
-        house.policy, jobs, ledger, outbox, ManualClock(house.NOW_MS + 5_000), metrics_directory=directory
-    )
+    clock = ManualClock(house.NOW_MS + 5_000)
+    sources = Sources(house.policy, jobs, ledger, outbox, SqlRetention(database), clock, metrics_directory=directory)
     app = create_admin(sources, SecretStr(house.TOKEN))
     server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="warning", proxy_headers=False))
     running = asyncio.create_task(server.serve())

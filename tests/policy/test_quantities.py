@@ -29,6 +29,9 @@ from scopegate.policy import quantities as q
         (q.parse_hsts_age_s, "1000d", 86_400_000),
         (q.parse_hsts_age_s, "24h", 86_400),
         (q.parse_hsts_age_s, "0s", 0),
+        (q.parse_keep_ms, "90d", 7_776_000_000),
+        (q.parse_keep_ms, "36500d", 36_500 * 86_400_000),
+        (q.parse_keep_ms, "0", 0),
         (q.parse_money, "20 USD per day", (20_000_000, "day")),
         (q.parse_money, "0.000001 USD per month", (1, "month")),
         (q.parse_money, "0.1 USD per day", (100_000, "day")),
@@ -94,6 +97,11 @@ def test_reads(parse: Callable[[str], object], text: str, value: object) -> None
         (q.parse_hsts_age_s, "31536000", "has no unit"),
         (q.parse_hsts_age_s, "1y", "is not a duration"),
         (q.parse_hsts_age_s, "-1d", "whole seconds"),
+        (q.parse_keep_ms, "36501d", "more than 36500d"),
+        (q.parse_keep_ms, "0d", "more than zero"),
+        (q.parse_keep_ms, "10s", "no time to keep something for"),
+        (q.parse_keep_ms, "-1d", "no time to keep something for"),
+        (q.parse_keep_ms, "90", "has no unit"),
     ],
 )
 def test_refuses_with_a_sentence(parse: Callable[[str], object], text: str, sentence: str) -> None:

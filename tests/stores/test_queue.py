@@ -301,7 +301,7 @@ async def test_stopping_while_redis_is_away_is_quick(valkey: EmbeddedValkey) -> 
 async def test_it_stops_at_whatever_moment_of_its_start(valkey: EmbeddedValkey) -> None:
     """Cancelled while it connects, arq went on: a worker asked to stop just then was killed 35 s later."""
     async with asyncio.timeout(60):
-        for turns in range(0, 60):
+        for turns in range(60):
             stop = asyncio.Event()
             serving = asyncio.create_task(WakeUps(valkey.url, Runs().run, SystemClock()).serve(stop))
             for _ in range(turns):

@@ -42,7 +42,7 @@ from scopegate.leads.webhook import SIGNATURE_FIELD
 from scopegate.limits.steps import StepName
 from scopegate.metrics.totals import DirectoryBusy
 from scopegate.policy.policy import Policy
-from scopegate.stores.ports import JobStore, Ledger, LimitDesk, Messenger, Outbox, PurgeDesk
+from scopegate.stores.ports import JobStore, Ledger, LimitDesk, Messenger, Outbox, PurgeDesk, RetentionStore
 
 log = logs.get("admin")
 T = TypeVar("T")
@@ -66,6 +66,7 @@ class Sources:
     jobs: JobStore
     ledger: Ledger
     outbox: Outbox
+    retention: RetentionStore
     clock: Clock
     messenger: Messenger | None = None
     checks: Mapping[str, Check] | None = None
@@ -117,7 +118,13 @@ class _Port:
             checks["limit_store"] = partial(limit_store, sources.metrics_directory)
         self._health = HealthChecks(checks, sources.metrics_directory)
         self._scrape = Scrape(
-            sources.policy, sources.jobs, sources.ledger, sources.outbox, sources.clock, sources.metrics_directory
+            sources.policy,
+            sources.jobs,
+            sources.ledger,
+            sources.outbox,
+            sources.retention,
+            sources.clock,
+            sources.metrics_directory,
         )
 
     async def livez(self, request: Request) -> Response:

@@ -24,7 +24,7 @@ from scopegate.metrics import catalogue as metrics
 from scopegate.metrics import totals
 from scopegate.metrics.labels import Role, ScrapeSource, words
 from scopegate.policy.policy import BudgetRule, Policy
-from scopegate.stores.ports import JobStore, Ledger, Outbox
+from scopegate.stores.ports import JobStore, Ledger, Outbox, RetentionStore
 
 log = logs.get("admin")
 
@@ -49,12 +49,14 @@ class Scrape:
         jobs: JobStore,
         ledger: Ledger,
         outbox: Outbox,
+        retention: RetentionStore,
         clock: Clock,
         directory: Path | None,
         timeout_s: float = SOURCE_TIMEOUT_S,
     ) -> None:
         self._policy, self._directory, self._timeout_s = policy, directory, timeout_s
         self._jobs, self._ledger, self._outbox, self._clock = jobs, ledger, outbox, clock
+        self._retention = retention
 
     async def text(self, accept: str) -> tuple[bytes, str]:
         """The exposition and its content type. Raises DirectoryBusy or OSError when the processes' files cannot be
@@ -62,6 +64,7 @@ class Scrape:
         computed = await asyncio.gather(
             self._bounded("jobs", self._read_jobs()),
             self._bounded("orders", self._read_orders()),
+            self._bounded("retention", self._read_retention()),
             self._bounded("budgets", self._read_budgets()),
             self._bounded("forecasts", self._read_forecasts()),
         )
@@ -103,6 +106,16 @@ class Scrape:
         counts = await asyncio.gather(*(self._outbox.count(state) for state in OrderState))
         states = [state.value for state in OrderState]
         return [_gauge(metrics.OUTBOX_ORDERS, dict(zip(states, counts, strict=True)))]
+
+    async def _read_retention(self) -> list[Metric]:
+        """What the policy keeps for ever is never behind, and not told."""
+        ends = self._policy().retention.ends(self._clock.now_ms())
+        oldest = await asyncio.gather(*(self._retention.oldest_ms(what, end_ms) for what, end_ms in ends.items()))
+        behind = {
+            what.value: 0.0 if since_ms is None else (end_ms - since_ms) / 1000
+            for (what, end_ms), since_ms in zip(ends.items(), oldest, strict=True)
+        }
+        return [_gauge(metrics.RETENTION_BEHIND_SECONDS, behind)]
 
     async def _read_budgets(self) -> list[Metric]:
         """A budget per contractor has a limit here, but no sum: each contractor's account stands for itself."""

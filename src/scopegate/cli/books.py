@@ -21,7 +21,7 @@ from scopegate.leads.job import Action
 
 if TYPE_CHECKING:
     from scopegate.settings import Settings
-    from scopegate.stores.ports import JobStore, Ledger, Messenger, OutboxDesk
+    from scopegate.stores.ports import JobStore, Ledger, Messenger, OutboxDesk, RetentionStore
 
 EXIT_FAILED = 1
 
@@ -33,6 +33,7 @@ class Books:
     outbox: OutboxDesk
     messenger: Messenger
     clock: Clock
+    retention: RetentionStore
     actor: str
     """Who gives the command, as far as the system knows."""
 
@@ -71,13 +72,14 @@ async def _opened(settings: Settings) -> AsyncIterator[Books]:
     from scopegate.stores.jobs import SqlJobs
     from scopegate.stores.ledger import SqlLedger
     from scopegate.stores.outbox import SqlOutbox
+    from scopegate.stores.retention import SqlRetention
 
     must_exist(settings.database)
     messenger = _messenger(settings)
     database = await open_database(settings.database)
     try:
         jobs, ledger, outbox = SqlJobs(database), SqlLedger(database), SqlOutbox(database)
-        yield Books(jobs, ledger, outbox, messenger, SystemClock(), _actor())
+        yield Books(jobs, ledger, outbox, messenger, SystemClock(), SqlRetention(database), _actor())
     finally:
         await messenger.close()
         await database.close()

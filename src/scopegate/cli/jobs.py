@@ -10,7 +10,7 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
-from scopegate.cli import orders, pauses, reruns
+from scopegate.cli import orders, pauses, persons, reruns
 from scopegate.cli.filters import add_filters, filter_of, limit, unknown
 from scopegate.cli.pauses import described
 from scopegate.cli.tables import show, shown, usd
@@ -43,6 +43,7 @@ def register(commands: _SubParsersAction[argparse.ArgumentParser]) -> None:
     orders.register(actions, run)
     reruns.register(actions, run)
     pauses.register(actions, run)
+    persons.register(actions, run)
 
 
 def run(args: argparse.Namespace) -> int:

@@ -28,6 +28,7 @@ COMMANDS = (
     "advise",
     "migrate",
     "backup",
+    "prune",
     "limits",
     "cache",
     "jobs",

@@ -99,7 +99,7 @@ def account(rule: BudgetTerms, now_ms: int, payer: Payer) -> Account:
     """The account that `rule` means at `now_ms` for a call of this payer. Those without a key share one account of a
     rule that asks for it."""
     label, ends_ms, window_ms = _period(rule, now_ms)
-    parts = [rule.name, label] if rule.per is None else [rule.name, label, _key(payer.get(rule.per))]
+    parts = [rule.name, label] if rule.per is None else [rule.name, label, key_of(payer.get(rule.per))]
     return Account("|".join(parts), rule.name, rule.limit_usd_micros, ends_ms, window_ms, rule.warn_at)
 
 
@@ -135,7 +135,7 @@ def _period(rule: BudgetTerms, now_ms: int) -> tuple[str, int | None, int | None
             return f"{span_ms // 1000}s", now_ms + span_ms, span_ms
 
 
-def _key(name: str | None) -> str:
+def key_of(name: str | None) -> str:
     """A contractor's name comes from a request: anything but a short plain word is replaced by its digest. `~` cannot
     start a plain word, so no name can imitate another key."""
     if name is None:

@@ -39,6 +39,7 @@ from scopegate.metrics.labels import (
     TokenKind,
     words,
 )
+from scopegate.policy.sections.retention import Kept
 
 if TYPE_CHECKING:
     from scopegate.policy.policy import Policy, Route
@@ -231,6 +232,10 @@ SPOOLED_ORDERS = _of(
     ),
     state=words(SpoolState),
 )
+RETENTION_DELETED = _of(
+    Counter("scopegate_retention_deleted", "What was kept long enough and is deleted, by what it was.", ["what"]),
+    what=words(Kept),
+)
 JOBS_FINISHED = _of(
     Counter("scopegate_jobs_finished", "Jobs that ended, by state.", ["offload", "state"]), state=words(*FINAL_STATES)
 )
@@ -330,6 +335,14 @@ OLDEST_DUE_JOB_SECONDS = Computed(
 )
 OUTBOX_ORDERS = _of(
     Computed("scopegate_outbox_orders", "Lead orders in the database, by state.", ("state",)), state=words(OrderState)
+)
+RETENTION_BEHIND_SECONDS = _of(
+    Computed(
+        "scopegate_retention_behind_seconds",
+        "For how long the oldest of what is to be deleted should have been; 0 when nothing is.",
+        ("what",),
+    ),
+    what=words(Kept),
 )
 BUDGET_LIMIT_USD = Computed("scopegate_budget_limit_usd", "What a budget allows in its present period.", ("budget",))
 BUDGET_SPENT_USD = Computed(

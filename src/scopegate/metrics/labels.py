@@ -27,7 +27,7 @@ AdminRefusal: TypeAlias = Literal[
     "no_token", "wrong_token", "too_many_tries", "not_loopback", "host", "cross_site", "results_only"
 ]
 
-ScrapeSource: TypeAlias = Literal["jobs", "orders", "budgets", "forecasts"]
+ScrapeSource: TypeAlias = Literal["jobs", "orders", "retention", "budgets", "forecasts"]
 
 ForecastPeriod: TypeAlias = Literal["day", "month"]
 

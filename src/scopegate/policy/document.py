@@ -23,6 +23,7 @@ from scopegate.policy.sections import (
     lists,
     offloads,
     promises,
+    retention,
     routes,
     server,
     switches,
@@ -39,6 +40,7 @@ from scopegate.policy.sections.flags import Flags
 from scopegate.policy.sections.headers import HeadersShape
 from scopegate.policy.sections.offloads import OffloadShape
 from scopegate.policy.sections.promises import PromiseShape
+from scopegate.policy.sections.retention import RetentionShape
 from scopegate.policy.sections.routes import Routes
 from scopegate.policy.sections.server import ServerShape
 from scopegate.policy.sections.tiers import TierShape
@@ -63,6 +65,7 @@ class Document(Shape):
     cache: CacheShape = section(CacheShape, "How much is kept of answers, on routes with `cache`.")
     offloads: dict[Name, OffloadShape] = option({}, "Work that leaves the request, by name.")
     ai: AIShape | None = option(None, "How the model is called and what it may cost. Needed by offloads.")
+    retention: RetentionShape = section(RetentionShape, "How long the database keeps what leads leave behind.")
     promises: list[PromiseShape] = option([], "What must stay true; run by `check` and before each reload.")
 
 
@@ -72,7 +75,7 @@ FILE_PLACES = (
 )
 """Where a document names other files."""
 
-_SECTIONS = (routes, promises, server, admin, upstreams, tiers, auth, headers, cors, offloads, ai, flags)
+_SECTIONS = (routes, promises, server, admin, upstreams, tiers, auth, headers, cors, offloads, ai, flags, retention)
 
 
 def disagreements(draft: Draft) -> Iterator[Fault]:

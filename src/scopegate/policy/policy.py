@@ -29,6 +29,7 @@ from scopegate.policy.sections.modes import Mode
 from scopegate.policy.sections.offloads import Deliver, Lookup, Offload, OnDatabaseError, OnUnreadable, Priority
 from scopegate.policy.sections.promises import Promise
 from scopegate.policy.sections.redirect import Redirect
+from scopegate.policy.sections.retention import FOR_EVER, Kept, Retention
 from scopegate.policy.sections.routes import Named, PathStep, Route
 from scopegate.policy.sections.server import AddressSource, HostUse, Server, ServerLimits, ServerTimeouts
 from scopegate.policy.sections.streams import StreamRule
@@ -66,6 +67,7 @@ __all__ = [
     "HostUse",
     "JsonRule",
     "JwtRule",
+    "Kept",
     "KeyKind",
     "KeyPart",
     "Lookup",
@@ -82,6 +84,7 @@ __all__ = [
     "Priority",
     "Promise",
     "Redirect",
+    "Retention",
     "Route",
     "Server",
     "ServerLimits",
@@ -117,6 +120,7 @@ class Policy:
     cache: CacheStore
     flags: Mapping[str, FeatureFlag] = field(default_factory=dict)
     files: tuple[str, ...] = ()
+    retention: Retention = FOR_EVER
 
 
 def policy_of(found: Document, tree: Tree, beside: SideFiles) -> Policy:
@@ -140,6 +144,7 @@ def policy_of(found: Document, tree: Tree, beside: SideFiles) -> Policy:
         cache=found.cache.build(),
         flags=named.flags,
         files=tuple(dict.fromkeys(beside.paths.values())),
+        retention=found.retention.build(),
     )
 
 

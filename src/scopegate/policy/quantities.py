@@ -22,6 +22,7 @@ MAX_STRIKES = 10_000
 MAX_QUOTA_SPAN_MS = 24 * 3_600_000
 MAX_SIZE_BYTES = 64 * 1024**3
 MAX_DURATION_MS = 24 * 3_600_000
+MAX_KEEP_MS = 36_500 * 86_400_000
 MAX_HSTS_AGE_S = 1000 * 86_400
 MAX_MONEY_USD = 1_000_000
 MAX_REUSE_MS = 30 * 86_400_000
@@ -29,6 +30,7 @@ MIN_BUDGET_SPAN_MS = 60_000
 MAX_BUDGET_SPAN_MS = 366 * 86_400_000
 
 QUOTA_PATTERN = r"^[1-9][0-9]* per [1-9][0-9]*(ms|s|m|h|d)$"
+KEEP_PATTERN = r"^(0|[1-9][0-9]*(m|h|d))$"
 AGE_PATTERN = r"^(0|[1-9][0-9]*)(s|m|h|d)$"
 BAN_PATTERN = r"^[1-9][0-9]*(ms|s|m|h|d) after [1-9][0-9]* refusals? in [1-9][0-9]*(ms|s|m|h|d)$"
 SIZE_PATTERN = r"^[1-9][0-9]*(B|KiB|MiB|GiB)$"
@@ -39,6 +41,7 @@ SHARE_PATTERN = r"^[0-9]+(\.[0-9]{1,2})?%$"
 
 _SIZE_UNITS = MappingProxyType({"B": 1, "KiB": 1024, "MiB": 1024**2, "GiB": 1024**3})
 _DURATION_UNITS_MS = MappingProxyType({"ms": 1, "s": 1000, "m": 60_000, "h": 3_600_000, "d": 86_400_000})
+_KEEP_UNITS_MS = MappingProxyType({"m": 60_000, "h": 3_600_000, "d": 86_400_000})
 _NUMBER_AND_UNIT = re.compile(r"([0-9]{1,15})([A-Za-zµ]*)", re.ASCII)
 _QUOTA = re.compile(r"([0-9]{1,15}) per ([0-9]{1,15}[a-z]*)", re.ASCII)
 _BAN = re.compile(r"([0-9]{1,15}[a-z]*) after ([0-9]{1,15}) refusals? in ([0-9]{1,15}[a-z]*)", re.ASCII)
@@ -110,6 +113,19 @@ def parse_hsts_age_s(text: str) -> int:
         raise ValueError(_unit_fault("a duration", unit, _DURATION_UNITS_MS, "365d"))
     seconds = number * _DURATION_UNITS_MS[unit] // 1000
     return _bounded(seconds, MAX_HSTS_AGE_S, "1000d") if seconds else 0
+
+
+def parse_keep_ms(text: str) -> int:
+    """`90d`, `36h`, `30m` -> milliseconds, at most 36500d; `0` for not at all."""
+    if text == "0":
+        return 0
+    match = _NUMBER_AND_UNIT.fullmatch(text)
+    if match is None or match[2] in ("ms", "s"):  # pruning comes round every few minutes
+        raise ValueError("is no time to keep something for, write it like `90d`, or 0")
+    number, unit = int(match[1]), match[2]
+    if unit not in _KEEP_UNITS_MS:
+        raise ValueError(_unit_fault("a time", unit, _KEEP_UNITS_MS, "90d"))
+    return _bounded(number * _KEEP_UNITS_MS[unit], MAX_KEEP_MS, "36500d")
 
 
 def parse_money(text: str) -> tuple[int, Period]:

@@ -52,6 +52,11 @@ class Database(Protocol):
         """Run `work` on one consistent snapshot; it must not write."""
         ...
 
+    async def scrub(self) -> bool:
+        """What was deleted leaves the disk now: SQLite's log is emptied into the file, where zeros stand for it. False
+        when a reader held it up. PostgreSQL does it by itself (VACUUM)."""
+        ...
+
     async def close(self) -> None:
         """Finish what is under way and let go of every connection."""
         ...
@@ -131,6 +136,9 @@ class SqliteDatabase:
     async def read(self, work: Transaction[T]) -> T:
         return await self._in_thread(self._readers, self._engine, work)
 
+    async def scrub(self) -> bool:
+        return await self._in_thread(self._writer, self._engine, _empty_log)
+
     async def close(self) -> None:
         await asyncio.to_thread(self._writer.shutdown)
         await asyncio.to_thread(self._readers.shutdown)
@@ -183,8 +191,16 @@ def _touched(conn: Connection) -> None:
 
 def _configure_connection(connection: Any, _record: object, *, foreign_keys: bool) -> None:
     connection.isolation_level = None  # the sqlite3 module begins nothing by itself: `_begin` does
-    for pragma in ("journal_mode=WAL", "synchronous=FULL", f"foreign_keys={foreign_keys:d}"):
+    for pragma in ("journal_mode=WAL", "synchronous=FULL", "secure_delete=ON", f"foreign_keys={foreign_keys:d}"):
         connection.execute(f"PRAGMA {pragma}").close()
+
+
+def _empty_log(conn: Connection) -> bool:
+    """A checkpoint is no part of a transaction; of one that has read nothing yet there is nothing to lose."""
+    conn.exec_driver_sql("COMMIT")
+    busy: int = conn.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)").scalar_one()
+    conn.exec_driver_sql("BEGIN")
+    return not busy
 
 
 def _begin(conn: Connection) -> None:
@@ -234,6 +250,9 @@ class PostgresDatabase:
             async with asyncio.timeout(self._patience_s), engine.begin() as conn:
                 result: T = await conn.run_sync(work)
                 return result
+
+    async def scrub(self) -> bool:
+        return True
 
     async def close(self) -> None:
         await self._engine.dispose()

@@ -47,6 +47,9 @@ class LateDatabase:
     async def read(self, work: Transaction[T]) -> T:
         return await (self._database.made or await self.open()).read(work)
 
+    async def scrub(self) -> bool:
+        return await (self._database.made or await self.open()).scrub()
+
     async def close(self) -> None:
         if (database := await self._database.stop()) is not None:
             await database.close()

@@ -37,6 +37,7 @@ from scopegate.limits.breaker import BreakerRule, CallOutcome, Denied, Permit
 from scopegate.limits.budget import Account, NoRoom, Reservation
 from scopegate.limits.steps import StepName
 from scopegate.limits.window import Amendment, Spent, Window
+from scopegate.policy.policy import Kept
 from scopegate.types import Json
 
 
@@ -152,6 +153,20 @@ class LocalLimits(Protocol):
     def leave(self, seats: Sequence[Seats]) -> None:
         """As `LimitStore.leave`, whoever gave them."""
         ...
+
+
+@dataclass(frozen=True, slots=True)
+class Erased:
+    """Rows by table; of the ledger's calls those that lost their lead."""
+
+    rows: Mapping[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Busy:
+    """Nothing was erased: work on the lead is under way, and would write of it again."""
+
+    reason: str
 
 
 class BreakerStore(Protocol):
@@ -468,6 +483,34 @@ class Thresholds(Protocol):
         ...
 
     async def postpone(self, threshold_id: str, due_ms: int) -> None: ...
+
+
+class RetentionStore(Protocol):
+    """What leaves the database: whatever was kept long enough, and one person's data."""
+
+    async def count(self, what: Kept, before_ms: int) -> int:
+        """How much of it is older than that."""
+        ...
+
+    async def oldest_ms(self, what: Kept, before_ms: int) -> int | None:
+        """Since when the oldest of it is, None when nothing is older than `before_ms`."""
+        ...
+
+    async def prune(self, what: Kept, before_ms: int, limit: int) -> int:
+        """Delete the oldest of it, in one transaction: how many, at most `limit`."""
+        ...
+
+    async def scrub(self) -> bool:
+        """What was deleted is on the disk no more, see `Database.scrub`."""
+        ...
+
+    async def export(self, lead_id: str) -> Mapping[str, Sequence[Mapping[str, Json]]]:
+        """Everything that is stored of this lead, by table; tables without any are left out."""
+        ...
+
+    async def erase(self, lead_id: str) -> Erased | Busy:
+        """Delete it, in one transaction; calls stay booked, as nobody's."""
+        ...
 
 
 class Messenger(Protocol):

@@ -123,6 +123,8 @@ orders = Table(
     Index("ux_orders_claim", "claim", unique=True, sqlite_where=_HAS_CLAIM, postgresql_where=_HAS_CLAIM),
     Index("ix_orders_state", "state", "received_ms"),
     Index("ix_orders_request", "request_id"),
+    Index("ix_orders_lead", "lead_id"),
+    Index("ix_orders_job", "job_id"),
 )
 
 answers = Table(
@@ -138,6 +140,8 @@ answers = Table(
 
 _IS_OPEN = text("finished_ms IS NULL")
 """Of a job that is not final. Not `state IN (...)`: SQLite would rather search the index on `state` and sort."""
+_ENDED = text("finished_ms IS NOT NULL")
+_HAS_PHOTOS = text("photos <> '[]'")
 
 _HAS_TURN = text("turn IS NOT NULL")
 _IS_WAITING = text("turn IS NULL AND finished_ms IS NULL")
@@ -191,6 +195,9 @@ jobs = Table(
     Index("ix_jobs_state", "state", "created_ms"),
     Index("ix_jobs_created", "created_ms"),
     Index("ix_jobs_lead", "lead_id"),
+    Index("ix_jobs_replay_of", "replay_of"),
+    Index("ix_jobs_finished", "finished_ms", sqlite_where=_ENDED, postgresql_where=_ENDED),
+    Index("ix_jobs_photos", "state", "finished_ms", sqlite_where=_HAS_PHOTOS, postgresql_where=_HAS_PHOTOS),
     Index("ix_jobs_request", "request_id"),
     Index("ix_jobs_contractor", "contractor", "created_ms"),
     Index("ix_jobs_error", "error_code", "created_ms", sqlite_where=_HAS_ERROR, postgresql_where=_HAS_ERROR),
