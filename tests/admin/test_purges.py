@@ -78,7 +78,13 @@ def port(desk: Desk | None, *, secret: str | None = SECRET) -> httpx.AsyncClient
     policy = replace(policy, cache=replace(policy.cache, purge_secret=None if secret is None else SecretStr(secret)))
     nothing: Any = type("Nothing", (), {"counts": None})
     sources = Sources(
-        policy=lambda: policy, jobs=nothing, ledger=nothing, outbox=nothing, clock=ManualClock(NOW_MS), purges=desk
+        policy=lambda: policy,
+        jobs=nothing,
+        ledger=nothing,
+        outbox=nothing,
+        retention=nothing,
+        clock=ManualClock(NOW_MS),
+        purges=desk,
     )
     transport = httpx.ASGITransport(create_admin(sources, SecretStr(TOKEN)))
     return httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1")
