@@ -47,7 +47,7 @@ def test_no_label_takes_a_visitors_words(families: dict[str, metrics.Family]) ->
     closed = {
         "route", "status", "reason", "tier", "decision", "kind", "upstream", "state", "offload", "outcome", "step",
         "model", "breaker", "budget", "share", "period", "source", "role", "version", "build", "policy", "le",
-        "flag", "variant",
+        "flag", "variant", "what",
     }  # fmt: skip
     assert {label for family in families.values() for label in family.labels} <= closed
 

@@ -104,7 +104,7 @@ async def test_a_lead_goes_with_all_that_is_its_own(shop: Shop) -> None:
     assert await shop.retention.prune(Kept.LEADS, 5_000, 10) == 1
     assert await shop.leads() == ["open", "young"]
     rows = await shop.rows()
-    assert (rows["jobs"], rows["steps"], rows["attempts"], rows["orders"]) == (2, 10, 1, 2)
+    assert (rows["jobs"], rows["steps"], rows["attempts"], rows["orders"]) == (2, 1, 1, 2)
     assert (rows["calls"], rows["accounts"]) == (2, 2)
     assert await shop.retention.oldest_ms(Kept.LEADS, 5_000) is None
 
@@ -273,7 +273,7 @@ async def test_an_export_has_everything_of_one_lead_and_nothing_of_another(two: 
     assert again is not None
     found = await two.retention.export("mine")
     assert {name: len(rows) for name, rows in found.items()} == {
-        "jobs": 2, "steps": 10, "attempts": 1, "orders": 1, "calls": 1, "accounts": 1,
+        "jobs": 2, "steps": 2, "attempts": 1, "orders": 1, "calls": 1, "accounts": 1,
     }  # fmt: skip
     assert found["jobs"][0]["lead_text"] == job.lead.text
     assert "theirs" not in str(found)
@@ -285,7 +285,7 @@ async def test_what_is_erased_is_gone_and_the_sums_stay(two: Shop, database_url:
     accounts = select(func.sum(schema.accounts.c.spent_usd_micros), func.count())
     spent = await two.database.read(lambda conn: conn.execute(accounts).one())
     erased = await two.retention.erase("mine")
-    assert erased == Erased({"jobs": 1, "steps": 5, "attempts": 1, "orders": 1, "calls": 1, "accounts": 1})
+    assert erased == Erased({"jobs": 1, "steps": 1, "attempts": 1, "orders": 1, "calls": 1, "accounts": 1})
     await two.retention.scrub()
     assert await remains(two, database_url, "mine") == []
     assert await remains(two, database_url, "theirs") != []

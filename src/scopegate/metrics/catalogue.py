@@ -322,7 +322,7 @@ ADMIN_REFUSALS = _of(
 SCRAPE_ERRORS = _of(
     Counter(
         "scopegate_scrape_errors",
-        "Parts left out of a scrape, by where they come from: jobs, orders, budgets, forecasts.",
+        "Parts left out of a scrape, by where they come from: jobs, orders, retention, budgets, forecasts.",
         ["source"],
     ),
     source=words(ScrapeSource),
@@ -439,7 +439,7 @@ def declare(policy: Policy) -> None:
     for upstream in policy.upstreams:
         UPSTREAM_SECONDS.labels(upstream)
         _make(UPSTREAM_ERRORS, upstream)
-    for counter in (LIMIT_STORE_ERRORS, CACHE_STORE_ERRORS, RELOADS, ADMIN_REFUSALS, SCRAPE_ERRORS):
+    for counter in (LIMIT_STORE_ERRORS, CACHE_STORE_ERRORS, RELOADS, ADMIN_REFUSALS, SCRAPE_ERRORS, RETENTION_DELETED):
         _make(counter)
     for flag in policy.flags.values():
         for variant in flag.variants:
