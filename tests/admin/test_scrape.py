@@ -42,7 +42,7 @@ async def test_the_database_speaks_through_the_scrape(home: House) -> None:
     await house.book(home.ledger, first, 1_500_000)
     home.clock.advance(90)
     text = await scrape(home.sources())
-    assert samples(text, "scopegate_jobs") == {"queued": 1, "running": 0, "held": 0, "done": 0, "failed": 1}
+    assert samples(text, "scopegate_jobs") == {"queued": 1, "running": 0, "held": 0, "done": 0, "failed": 1, "dead": 0}
     assert samples(text, "scopegate_oldest_due_job_seconds")[""] > 0
     assert samples(text, "scopegate_outbox_orders")["accepted"] == 2
     assert samples(text, "scopegate_retention_behind_seconds") == {"photos": 0, "leads": 0, "orders": 0, "calls": 0}
