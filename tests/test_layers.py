@@ -90,7 +90,7 @@ HOMES: dict[str, set[str]] = {
     "sqlalchemy": {
         *("stores/database.py", "stores/schema.py", "stores/jobs.py", "stores/leases.py", "stores/rows.py"),
         *("stores/turns.py", "stores/outbox.py", "stores/ledger.py"),
-        *("stores/faults.py", "stores/revisions.py", "stores/upgrade.py", "stores/migrations"),
+        *("stores/faults.py", "stores/revisions.py", "stores/upgrade.py", "stores/retention.py", "stores/migrations"),
         *("stores/accounts.py", "stores/thresholds.py", "stores/paid.py"),
     },
     "alembic": {"stores/revisions.py", "stores/migrations"},
@@ -109,7 +109,10 @@ HOMES: dict[str, set[str]] = {
         *("limits/pricing.py", "policy/compile.py", "policy/document.py", "policy/draft.py", "policy/faults.py"),
         *("policy/kinds.py", "settings.py", "worker/claude.py", "policy/sections/flags.py"),
         *(f"policy/sections/{name}.py" for name in ("server", "upstreams", "tiers", "auth", "bodies", "cache")),
-        *(f"policy/sections/{name}.py" for name in ("offloads", "ai", "promises", "keys", "costs", "lists", "routes")),
+        *(
+            f"policy/sections/{name}.py"
+            for name in ("offloads", "ai", "promises", "retention", "keys", "costs", "lists", "routes")
+        ),
     },
     "pydantic_settings": {"settings.py"},
     "httpx": {
