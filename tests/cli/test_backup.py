@@ -54,7 +54,7 @@ def test_the_page_leads_there_and_back_for_a_file(folder: Path, capsys: pytest.C
     made, _dump, *back, _restore = commands(PAGE)
     words = made.partition("#")[0].replace("/backups/", f"{folder}/backups/").split()
     assert main(words[1:]) == 0
-    assert capsys.readouterr().out == f"{folder}/backups/scopegate.db: 0.1 MB\n"
+    assert re.fullmatch(rf"{folder}/backups/scopegate\.db: 0\.\d MB\n", capsys.readouterr().out)
     assert stat.S_IMODE((folder / "backups/scopegate.db").stat().st_mode) == 0o600
     state = folder / ".scopegate"
     within(state, lambda database: put_job(database, "after", fails=False))

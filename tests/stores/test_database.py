@@ -22,7 +22,7 @@ from scopegate.stores.database import Database, open_database
 from scopegate.stores.jobs import SqlJobs, due_query
 from scopegate.stores.ledger import SqlLedger
 from scopegate.stores.outbox import SqlOutbox
-from scopegate.stores.schema import calls, jobs, orders, schema_version, steps
+from scopegate.stores.schema import calls, jobs, orders, schema_version
 from tests.engines import running_postgres
 from tests.stores.orders import accepted, booked, call, lead, order
 from tests.stores.writer import BUDGET
@@ -124,7 +124,6 @@ async def test_processes_that_start_and_write_at_once_share_one_truth(database_u
     assert len(await SqlJobs(database).list(JobFilter(limit=1_000))) == 12
     assert await SqlOutbox(database).count(OrderState.ACCEPTED) == 36
     assert await SqlLedger(database).accounts([BUDGET.scope], 0) == {BUDGET.scope: (1_000, 0)}
-    assert await database.read(lambda conn: conn.scalar(select(func.count()).select_from(steps))) == 60
     await database.close()
 
 
@@ -203,11 +202,10 @@ async def test_a_cancelled_write_happens_whole_or_not_at_all(database: Database)
     assert await outbox.settle(order(999), OrderState.ACCEPTED, 201, lead("lead-after")) is not None
 
     def counts(conn: Connection) -> list[int | None]:
-        return [conn.scalar(select(func.count()).select_from(table)) for table in (orders, jobs, steps)]
+        return [conn.scalar(select(func.count()).select_from(table)) for table in (orders, jobs)]
 
-    in_orders, in_jobs, in_steps = await database.read(counts)  # one snapshot: the last cancelled may still commit
+    in_orders, in_jobs = await database.read(counts)  # one snapshot: the last cancelled may still commit
     assert in_orders == in_jobs
-    assert in_steps == 5 * (in_jobs or 0)
 
 
 async def test_what_is_due_is_found_by_its_index(database: Database) -> None:
