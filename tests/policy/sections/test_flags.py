@@ -13,15 +13,17 @@ from scopegate.following.source import Source, reader_beside
 from scopegate.policy import Review
 from scopegate.policy.sections.flags import FeatureFlag, parse_attribute, parse_moment
 
-ROUTES = [{"name": "all", "match": "ANY /**", "tier": "none", "flags": ["new"]}]
+ROUTES = [{"name": "all", "match": "ANY /**", "tier": "none", "auth": "visitor", "flags": ["new"]}]
+AUTH = {"visitor": {"jwt": {"jwks": "https://id.example/keys", "audience": "a"}, "sign_with": "${KEY}"}}
 
 
 def review(folder: Path, flags: Any, routes: Any = ROUTES, **sections: Any) -> Review:
     upstreams = {"web": {"servers": ["http://127.0.0.1:3000"]}}
-    document = {"version": 1, "upstreams": upstreams, "routes": routes, "flags": flags, **sections}
+    document: dict[str, Any] = {"version": 1, "upstreams": upstreams, "routes": routes, "flags": flags, "auth": AUTH}
+    document |= sections
     file = folder / "gateway.yaml"
     raw = yaml.safe_dump(document, sort_keys=False).encode()
-    return Source(file, raw, reader_beside(file)).examine({}, lenient=True)
+    return Source(file, raw, reader_beside(file)).examine({"KEY": "k" * 32}, lenient=True)
 
 
 def flag(folder: Path, **shape: Any) -> FeatureFlag:
@@ -89,7 +91,7 @@ FLAGD = {
         "old": {"state": "DISABLED", "variants": {"a": 1, "b": {}}, "defaultVariant": "b"},
     },
 }
-TWO = [{"name": "all", "match": "ANY /**", "tier": "none", "flags": ["new", "old"]}]
+TWO = [{**ROUTES[0], "flags": ["new", "old"]}]
 
 
 def test_a_file_as_flagd_has_it(tmp_path: Path) -> None:
@@ -169,7 +171,9 @@ def test_what_does_not_make_sense_is_named(tmp_path: Path, flags: Any, what: str
     [
         ({"only_if": {"new": "maybe"}}, "flag new has no variant maybe"),
         ({"only_if": {"nwe": "on"}}, "no flag is called nwe"),
-        ({"only_if": {"pro": "on"}}, "asks who signed in"),
+        ({"only_if": {"pro": "on"}}, "asks who signed in, and a route is chosen before"),
+        ({"flags": ["pro"]}, "asks who signed in, and the route has no `auth`"),
+        ({"by_flag": {"pro": {"on": {"tier": "none"}}}}, "asks who signed in, and the route has no `auth`"),
         ({"by_flag": {"new": {"maybe": {"upstream": "web"}}}}, "flag new has no variant maybe"),
         ({"by_flag": {"new": {"on": {"upstream": "wbe"}}}}, "wbe"),
         ({"by_flag": {"new": {"on": {"tier": "strickt"}}}}, "strickt"),

@@ -271,13 +271,13 @@ def _rule(rule: RuleShape, flag: FlagShape, loc: Loc, draft: Draft) -> Iterator[
 
 @dataclass(frozen=True, slots=True)
 class _Use:
-    """A flag that something in the file names, there; `variant` is the one it asks for. `early`: before anybody can
+    """A flag that something in the file names, there; `variant` is the one it asks for; `anonymous` says why nobody can
     have signed in."""
 
     loc: Loc
     flag: str
     variant: str | None = None
-    early: bool = False
+    anonymous: str = ""
 
 
 def unfit(draft: Draft, beside: SideFiles) -> Iterator[Fault]:
@@ -303,18 +303,22 @@ def _misfit(use: _Use, flag: FeatureFlag, draft: Draft) -> Iterator[Fault]:
     if use.variant is not None and use.variant not in flag.variants:
         what = f"flag {flag.name} has no variant {use.variant}: it has {', '.join(flag.variants)}"
         yield draft.problem(use.loc, what, closest(use.variant, flag.variants))
-    if use.early and flag.is_proven():
-        what = f"flag {flag.name} asks who signed in, and a route is chosen before anybody does"
-        yield draft.problem(use.loc, what)
+    if use.anonymous and flag.is_proven():
+        yield draft.problem(use.loc, f"flag {flag.name} asks who signed in, and {use.anonymous}")
 
 
 def _uses(draft: Draft) -> Iterator[_Use]:
+    signs_in = {loc[:2] for loc, _ in draft.found(("routes", int, "auth"))}
+
+    def anonymous(loc: Loc) -> str:
+        return "" if loc[:2] in signs_in else "the route has no `auth`"
+
     for loc, name in draft.texts(("routes", int, "flags", int)):
-        yield _Use(loc, name)
+        yield _Use(loc, name, None, anonymous(loc))
     for loc, variant in draft.texts(("routes", int, "only_if", str)):
-        yield _Use(loc, str(loc[-1]), variant, early=True)
+        yield _Use(loc, str(loc[-1]), variant, "a route is chosen before anybody does")
     for loc, _ in draft.found(("routes", int, "by_flag", str, str)):
-        yield _Use(loc, str(loc[-2]), str(loc[-1]))
+        yield _Use(loc, str(loc[-2]), str(loc[-1]), anonymous(loc))
     for switch in ("maintenance", "read_only"):
         for loc, name in draft.texts(("server", switch, "flag")):
             yield _Use(loc, name, ON)
