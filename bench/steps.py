@@ -34,7 +34,8 @@ from scopegate.stores.mirror import Mirror
 
 REQUESTS, CLIENTS, ROUNDS = 4096, 20_000, 15
 STEPS = (
-    *("admit", "read_fields", "find_caller", "admit_caller", "find_target", "find_route", "sign_in", "spend"),
+    *("admit", "read_fields", "find_caller", "admit_caller", "find_target", "find_route", "sign_in"),
+    *("decide_flags", "spend"),
     *("turn_away", "open_stream", "check_body", "gather_body", "take_order", "forward"),
 )
 _ANSWER = [

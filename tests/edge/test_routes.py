@@ -15,8 +15,11 @@ from scopegate.policy.policy import (
     AnswerFields,
     Auth,
     BodyRule,
+    CacheKey,
+    CacheRule,
     Cors,
     Deliver,
+    FeatureFlag,
     JwtRule,
     KeyKind,
     KeyPart,
@@ -301,7 +304,8 @@ def test_a_lower_case_path_is_not_the_route_in_capitals_to_everybody() -> None:
     assert name(routes.match("GET", "/other/x")) == "ANY /**"
 
 
-HOW_MET = {"name", "methods", "pattern", "line", "reads", "hosts"}
+HOW_MET = {"name", "methods", "pattern", "line", "reads", "hosts", "only_if"}
+FLAG = FeatureFlag("f", ("on", "off"), "off")
 DIFFERENT: dict[str, Any] = {
     "tiers": (STRICT,),
     "auth": Auth("a", JwtRule(None, None, None, None, (), None, 0), {}),
@@ -313,6 +317,10 @@ DIFFERENT: dict[str, Any] = {
     "events": StreamRule(1, 1, 1),
     "answer_fields": AnswerFields("f", ()),
     "cors": Cors("c", frozenset(), True, frozenset(), frozenset(), (), False, 1),
+    "cache": CacheRule(CacheKey(None, (), ()), 1.0, 0.0, frozenset(), 1, 0.0, 0.0, False),
+    "told": (FLAG,),
+    "by_flag": FLAG,
+    "variations": {"on": route("varied", "ANY /**")},
 }
 
 

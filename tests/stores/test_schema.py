@@ -82,6 +82,8 @@ def test_every_moment_and_every_sum_has_room() -> None:
 async def test_the_database_refuses_a_row_without_a_verdict(database: Database, statement: str) -> None:
     """A result is what passed the rules; whoever writes, by whatever way, `done` without one is refused."""
     job = await accepted(database)
+    begun = "INSERT INTO steps (job_id, step, state) SELECT job_id, 'scope', 'waiting' FROM jobs"
+    await database.write(lambda conn: conn.execute(text(begun)))
     await SqlLedger(database).reserve([], intent(5), 100)
     with pytest.raises(StoreUnavailable):
         await database.write(lambda conn: conn.execute(text(statement)))

@@ -19,11 +19,11 @@ _CODES_BY_ERROR: Mapping[str, str] = {
         method_not_implemented schema_violation target_too_long too_many_fields too_many_files too_many_parts
         unsupported_encoding unsupported_type version_not_supported websocket_version""",
     # the policy (2.3.15): it could be served, and is not
-    "http_request_denied": """banned denied forbidden misdirected_request origin_not_allowed rate_limited
-        unauthenticated""",
+    "http_request_denied": """banned denied forbidden misdirected_request only_if_cached origin_not_allowed
+        rate_limited read_only unauthenticated""",
     "destination_not_found": "no_route",
     "connection_limit_reached": "overloaded too_many_at_once too_many_connections too_many_streams upstream_busy",
-    "destination_unavailable": "upstream_open",
+    "destination_unavailable": "maintenance upstream_open",
     "connection_refused": "upstream_connect",
     "connection_terminated": "upstream_reset",
     "tls_protocol_error": "upstream_tls",

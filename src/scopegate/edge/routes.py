@@ -188,7 +188,7 @@ def _is_watched(route: Route | None) -> bool:
 
 def _bare(route: Route) -> Route:
     """What of a route is its strictness: all that happens to a request, and not how it came to be met."""
-    return replace(route, name="", methods=None, pattern="", line=0, reads=None, hosts=frozenset())
+    return replace(route, name="", methods=None, pattern="", line=0, reads=None, hosts=frozenset(), only_if=())
 
 
 def compile_routes(routes: Sequence[Route]) -> RouteTable:

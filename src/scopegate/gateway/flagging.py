@@ -9,6 +9,7 @@ the request as the identity is bound (`signin`). Both names are cut from every i
 from __future__ import annotations
 
 import hmac
+from dataclasses import replace
 from math import ceil
 from typing import Protocol
 from urllib.parse import quote
@@ -117,8 +118,8 @@ class RouteFlags:
         self._flags = flags
         self._told = tuple([flag.name for flag in route.told])
         self._by_flag = "" if route.by_flag is None else route.by_flag.name
-        self._maintenance = _shut(flags.maintenance, "maintenance", "This site is being worked on.")
-        self._read_only = _shut(flags.read_only, "read_only", "Nothing can be changed here now.")
+        self._maintenance = _shut(flags.maintenance, Refusal(503, "maintenance", "This site is being worked on."))
+        self._read_only = _shut(flags.read_only, Refusal(503, "read_only", "Nothing can be changed here now."))
 
     def refusal(self, x: Asking, now_s: float) -> Refusal | None:
         """What the visitor is told instead of being served."""
@@ -155,9 +156,10 @@ def signature(key: bytes, now_s: int, request_id: bytes, method: str, target: by
     return b"t=%d,v1=%b" % (now_s, hmac.digest(key, text, "sha256").hex().encode())
 
 
-def _shut(switch: Switch | None, code: str, detail: str) -> tuple[str, Refusal] | None:
+def _shut(switch: Switch | None, refusal: Refusal) -> tuple[str, Refusal] | None:
+    """The flag that is asked, and what whoever it picks is told."""
     if switch is None:
         return None
     fields = ((b"retry-after", b"%d" % max(1, ceil(switch.retry_after_s))),)
     page = b"" if switch.page is None else switch.page.encode()
-    return switch.flag, Refusal(503, code, detail, fields, page=page)
+    return switch.flag, replace(refusal, fields=fields, page=page)
