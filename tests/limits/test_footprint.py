@@ -28,6 +28,11 @@ def test_a_pace_costs_the_same_however_large_it_is() -> None:
 
 @pytest.mark.parametrize("most", [1, 5, 20, 100, 1_000])
 def test_seats_cost_in_memory_no_more_than_check_says(most: int) -> None:
+    assert min(_seats_bytes(most) for _ in range(4)) <= seats_in_memory(most)
+
+
+def _seats_bytes(most: int) -> int:
+    """What they take, and whatever else of this process takes memory for the first time meanwhile."""
     limits = MemoryLimits(ManualClock())
     limits.spend([], [Seats("s", "another", 9, "holder")])
     gc.collect()
@@ -37,4 +42,4 @@ def test_seats_cost_in_memory_no_more_than_check_says(most: int) -> None:
     gc.collect()
     used = tracemalloc.get_traced_memory()[0]
     tracemalloc.stop()
-    assert used <= seats_in_memory(most)
+    return used
