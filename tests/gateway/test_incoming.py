@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from typing import Any
 
 import pytest
@@ -93,11 +93,10 @@ ROUTES = [
 @asynccontextmanager
 async def serving(gates: Rigs) -> AsyncIterator[Served]:
     app = Listening()
-    server = await asyncio.start_server(app.serve, "127.0.0.1", 0)
-    yield Served(
-        await gates.start(servers=[f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"], routes=ROUTES), app
-    )
-    server.close()
+    with closing(await asyncio.start_server(app.serve, "127.0.0.1", 0)) as server:
+        yield Served(
+            await gates.start(servers=[f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"], routes=ROUTES), app
+        )
 
 
 @pytest_asyncio.fixture(loop_scope="module")

@@ -10,6 +10,7 @@ import asyncio
 import socket
 import struct
 from collections.abc import AsyncIterator
+from contextlib import closing
 
 import pytest
 import pytest_asyncio
@@ -602,22 +603,21 @@ async def test_a_slow_reader_slows_the_app_down(gates: Rigs) -> None:
             written += 1
         writer.close()
 
-    server = await asyncio.start_server(write, "127.0.0.1", 0)
-    slow = await gates.start(servers=[f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"])
-    client = await slow.connect(read_ahead_bytes=1024)
-    client.stop_reading()
-    client.send(GET)
-    seen = -1
-    while seen != written or written == 0:
-        seen = written
-        await asyncio.sleep(0.15)
-    (connection,) = slow.connections
-    assert connection._transport is not None
-    assert connection._transport.get_write_buffer_size() < MIB
-    assert written < 40
-    client.go_on_reading()
-    assert len((await client.answer()).body) == 50 * MIB
-    server.close()
+    with closing(await asyncio.start_server(write, "127.0.0.1", 0)) as server:
+        slow = await gates.start(servers=[f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"])
+        client = await slow.connect(read_ahead_bytes=1024)
+        client.stop_reading()
+        client.send(GET)
+        seen = -1
+        while seen != written or written == 0:
+            seen = written
+            await asyncio.sleep(0.15)
+        (connection,) = slow.connections
+        assert connection._transport is not None
+        assert connection._transport.get_write_buffer_size() < MIB
+        assert written < 40
+        client.go_on_reading()
+        assert len((await client.answer()).body) == 50 * MIB
 
 
 @pytest.mark.parametrize("framing", ["length", "chunked"])
