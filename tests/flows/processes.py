@@ -30,7 +30,7 @@ def is_running(pid: int) -> bool:
         return False
 
 
-def wait_until(ask: Callable[[], T], timeout_s: float = 20.0) -> T:
+def wait_until(ask: Callable[[], T], timeout_s: float = 60.0) -> T:
     """The first true answer; the last one when the time is over."""
     deadline = time.monotonic() + timeout_s
     while not (found := ask()) and time.monotonic() < deadline:

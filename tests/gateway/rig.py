@@ -230,7 +230,7 @@ class Rigs:
             await asyncio.gather(*(app.stop() for app in self._apps))
 
 
-async def eventually(reached: Any, told: Any = None, patience_s: float = 6.0) -> None:
+async def eventually(reached: Any, told: Any = None, patience_s: float = 20.0) -> None:
     """Wait until it is true; nothing tells when."""
     try:
         async with asyncio.timeout(patience_s):
