@@ -24,7 +24,8 @@ def routes(count: int, last: str) -> list[str]:
 
 
 def app(port: int, folder: Path) -> str:
-    """An nginx as the app: `/1m` and `/100m` are files, everything else answers with 200 bytes."""
+    """An nginx as the app: `/1m` and `/100m` are files, those below `/kept/` may be kept for an hour, everything else
+    answers with 200 bytes."""
     return f"""worker_processes 1; daemon off; pid {folder}/pid; error_log {folder}/error.log;
 events {{ worker_connections 4096; }}
 http {{
@@ -36,16 +37,25 @@ http {{
     location / {{ return 200 "{"x" * 200}"; }}
     location = /1m {{ }}
     location = /100m {{ }}
+    location /kept/ {{ alias {folder}/; add_header Cache-Control max-age=3600; }}
   }}
 }}
 """
 
 
 def scopegate(
-    app: str, port: int, patterns: Sequence[str] = ("/**",), workers: int = 1, quota: str = f"{LIMIT} per 1s"
+    app: str,
+    port: int,
+    patterns: Sequence[str] = ("/**",),
+    workers: int = 1,
+    quota: str = f"{LIMIT} per 1s",
+    *,
+    keeps: bool = False,
 ) -> str:
+    more = ", cache: {}" if keeps else ""
     rules = "\n".join(
-        f'  - {{name: route-{number}, match: "ANY {pattern}", tier: wide}}' for number, pattern in enumerate(patterns)
+        f'  - {{name: route-{number}, match: "ANY {pattern}", tier: wide{more}}}'
+        for number, pattern in enumerate(patterns)
     )
     return f"""version: 1
 server:
@@ -70,11 +80,17 @@ def nginx(
     redis_port: int | None = None,
     limit: int = LIMIT,
     script: str = "log",
+    *,
+    keeps: bool = False,
 ) -> str:
-    """With `redis_port` the limit is kept there by ngx_lua and a script of scripts/limits, else in nginx' own zone."""
+    """With `redis_port` the limit is kept there by ngx_lua and a script of scripts/limits, else in nginx' own zone.
+    With `keeps` it has a cache of answers, and gives them as Debian's own configuration does (`sendfile`)."""
     shared = " reuseport" if workers > 1 else ""  # or one worker takes every connection
     loads = "".join(f"load_module {module};\n" for module in modules)
     zone, spend = _own_limit(limit) if redis_port is None else _lua_limit(redis_port, limit, script)
+    if keeps:
+        zone += f" proxy_cache_path {folder}/kept levels=1:2 keys_zone=kept:10m; sendfile on; tcp_nopush on;"
+        spend += " proxy_cache kept; add_header X-Cache-Status $upstream_cache_status;"
     places = "\n".join(f"    location {_location(pattern)} {{ proxy_pass http://app; }}" for pattern in patterns)
     return f"""{loads}worker_processes {workers}; daemon off; pid {folder}/pid; error_log {folder}/error.log;
 events {{ worker_connections 4096; }}

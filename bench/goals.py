@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 
-from bench.load import GET, GET_1, GET_64, GET_256, LITERAL, PATTERN, POST, REAL
+from bench.load import GET, GET_1, GET_64, GET_256, KEPT, KEPT_STREAM, LITERAL, PATTERN, POST, REAL
 from bench.report import Figure, Sample, capacity, cpu, growth_bytes, pick, ratio, requests, throughput
 
 STREAM = "stream-100MB-2"
@@ -16,6 +16,8 @@ NGINX_TIMES = {REAL: 1.75, GET: 1.5, GET_1: 2.0, GET_256: 1.75, POST: 1.75}
 """How many times nginx' CPU per request the compiled build may use, by load."""
 REDIS_TIMES = {REAL: 1.25, GET: 1.5, GET_1: 1.5, GET_256: 1.5}
 """The same of nginx+Lua+Redis."""
+KEPT_TIMES = 1.3
+"""How many times the CPU of nginx' proxy_cache an answer from the cache may cost."""
 REDIS_OVER_MEMORY = 1.25
 """How many times the CPU per request with limits in memory they may cost in Redis."""
 IDLE_BYTES = 60_000_000
@@ -58,6 +60,7 @@ def goals(samples: Sequence[Sample]) -> list[Goal]:
         *_small(samples),
         *_ahead(samples),
         *_redis(samples),
+        *_kept(samples),
         *_stream(samples),
         *_memory(samples),
         *_routes(samples),
@@ -122,6 +125,17 @@ def _redis(samples: Sequence[Sample]) -> list[Goal]:
             REDIS_OVER_MEMORY,
         )
         for load in (REAL, GET, GET_256)
+    ]
+
+
+def _kept(samples: Sequence[Sample]) -> list[Goal]:
+    return [
+        Goal(
+            f"{load.name}: from the cache at most {KEPT_TIMES} times nginx' CPU per request",
+            _against(samples, "cache", load.name, "scopegate+cache", "nginx+cache", cpu),
+            KEPT_TIMES,
+        )
+        for load in (KEPT, KEPT_STREAM)
     ]
 
 

@@ -42,6 +42,9 @@ LOADS = (
 )
 GET_64 = Load("get-200B-64", "/200", 64)
 LITERAL = Load("last-literal", "/last/items", 32)
+KEPT = Load("kept-10KB-32", "/kept/10k", 32, answer_bytes=10_000)
+"""Answers that a cache has: the app says that they are fresh for an hour."""
+KEPT_STREAM = Load("kept-1MB-8", "/kept/1m", 8, answer_bytes=1_000_000, stream=True)
 PATTERN = Load("last-pattern", "/last/42/detail", 32)
 
 

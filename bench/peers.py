@@ -69,8 +69,9 @@ def _scopegate(
     redis: bool = False,
     pure: bool = False,
     limit: int = LIMIT,
+    keeps: bool = False,
 ) -> Command:
-    text = configs.scopegate(site.app, port, patterns, workers, f"{limit} per 1s")
+    text = configs.scopegate(site.app, port, patterns, workers, f"{limit} per 1s", keeps=keeps)
     config = _write(folder / "gateway.yaml", text)
     env = {"REDIS_URL": f"redis://127.0.0.1:{site.redis_port}/0"} if redis else {}
     env["PYTHONPATH"] = str(_PURE if pure else _COMPILED)
@@ -87,10 +88,11 @@ def _nginx(
     redis: bool = False,
     limit: int = LIMIT,
     script: str = "log",
+    keeps: bool = False,
 ) -> Command:
     modules = [_modules_folder() / name for name in NGINX_MODULES] if redis else []
     redis_port = site.redis_port if redis else None
-    text = configs.nginx(site.app, port, folder, patterns, workers, modules, redis_port, limit, script)
+    text = configs.nginx(site.app, port, folder, patterns, workers, modules, redis_port, limit, script, keeps=keeps)
     return Command(["nginx", "-c", _write(folder / "nginx.conf", text), "-p", str(folder)])
 
 
@@ -168,9 +170,12 @@ def scopegate(
     redis: bool = False,
     pure: bool = False,
     limit: int = LIMIT,
+    keeps: bool = False,
 ) -> Peer:
-    """The compiled build, or the sources as they are (`pure`)."""
-    configure = partial(_scopegate, patterns=patterns, workers=workers, redis=redis, pure=pure, limit=limit)
+    """The compiled build, or the sources as they are (`pure`). `keeps`: with a cache."""
+    configure = partial(
+        _scopegate, patterns=patterns, workers=workers, redis=redis, pure=pure, limit=limit, keeps=keeps
+    )
 
     def is_here() -> bool:
         return (pure or has_compiled()) and (not redis or has("redis-server"))
@@ -181,9 +186,15 @@ def scopegate(
 
 
 def nginx(
-    name: str, rival: str = "nginx", *, patterns: tuple[str, ...] = ("/**",), workers: int = 1, limit: int = LIMIT
+    name: str,
+    rival: str = "nginx",
+    *,
+    patterns: tuple[str, ...] = ("/**",),
+    workers: int = 1,
+    limit: int = LIMIT,
+    keeps: bool = False,
 ) -> Peer:
-    configure = partial(_nginx, patterns=patterns, workers=workers, limit=limit)
+    configure = partial(_nginx, patterns=patterns, workers=workers, limit=limit, keeps=keeps)
     return Peer(
         name,
         configure,
@@ -197,6 +208,9 @@ def nginx(
 SCOPEGATE = scopegate("scopegate")
 SCOPEGATE_PURE = scopegate("scopegate-pure", pure=True)
 NGINX = nginx("nginx")
+SCOPEGATE_CACHE = scopegate("scopegate+cache", "nginx+cache", keeps=True)
+SCOPEGATE_PURE_CACHE = scopegate("scopegate-pure+cache", "nginx+cache", keeps=True, pure=True)
+NGINX_CACHE = nginx("nginx+cache", "nginx+cache", keeps=True)
 
 
 def haproxy(name: str, limit: int = LIMIT) -> Peer:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from bench import peers
 from bench.configs import LAST_LITERAL, LAST_PATTERN, routes
-from bench.load import GET, GET_1, GET_64, GET_256, LITERAL, LOADS, PATTERN, REAL, Load
+from bench.load import GET, GET_1, GET_64, GET_256, KEPT, KEPT_STREAM, LITERAL, LOADS, PATTERN, REAL, Load
 from bench.peers import Peer
 
 ROUTES = (1, 50, 1000)
@@ -67,6 +67,12 @@ SECTIONS = (
             peers.scopegate("scopegate, Redis", "scopegate, memory", redis=True),
         ),
         (REAL, GET, GET_256),
+    ),
+    Section(
+        "cache",
+        "Answers from the cache, against nginx' proxy_cache",
+        (peers.SCOPEGATE_CACHE, peers.SCOPEGATE_PURE_CACHE, peers.NGINX_CACHE),
+        (KEPT, KEPT_STREAM),
     ),
     Section(
         "routes-literal",

@@ -82,7 +82,7 @@ def stage(folder: Path, *, redis: bool) -> Iterator[Stage]:
 def _app(home: Path) -> Iterator[str]:
     port = free_port()
     home.mkdir()
-    for name, size in (("1m", 1_000_000), ("100m", 100_000_000)):
+    for name, size in (("10k", 10_000), ("1m", 1_000_000), ("100m", 100_000_000)):
         with (home / name).open("wb") as file:
             file.truncate(size)
     config = home / "nginx.conf"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from bench.goals import REDIS_TIMES, STREAM, Goal, Verdict, goals
-from bench.load import GET, GET_64, GET_256, LOADS, REAL
+from bench.load import GET, GET_64, GET_256, KEPT, KEPT_STREAM, LOADS, REAL
 from bench.report import Sample
 from tests.bench.samples import sample
 
@@ -25,6 +25,9 @@ def a_good_run() -> list[Sample]:
     for load in REDIS_TIMES:
         made.append(sample("scopegate+redis", 62.5, load=load.name, section="redis"))
         made.append(sample("nginx+lua+redis", 50.0, load=load.name, section="redis"))
+    for kept in (KEPT, KEPT_STREAM):
+        made.append(sample("scopegate+cache", 26.0, load=kept.name, section="cache"))
+        made.append(sample("nginx+cache", 20.0, load=kept.name, section="cache"))
     for load in (REAL, GET, GET_256):
         made.append(sample("scopegate, Redis", 50.0, load=load.name, section="stores"))
         made.append(sample("scopegate, memory", 40.0, load=load.name, section="stores"))
@@ -53,6 +56,10 @@ def test_a_run_without_samples_proves_nothing() -> None:
 
 
 WORSE = [
+    *(
+        (f"{name}: from the cache at most 1.3 times nginx' CPU per request", name, "scopegate+cache", {"cpu_us": 26.1})
+        for name in ("kept-10KB-32", "kept-1MB-8")
+    ),
     ("real-32: at most 1.75 times nginx' CPU per request", "real-32", "scopegate", {"cpu_us": 35.1}),
     ("get-200B-32: at most 1.5 times nginx' CPU per request", "get-200B-32", "scopegate", {"cpu_us": 30.1}),
     ("get-200B-256: at most 1.75 times nginx' CPU per request", "get-200B-256", "scopegate", {"cpu_us": 35.1}),

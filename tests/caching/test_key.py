@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from scopegate.caching.key import KeyMaker, is_preview, url_of
+from scopegate.caching.key import KeyMaker, is_preview
 from scopegate.edge.public_host import PublicHost
 from scopegate.edge.verdict import Target
 from scopegate.policy.policy import CacheKey
@@ -15,7 +15,7 @@ def target(raw: str, host: str = "a.example") -> Target:
 
 def key(raw: str = "/x", request: str = "", rule: CacheKey | None = None, public: PublicHost | None = None) -> bytes:
     maker = KeyMaker(rule or CacheKey())
-    return maker.key(url_of(b"http", maker.target(target(raw))), public, said(request))
+    return maker.key(b"http", maker.target(target(raw)), public, said(request))
 
 
 @pytest.mark.parametrize(
@@ -51,8 +51,9 @@ def test_keys_that_differ(one: dict[str, str], other: dict[str, str]) -> None:
 
 
 def test_scheme_and_host_count() -> None:
-    urls = {url_of(scheme, target("/x", host)) for scheme in (b"http", b"https") for host in ("a", "b")}
-    assert len(urls) == 4
+    maker, nothing = KeyMaker(CacheKey()), said("")
+    places = [(scheme, target("/x", host)) for scheme in (b"http", b"https") for host in ("a", "b")]
+    assert len({maker.key(scheme, where, None, nothing) for scheme, where in places}) == 4
 
 
 def test_other_fields_and_cookies_do_not() -> None:
@@ -67,6 +68,27 @@ def test_named_cookies_do() -> None:
     maker = KeyMaker(rule)
     assert maker.covers_cookies(said("cookie: lang=de"))
     assert not maker.covers_cookies(said("cookie: lang=de; id=1"))
+
+
+@pytest.mark.parametrize(
+    ("languages", "counts", "does_not"),
+    [
+        (("/",), ["/", "/?a=1"], ["/x", "/de"]),
+        (("/shop",), ["/shop"], ["/", "/shop/x"]),
+        (("/shop", "/a/**"), ["/shop", "/a/", "/a/b"], ["/", "/ab"]),
+        (("/**",), ["/", "/x"], []),
+        ((), [], ["/"]),
+    ],
+)
+def test_where_languages_count(languages: tuple[str, ...], counts: list[str], does_not: list[str]) -> None:
+    asked = ["", "accept-language: de", "accept-language: en", "cookie: NEXT_LOCALE=de", "cookie: NEXT_LOCALE=en"]
+    for rule in (CacheKey(languages=languages), CacheKey(headers=(), languages=languages)):
+        for path in counts:
+            assert len({key(path, request, rule) for request in asked}) == len(asked)
+            spelt = [key(path, f"accept-language: {value}", rule) for value in ("de, en;q=0.5", "en;q=0.5,DE")]
+            assert spelt[0] == spelt[1]
+        for path in does_not:
+            assert len({key(path, request, rule) for request in asked}) == 1
 
 
 def test_a_value_cannot_write_another_key() -> None:

@@ -17,7 +17,8 @@ PATIENCE_S = 30.0
 
 
 class Page:
-    """One tab. `logged` is what its console said of errors, `statuses` what each answer had, by URL."""
+    """One tab. `logged` is what its console said of errors, `statuses` what each answer had, by URL, `told` its fields
+    by their names in lower case."""
 
     def __init__(self, socket: ClientConnection) -> None:
         self._socket = socket
@@ -26,6 +27,7 @@ class Page:
         self.session: str | None = None
         self.logged: list[str] = []
         self.statuses: list[tuple[int, str]] = []
+        self.told: list[tuple[str, dict[str, str]]] = []
 
     async def read(self) -> None:
         async for text in self._socket:
@@ -36,6 +38,8 @@ class Page:
             elif told.get("method") == "Network.responseReceived":
                 answer = params["response"]
                 self.statuses.append((answer["status"], answer["url"]))
+                fields = {name.lower(): value for name, value in answer["headers"].items()}
+                self.told.append((answer["url"], fields))
             elif told.get("method") == "Runtime.exceptionThrown":
                 self.logged.append(json.dumps(params["exceptionDetails"])[:500])
             elif told.get("method") == "Log.entryAdded" and params["entry"]["level"] == "error":

@@ -617,6 +617,17 @@ async def test_hosts_and_nexts_own_fields_have_keys_of_their_own(gates: Rigs) ->
 # ── watching, counting ──────────────────────────────────────────────────────────────────────────────────────────────
 
 
+async def test_a_start_page_leads_each_visitor_to_their_language(gates: Rigs) -> None:
+    """Next.js with `i18n` says so in no Vary, and marks the page for a year."""
+    one = await gate(gates)
+    one.answers(b"cache-control: s-maxage=31536000\r\n", b"Start")
+    assert (await one.get("/", "Accept-Language: en-US,en;q=0.9")).body == b"Start"
+    for fields in ("Accept-Language: de", "Accept-Language: en-US,en;q=0.9\nCookie: NEXT_LOCALE=de"):
+        one.answers(b"location: /de\r\n", b"", "307 Temporary Redirect")
+        assert (await one.get("/", fields)).status == 307
+    assert told(await one.get("/", "Accept-Language: en;q=0.9, en-us")) == "scopegate; hit; ttl=31536000"
+
+
 async def test_watch_mode_counts_and_asks_the_app(gates: Rigs) -> None:
     route = {"name": "watched-cache", "match": "ANY /**", "tier": "none", "mode": "watch", "cache": {}}
     one = await gate(gates, routes=[route])

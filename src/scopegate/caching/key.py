@@ -22,7 +22,7 @@ from scopegate.policy.policy import CacheKey
 class KeyMaker:
     """For one route."""
 
-    __slots__ = ("_cookies", "_headers", "_query", "_wants_more")
+    __slots__ = ("_cookies", "_headers", "_languages", "_languages_below", "_query", "_wants_more")
 
     def __init__(self, key: CacheKey) -> None:
         self._query: frozenset[bytes] | None = (
@@ -30,6 +30,8 @@ class KeyMaker:
         )
         self._headers = tuple(name.encode() for name in key.headers)
         self._cookies = tuple(name.encode() for name in key.cookies)
+        self._languages = frozenset([path for path in key.languages if not path.endswith("/**")])
+        self._languages_below = tuple([path.removesuffix("**") for path in key.languages if path.endswith("/**")])
         self._wants_more = bool(self._headers or self._cookies)
 
     def target(self, target: Target) -> Target:
@@ -41,16 +43,29 @@ class KeyMaker:
         kept.sort(key=_name)
         return Target(target.method, target.path, path + b"?" + b"&".join(kept) if kept else path, target.host)
 
-    def key(self, url: bytes, public: PublicHost | None, request: Said) -> bytes:
-        """Of a request for `url` (see `url_of`)."""
-        told = b"" if public is None else b"\n%b:%b" % (public.host.encode(), public.port)
+    def key(self, scheme: bytes, target: Target, public: PublicHost | None, request: Said) -> bytes:
+        """Of a request for `target`, as the app is asked for it."""
+        key = b"%b://%b%b" % (scheme, target.host.encode(), target.raw)
+        if public is not None:
+            key += b"\n%b:%b" % (public.host.encode(), public.port)
+        if self._languages_below or target.path in self._languages:
+            key += self._language(target.path, request)
         if not self._wants_more:
-            return url + told
+            return key
         more = [b"%b=%b" % (name, selecting((name,), request)) for name in self._headers if name in request]
         cookies = values_of(request, b"cookie")
         if self._cookies and cookies:
-            more += [b"%b;%b" % (name, b";".join(sorted(cookie_values(name, cookies)))) for name in self._cookies]
-        return b"\n".join([url + told, *more])
+            more += [_cookie(name, cookies) for name in self._cookies]
+        return b"\n".join([key, *more])
+
+    def _language(self, path: str, request: Said) -> bytes:
+        """What the app leads a visitor to their language by, where it does: a cookie, and their languages."""
+        if path not in self._languages and not path.startswith(self._languages_below):
+            return b""
+        return b"\n%b\n%b" % (
+            selecting((b"accept-language",), request),
+            _cookie(b"NEXT_LOCALE", values_of(request, b"cookie")),
+        )
 
     def covers_cookies(self, request: Said) -> bool:
         """Whether every cookie of the request stands in the key."""
@@ -58,8 +73,8 @@ class KeyMaker:
         return all(name in self._cookies for pair in pairs if (name := _name(pair).strip(b" \t")))
 
 
-def url_of(scheme: bytes, target: Target) -> bytes:
-    return b"%b://%b%b" % (scheme, target.host.encode(), target.raw)
+def _cookie(name: bytes, cookies: Sequence[bytes]) -> bytes:
+    return b"%b;%b" % (name, b";".join(sorted(cookie_values(name, cookies))))
 
 
 def _name(pair: bytes) -> bytes:

@@ -14,7 +14,7 @@ from typing import Any
 
 from scopegate.caching.cache_status import Fwd
 from scopegate.caching.invalidation import changed_urls, changes
-from scopegate.caching.key import is_preview, url_of
+from scopegate.caching.key import is_preview
 from scopegate.caching.purges import Purges, PurgeStanding
 from scopegate.caching.reuse import Use, may_stand_in, use_of
 from scopegate.caching.said import Said, said_of, values_of
@@ -140,7 +140,7 @@ class Cache:
         assert plan.keys is not None
         target = plan.keys.target(x.target)
         public = x.section.public
-        key = plan.keys.key(url_of(x.scheme, target), public, said) + x.shown
+        key = plan.keys.key(x.scheme, target, public, said) + x.shown
         host = public.host if public is not None and public.host else target.host
         asked = CacheRequest(
             host.encode() + target.raw,

@@ -49,11 +49,13 @@ class CachedMethod(StrEnum):
 @dataclass(frozen=True, slots=True)
 class CacheKey:
     """What tells answers of one path apart. `query` are the names of the parameters that count (and that alone reach
-    the app), None for all of them as sent. `headers` in lower case; `cookies` as named."""
+    the app), None for all of them as sent. `headers` in lower case; `cookies` as named. `languages` are the paths, some
+    ending in `/**`, at which the visitor's languages count."""
 
     query: frozenset[str] | None = None
     headers: tuple[str, ...] = NEXT_FIELDS
     cookies: tuple[str, ...] = ()
+    languages: tuple[str, ...] = ("/",)
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +96,15 @@ ObjectSize: TypeAlias = Annotated[int, parsed(size_up_to("64MiB")), written("1Mi
 StoreSize: TypeAlias = Annotated[int, parsed(size_up_to("64GiB")), written("64MiB", SIZE_PATTERN)]
 
 
+def parse_language_path(text: str) -> str:
+    if not text.startswith("/") or "*" in text.removesuffix("/**"):
+        raise ValueError("is not a path: write / or /shop, or /shop/** for all below it")
+    return text
+
+
+LanguagePath: TypeAlias = Annotated[str, parsed(parse_language_path), written("/")]
+
+
 class CacheKeyShape(Shape):
     query: Literal["all", "none"] | list[QueryName] = option(
         "all", "`all`, `none`, or the parameters that count; the app is sent no others.", max_length=50
@@ -103,6 +114,12 @@ class CacheKeyShape(Shape):
         max_length=20,
     )  # fmt: skip
     cookies: list[FieldName] = option([], "Cookies that count. No other is looked at.", max_length=10)
+    languages: list[LanguagePath] = option(
+        ["/"],
+        "Paths at which Accept-Language and the cookie NEXT_LOCALE count: where the app leads visitors to their "
+        "language and says so in no Vary, as Next.js does on its start page.",
+        max_length=20,
+    )
 
     def build(self) -> CacheKey:
         if isinstance(self.query, list):
@@ -110,7 +127,7 @@ class CacheKeyShape(Shape):
         else:
             query = None if self.query == "all" else frozenset()
         headers = tuple(dict.fromkeys(name.lower() for name in self.headers))
-        return CacheKey(query, headers, tuple(dict.fromkeys(self.cookies)))
+        return CacheKey(query, headers, tuple(dict.fromkeys(self.cookies)), tuple(dict.fromkeys(self.languages)))
 
 
 class RouteCacheShape(Shape):
