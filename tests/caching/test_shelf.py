@@ -1,6 +1,9 @@
 from __future__ import annotations
 
+import json
 import random
+import subprocess
+import sys
 
 from scopegate.caching.purges import Purge, PurgeKind, Purges
 from scopegate.caching.shelf import MAX_SHUNNED, MAX_VARIANTS, Shelf
@@ -49,6 +52,21 @@ def test_ten_thousand_variants_are_a_few() -> None:
     assert one.count == MAX_VARIANTS
     assert one.find(b"k", said("a: 9999")) is not None
     assert one.find(b"k", said("a: 5")) is None
+
+
+def test_memory_stays_at_its_bound_through_a_million_objects(full: bool) -> None:
+    """What a process of its own takes: bodies of 200 bytes to 20 KB, each answer with its own fields."""
+    count, bound = (1_000_000 if full else 20_000), 16 << 20
+    told = subprocess.run(
+        [sys.executable, "-m", "tests.caching.filled", str(count), str(bound)],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    taken = json.loads(told.stdout)
+    assert taken["most_kept_bytes"] <= bound
+    assert taken["first_tenth_bytes"] <= 2 * bound
+    assert taken["grown_since_bytes"] <= bound // 4
 
 
 def test_who_was_not_asked_for_longest_goes_first() -> None:

@@ -68,6 +68,18 @@ def test_warnings_stop_nothing(file: Path, capsys: pytest.CaptureFixture[str]) -
     ]
 
 
+def test_answers_that_nobody_could_share_are_told(
+    file: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("REDIS_URL", raising=False)
+    file.write_text(MINIMAL.replace("lenient}\n", "lenient, cache: {}}\n", 1) + "cache: {redis: 64MiB}\n")
+    assert main(["check", str(file)]) == 0
+    assert capsys.readouterr().out.startswith("REDIS_URL cache.redis: not set: ")
+    monkeypatch.setenv("REDIS_URL", "redis://127.0.0.1:6379/0")
+    assert main(["check", str(file)]) == 0
+    assert "REDIS_URL" not in capsys.readouterr().out
+
+
 def test_secrets_need_not_be_there() -> None:
     review = check.review_of(EXAMPLE, {})
     assert review.policy is not None

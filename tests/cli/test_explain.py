@@ -38,9 +38,40 @@ def test_each_thing_is_told_with_its_line(file: str, capsys: pytest.CaptureFixtu
         "body      at most 65,536 bytes, application/json",
         "offload   none",
         "upstream  web: http://127.0.0.1:3000, http://[::1]:3000",
+        "cache     none",
+        "flags     none",
         "mode      enforce",
         "answer    the app's",
     ]
+
+
+KEPT = """\
+version: 1
+upstreams: {web: {servers: ["http://127.0.0.1:3000"]}, next: {servers: ["http://127.0.0.1:3001"]}}
+flags: {beta: {}, checkout: {}}
+routes:
+  - {name: beta, match: GET /beta, tier: none, upstream: web, only_if: {beta: on}}
+  - name: pages
+    match: GET /**
+    tier: lenient
+    upstream: web
+    flags: [beta]
+    by_flag: {checkout: {on: {upstream: next, tier: none}}}
+    cache: {ttl: 30s, stale_if_error: 1h, key: {query: [page], cookies: [plan]}}
+"""
+
+
+def test_what_is_kept_and_what_flags_change(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "gateway.yaml"
+    file.write_text(KEPT)
+    said = {}
+    for path in ("/beta", "/x"):
+        assert main(["explain", "GET", path, "-c", str(file), "--json"]) == 0
+        said[path] = json.loads(capsys.readouterr().out)
+    assert (said["/beta"]["cache"], said["/beta"]["flags"]) == ("none", "only where beta is on")
+    kept = "as the app says, else 30s; by path, query page, cookie plan; stale for 3600s while the app fails"
+    assert said["/x"]["cache"] == f"{kept}; at most 1,048,576 bytes"
+    assert said["/x"]["flags"] == "where checkout is on: next, no tier; tells the app beta"
 
 
 @pytest.mark.parametrize(

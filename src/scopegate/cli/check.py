@@ -16,15 +16,21 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from scopegate.errors import ConfigError
+from scopegate.errors import ConfigError, Problem
 
 if TYPE_CHECKING:
-    from scopegate.errors import Problem
     from scopegate.policy import Review
     from scopegate.policy.policy import Tier
 
 EXIT_FINE = 0
 EXIT_PROBLEMS = 1
+
+
+_ALONE = Problem(
+    "REDIS_URL",
+    "cache.redis",
+    "not set: answers are shared under `scopegate up` alone, which brings its own; any other gateway keeps its own",
+)
 
 
 def register(commands: _SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -71,10 +77,12 @@ def _with_environment(review: Review, environ: Mapping[str, str]) -> Review:
     from scopegate.policy import Review
 
     try:
-        settings.load(environ)
+        found = settings.load(environ)
     except ConfigError as wrong:
         return Review(None, (*review.problems, *wrong.problems), review.warnings)
-    return review
+    if review.policy is None or found.redis_url is not None or not review.policy.cache.redis_bytes:
+        return review
+    return Review(review.policy, review.problems, (*review.warnings, _ALONE))
 
 
 def review_of(file: Path, environ: Mapping[str, str]) -> Review:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from scopegate.policy.addresses import Origin
-    from scopegate.policy.policy import Policy, Route, Tier
+    from scopegate.policy.policy import CacheRule, Policy, Route, Tier
     from scopegate.policy.promises import Forecast
     from scopegate.policy.sections.keys import KeyPart
 
@@ -105,7 +105,42 @@ def _of_route(route: Route, file: str) -> Iterator[tuple[str, str]]:
     yield "body", f"at most {route.body.max_bytes:,} bytes{types}"
     yield "offload", "none" if route.offload is None else route.offload.name
     yield "upstream", f"{route.upstream.name}: {', '.join(map(_of_server, route.upstream.servers))}"
+    yield "cache", "none" if route.cache is None else _of_cache(route.cache)
+    yield "flags", "; ".join(_of_flags(route)) or "none"
     yield "mode", route.mode.value
+
+
+def _of_cache(rule: CacheRule) -> str:
+    """How long, what tells answers apart, and what is never kept."""
+    where_unsaid = f"{rule.ttl_s:g}s" if rule.ttl_s else f"{rule.heuristic:.0%} of its age" if rule.heuristic else "not"
+    query = ["query"] if rule.key.query is None else [f"query {name}" for name in sorted(rule.key.query)]
+    key = ["path", *query, *(f"cookie {name}" for name in rule.key.cookies)]
+    stale = [
+        f"stale for {seconds:g}s {when}"
+        for seconds, when in (
+            (rule.stale_while_revalidate_s, "while it is fetched anew"),
+            (rule.stale_if_error_s, "while the app fails"),
+        )
+        if seconds
+    ]
+    size = f"at most {rule.max_object_bytes:,} bytes"
+    return "; ".join([f"as the app says, else {where_unsaid}", f"by {_listed(key)}", *stale, size])
+
+
+def _of_flags(route: Route) -> Iterator[str]:
+    """Whom the route is there for, what a variant changes, what the app is told."""
+    for flag, variant in route.only_if:
+        yield f"only where {flag.name} is {variant}"
+    for variant, other in route.variations.items():
+        assert route.by_flag is not None
+        tiers = _listed([tier.name for tier in other.tiers]) or "no tier"
+        yield f"where {route.by_flag.name} is {variant}: {other.upstream.name}, {tiers}"
+    if route.told:
+        yield f"tells the app {_listed([flag.name for flag in route.told])}"
+
+
+def _listed(words: Sequence[str]) -> str:
+    return ", ".join(words)
 
 
 def _of_server(origin: Origin) -> str:
