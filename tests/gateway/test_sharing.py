@@ -83,7 +83,14 @@ async def test_what_one_fetched_the_other_has(pair: Pair) -> None:
     assert len(pair.app.requests) == 1
 
 
-async def test_a_crowd_at_two_gateways_is_one_request(pair: Pair, full: bool) -> None:
+@pytest.mark.parametrize("kept", ["nothing", "expired"])
+async def test_a_crowd_at_two_gateways_is_one_request(pair: Pair, full: bool, kept: str) -> None:
+    """A thousand visitors with --full."""
+    if kept == "expired":
+        pair.app.answers.append(body_of(b"old", fields=b"cache-control: max-age=0\r\n" + b'etag: "a"\r\n'))
+        await pair.get(0)
+        await pair.is_shared()
+        pair.app.requests.clear()
     begin = asyncio.Event()
     pair.app.answers.append(Answer([begin, body_of(b"one", fields=MINUTE)]))
     count = 500 if full else 50

@@ -141,6 +141,23 @@ async def test_a_store_that_is_full_or_gone_is_an_outage(answers: RedisAnswers, 
         await answers.find(one, NOTHING)
 
 
+async def test_a_store_that_fills_up_in_the_middle_of_a_body_has_none_of_it(server: Server) -> None:
+    store = RedisAnswers(server.url, ManualClock(int(NOW_S * 1000)), most_bytes=MANY, timeout_s=10)
+    one = key()
+    try:
+        with server.client() as client:
+            used = client.info("memory")["used_memory"]
+        server.run("CONFIG", "SET", "maxmemory", used + (6 << 20))
+        with pytest.raises(StoreUnavailable):
+            await store.put(one, kept(12 << 20))
+        [chunks] = server.run("KEYS", "scopegate:{c}:b:*")
+        assert 0 < server.run("LLEN", chunks) * CHUNK_BYTES < 12 << 20
+        assert 0 < server.run("PTTL", chunks) <= 60_000, "and what was written of it goes by itself"
+        assert await store.find(one, NOTHING) is None
+    finally:
+        await store.close()
+
+
 def test_a_url_that_is_none() -> None:
     with pytest.raises(ConfigError):
         RedisAnswers("http://x", ManualClock())

@@ -40,6 +40,9 @@ _CHANGED_MS = 5000
 """How long after a change nothing is taken of its URL: it may have been fetched before."""
 _LIFE_MS = 3 * 86_400_000
 _PURGES_KEPT = 10_000
+_WRITING_MS = 60_000
+"""How long chunks are kept that no answer names yet."""
+_APPEND = "redis.call('RPUSH', KEYS[1], unpack(ARGV, 2)) return redis.call('PEXPIRE', KEYS[1], ARGV[1])"
 _RELEASE = "if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('DEL', KEYS[1]) end return 0"
 _PURGE = (
     "local n = redis.call('INCR', KEYS[1]) "
@@ -102,8 +105,7 @@ class RedisAnswers:
         place = f"{_PREFIX}b:{body}"
         chunks = [stored.body[at : at + CHUNK_BYTES] for at in range(0, len(stored.body), CHUNK_BYTES)]
         for first in range(0, len(chunks), _AT_ONCE):
-            await self._run("RPUSH", place, *chunks[first : first + _AT_ONCE])
-            await self._run("PEXPIRE", place, 60_000)  # until the answer names it
+            await self._run("EVAL", _APPEND, 1, place, _WRITING_MS, *chunks[first : first + _AT_ONCE])
         variant = hashlib.blake2b(b"\n".join([*stored.vary, b"", stored.selected]), digest_size=12).hexdigest()
         keys = [_name("k", key), f"{_PREFIX}ends", f"{_PREFIX}bytes", _name("u", stored.url), _name("c", stored.url)]
         words = [variant, text, body, size, ends_ms, now_ms, self.most_bytes]
