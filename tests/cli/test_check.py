@@ -68,6 +68,14 @@ def test_warnings_stop_nothing(file: Path, capsys: pytest.CaptureFixture[str]) -
     ]
 
 
+def test_flags_and_caches_are_counted(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    more = "lenient, flags: [new], cache: {}}\n  - {name: more, match: ANY /x, tier: none, cache: {}}\n"
+    file.write_text(MINIMAL.partition("promises:")[0].replace("lenient}\n", more) + "flags: {new: {}}\n")
+    assert main(["check", str(file)]) == 0
+    counted = "fine: 2 routes, 1 tier, 0 offloads, 1 flag, 2 routes with a cache, 0 promises kept"
+    assert capsys.readouterr().out.splitlines()[-1].startswith(counted)
+
+
 def test_answers_that_nobody_could_share_are_told(
     file: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -125,7 +125,7 @@ def _bytes_of(tier: Tier) -> tuple[int, int]:
 
 
 def summary(review: Review) -> str:
-    """One line. `fine: 6 routes, 3 tiers, 1 offload, 2 promises kept`, or how much is wrong."""
+    """One line. `fine: 6 routes, 3 tiers, 1 offload, 2 flags, 2 promises kept`, or how much is wrong."""
     warnings = f", {_count(len(review.warnings), 'warning')}" if review.warnings else ""
     policy = review.policy
     if policy is None:
@@ -134,9 +134,17 @@ def summary(review: Review) -> str:
         _count(len(policy.routes), "route"),
         _count(len(policy.tiers), "tier"),
         _count(len(policy.offloads), "offload"),
+        *_unless_none(len(policy.flags), "flag"),
+        *_unless_none(
+            sum(route.cache is not None for route in policy.routes), "route with a cache", "routes with a cache"
+        ),
         f"{_count(len(policy.promises), 'promise')} kept",
     ]
     return f"fine: {', '.join(parts)}{warnings}"
+
+
+def _unless_none(number: int, noun: str, several: str = "") -> list[str]:
+    return [f"{number} {several}" if several and number > 1 else _count(number, noun)] if number else []
 
 
 def _count(number: int, noun: str) -> str:
