@@ -400,7 +400,8 @@ async def _worker(settings: Settings, trade: _Trade, database: Database) -> Asyn
         yield Worker(jobs, SqlOutbox(database), SqlLedger(database), starts, trade.terms, clock, owner=owner)
 
 
-def _claude(settings: Settings) -> ClaudeCaller:
+def claude_caller(settings: Settings) -> ClaudeCaller:
+    """Of settings with a key."""
     import ssl
 
     from scopegate.worker.claude import PUBLIC_URL, ClaudeCaller
@@ -428,7 +429,7 @@ def _terms(settings: Settings, database: Database, jobs: JobStore, opened: Async
     from scopegate.worker.steps import Steps
 
     clock, ledger, table = SystemClock(), SqlLedger(database), prices.load()
-    claude = _claude(settings)
+    claude = claude_caller(settings)
     opened.push_async_callback(claude.close)
     fetcher = PhotoFetcher()
     opened.push_async_callback(fetcher.close)

@@ -99,6 +99,23 @@ def test_it_serves_says_where_and_stops_cleanly(valkey: None, place: Place) -> N
         assert place.status() == 0
 
 
+def test_status_and_doctor_see_what_runs(valkey: None, place: Place) -> None:
+    with place.run() as up:
+        up.first_lines(6)
+        with place.run("status", "--json") as status:
+            told = json.loads(status.process.communicate(timeout=60)[0])
+        assert {"gateway": 1, "worker": 1, "admin": 1}.items() <= told["processes"].items()
+        assert {one["digest"] for one in told["policies"]} == {told["policies"][0]["digest"]}
+        assert told["database"] == "answers"
+        with place.run("doctor", "--json") as doctor:
+            found = json.loads(doctor.process.communicate(timeout=60)[0])
+        assert found["ok"], found
+        said = [one["said"] for one in found["findings"] if one["of"] in ("ports", "redis")]
+        assert all("a gateway of this state directory runs" in one for one in said[:2]), said
+        assert said[2].startswith("embedded")
+        assert up.stop() == 0
+
+
 def test_a_killed_process_is_replaced_and_limits_are_kept(valkey: None, tmp_path: Path, app: str) -> None:
     place = Place(tmp_path, app, workers=2)
     with place.run() as up:

@@ -80,3 +80,18 @@ async def test_a_redis_that_is_gone_is_an_outage(server: Server) -> None:
 def test_an_address_that_is_none() -> None:
     with pytest.raises(ConfigError):
         RedisDesk("http://127.0.0.1/")
+
+
+async def test_a_server_says_what_it_is(desk: RedisDesk) -> None:
+    about = await desk.about()
+    assert about.version[0].isdigit()
+    assert about.memory_policy == "noeviction"
+    assert abs(about.ahead_s) < 60
+
+
+async def test_a_server_that_is_gone_says_nothing(server: Server) -> None:
+    desk = RedisDesk(server.url)
+    server.kill()
+    with pytest.raises(StoreUnavailable):
+        await desk.about()
+    await desk.close()

@@ -23,6 +23,8 @@ COMMANDS = (
     "reload",
     "check",
     "explain",
+    "doctor",
+    "status",
     "schema",
     "simulate",
     "advise",
@@ -53,6 +55,8 @@ examples:
   scopegate demo                     see all of it at work, nothing to set up
   scopegate check gateway.yaml       every problem of a policy file, with line and column
   scopegate explain GET /api/leads   what a request would meet, and where the file says so
+  scopegate doctor                   what is wrong around a policy: engines, app, key, disk, ports
+  scopegate status                   what runs here, since when, and what it has to do
   scopegate simulate --log access.log  whom the policy would have refused; advise proposes limits
   scopegate limits show 192.0.2.7    how a client stands; then limits reset, ban, unban
   scopegate cache purge --tag news   have kept answers fetched anew, at all gateways

@@ -71,7 +71,7 @@ def load_all(config: Path, roles: Sequence[str], *, join_as: str | None = None, 
     from scopegate.following.source import look
     from scopegate.worker import prices
 
-    settings, problems = _settings(os.environ)
+    settings, problems = usable_settings(os.environ)
     full: StateDirUnusable | None = None
     try:
         state_dir(settings)
@@ -107,7 +107,7 @@ def load_all(config: Path, roles: Sequence[str], *, join_as: str | None = None, 
     )
 
 
-def _settings(environ: Mapping[str, str]) -> tuple[Settings, list[Problem]]:
+def usable_settings(environ: Mapping[str, str]) -> tuple[Settings, list[Problem]]:
     """What the usable variables say, and what is wrong with the others."""
     from scopegate import settings as environment
 

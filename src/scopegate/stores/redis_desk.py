@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from dataclasses import dataclass
 from importlib.resources import files
 from typing import Any
 
@@ -12,6 +13,7 @@ from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
+from scopegate.clock import SystemClock
 from scopegate.errors import ConfigError, Problem
 from scopegate.limits.window import Window
 from scopegate.stores.ports import Holding
@@ -19,6 +21,16 @@ from scopegate.stores.redis_errors import translated
 from scopegate.stores.redis_pool import pool_of
 
 _TIMEOUT_S = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class About:
+    """What a server says of itself. `ahead_s`: how far its clock is before ours; `took_ms`: one answer's time."""
+
+    version: str
+    memory_policy: str
+    took_ms: int
+    ahead_s: float
 
 
 class RedisDesk:
@@ -46,6 +58,19 @@ class RedisDesk:
     async def sentence(self, windows: Sequence[Window]) -> None:
         """See `LimitDesk.sentence`."""
         await self._run(self._sentence, windows, [window.quota.span_ms * 1000 for window in windows])
+
+    async def about(self) -> About:
+        """Raises StoreUnavailable, also where no answer comes within a second."""
+        clock = SystemClock()
+        with translated():
+            async with asyncio.timeout(_TIMEOUT_S):
+                said = await self._redis.info()
+                began_ms = clock.now_ms()
+                seconds, micros = await self._redis.time()
+        took_ms = clock.now_ms() - began_ms
+        version = said.get("valkey_version") or said.get("redis_version", "unknown")
+        ahead_ms = seconds * 1000 + micros / 1000 - (began_ms + took_ms / 2)
+        return About(str(version), str(said.get("maxmemory_policy", "unknown")), took_ms, ahead_ms / 1000)
 
     async def close(self) -> None:
         await self._redis.aclose(close_connection_pool=True)
