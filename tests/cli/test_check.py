@@ -17,7 +17,8 @@ MINIMAL = """\
 version: 1
 upstreams: {web: {servers: ["http://127.0.0.1:3000"]}}
 routes:
-  - {name: all, match: ANY /**, tier: lenient}
+  - {name: all, match: GET /**, tier: lenient}
+server: {listen: 127.0.0.1:8080}
 promises:
   - {request: GET /x, route: all, tier: lenient}
 """
@@ -39,7 +40,7 @@ def test_a_fine_file(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_problems_with_their_places(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    file.write_text(MINIMAL.replace("tier: lenient}\npromises", "tier: leniant, mod: watch}\npromises"))
+    file.write_text(MINIMAL.replace("tier: lenient}\nserver", "tier: leniant, mod: watch}\nserver"))
     assert main(["check", "-c", str(file)]) == 1
     assert capsys.readouterr().out.splitlines() == [
         f"{file}:4:39 routes[0].tier: no tier is named 'leniant', did you mean lenient?",
@@ -52,7 +53,7 @@ def test_a_broken_promise_is_a_problem(file: Path, capsys: pytest.CaptureFixture
     file.write_text(MINIMAL + "  - {request: GET /x, answers: 401}\n")
     assert main(["check", str(file)]) == 1
     assert capsys.readouterr().out.splitlines() == [
-        f"{file}:7:5 promises[1].answers: GET /x meets what the app answers, not 401",
+        f"{file}:8:5 promises[1].answers: GET /x meets what the app answers, not 401",
         "1 problem",
     ]
 
@@ -61,7 +62,7 @@ def test_warnings_stop_nothing(file: Path, capsys: pytest.CaptureFixture[str]) -
     file.write_text(MINIMAL + "tiers:\n  slow: {limit: 1 per 1s}\n")
     assert main(["check", str(file)]) == 0
     assert capsys.readouterr().out.splitlines() == [
-        f"{file}:8:3 tiers.slow: no route uses it (warning)",
+        f"{file}:9:3 tiers.slow: no route uses it (warning)",
         "tier lenient: a busy key costs 1,556 bytes in memory, at most 1,740 in Redis",
         "tier slow: a busy key costs 440 bytes in memory, at most 255 in Redis",
         "fine: 1 route, 2 tiers, 0 offloads, 1 promise kept, 1 warning",
@@ -102,7 +103,7 @@ def test_secrets_need_not_be_there() -> None:
 def test_a_model_without_a_price(file: Path) -> None:
     file.write_text(MINIMAL + "ai: {model: claude-haiku-55}\n")
     problem = check.review_of(file, {}).problems[0]
-    assert (problem.where, problem.path) == (f"{file}:7:13", "ai.model")
+    assert (problem.where, problem.path) == (f"{file}:8:13", "ai.model")
     assert problem.hint == "claude-haiku-5-5"
 
 
@@ -116,7 +117,8 @@ def test_json(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
         "ok": False,
         "digest": None,
         "busy_key_bytes": {},
-        "problems": [{"where": f"{file}:7:1", "path": "tires", "what": "unknown key", "hint": "tiers"}],
+        "promises_by_route": {},
+        "problems": [{"where": f"{file}:8:1", "path": "tires", "what": "unknown key", "hint": "tiers"}],
         "warnings": [],
     }
 
@@ -159,3 +161,22 @@ def test_an_environment_that_a_start_would_refuse_is_named(
     assert url not in said
     monkeypatch.setenv("REDIS_URL", "redis+sentinel://a:26379/mymaster/0")
     assert main(["check", str(file)]) == check.EXIT_FINE
+
+
+def test_routes_that_no_promise_speaks_of_are_named(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    routes = "  - {name: other, match: GET /other, tier: lenient}\n  - {name: all"
+    file.write_text(MINIMAL.replace("  - {name: all", routes))
+    assert main(["check", str(file)]) == 0
+    assert "promises cover 1 of 2 routes, not: other" in capsys.readouterr().out.splitlines()
+    assert main(["check", "--json", str(file)]) == 0
+    assert json.loads(capsys.readouterr().out)["promises_by_route"] == {"other": 0, "all": 1}
+
+
+def test_annotations_of_a_pull_request(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file.write_text(MINIMAL.replace("GET /**", "POST /**") + "tires: {}\n")
+    assert main(["check", "--format", "github", str(file)]) == 1
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == f"::error file={file},line=8,col=1::tires: unknown key, did you mean tiers?"
+    assert lines[1].startswith(f"::warning file={file},line=4,col=24::routes[0].match: anybody may write (POST)")
+    assert main(["check", "--format", "github", str(file.parent / "none.yaml")]) == 1
+    assert capsys.readouterr().out.startswith("::error::")

@@ -50,13 +50,13 @@ version: 1
 upstreams: {web: {servers: ["http://127.0.0.1:3000"]}, next: {servers: ["http://127.0.0.1:3001"]}}
 flags: {beta: {}, checkout: {}}
 routes:
-  - {name: beta, match: GET /beta, tier: none, upstream: web, only_if: {beta: on}}
+  - {name: beta, match: GET /beta, tier: none, upstream: web, only_if: {beta: "on"}}
   - name: pages
     match: GET /**
     tier: lenient
     upstream: web
     flags: [beta]
-    by_flag: {checkout: {on: {upstream: next, tier: none}}}
+    by_flag: {checkout: {"on": {upstream: next, tier: none}}}
     cache: {ttl: 30s, stale_if_error: 1h, key: {query: [page], cookies: [plan]}}
 """
 

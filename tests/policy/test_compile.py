@@ -23,7 +23,7 @@ def test_values_of_the_environment_show_nowhere() -> None:
     shown = "\n".join(map(str, found.problems + found.warnings))
     assert len(found.problems) >= 9
     assert "hunter2" not in shown
-    assert "'${A}' is not a duration" in shown
+    assert "'${A}' (A has 15 characters: letters, digits, spaces) is not a duration" in shown
 
 
 def test_loading_a_policy_imports_nothing_heavy() -> None:

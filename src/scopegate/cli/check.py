@@ -20,10 +20,11 @@ from scopegate.errors import ConfigError, Problem
 
 if TYPE_CHECKING:
     from scopegate.policy import Review
-    from scopegate.policy.policy import Tier
+    from scopegate.policy.policy import Policy, Tier
 
 EXIT_FINE = 0
 EXIT_PROBLEMS = 1
+_MOST_NAMED = 10
 
 
 _ALONE = Problem(
@@ -42,7 +43,10 @@ def register(commands: _SubParsersAction[argparse.ArgumentParser]) -> None:
     )
     parser.add_argument("file", metavar="FILE", type=Path, nargs="?", help="the policy file (gateway.yaml)")
     parser.add_argument("-c", "--config", metavar="FILE", type=Path, help="the same, as the other commands take it")
-    parser.add_argument("--json", action="store_true", help="one JSON object instead of lines")
+    parser.add_argument(
+        "--format", choices=("text", "json", "github"), default="text", help="github: annotations of a pull request"
+    )
+    parser.add_argument("--json", action="store_const", const="json", dest="format", help="as --format json")
     parser.set_defaults(run=run)
 
 
@@ -51,24 +55,32 @@ def run(args: argparse.Namespace) -> int:
         print("scopegate check: one file, please: FILE and -c name two", file=sys.stderr)
         return 2
     try:
-        review = _with_environment(review_of(args.file or args.config or Path("gateway.yaml"), os.environ), os.environ)
+        file = args.file or args.config or Path("gateway.yaml")
+        review = _with_environment(review_of(file, os.environ, advise=True), os.environ)
     except ConfigError as exc:
-        return _refuse(exc, as_object=args.json)
-    if args.json:
-        print(json.dumps(as_json(review), ensure_ascii=False, indent=2))
-    else:
-        print("\n".join(as_lines(review)))
+        return _refuse(exc, args.format)
+    print(_shown(review, args.format))
     return EXIT_PROBLEMS if review.problems else EXIT_FINE
 
 
-def _refuse(error: ConfigError, *, as_object: bool) -> int:
+def _shown(review: Review, form: str) -> str:
+    if form == "json":
+        return json.dumps(as_json(review), ensure_ascii=False, indent=2)
+    if form == "github":
+        from scopegate.cli.annotations import commands
+
+        return "\n".join([*commands(review.problems, review.warnings), summary(review)])
+    return "\n".join(as_lines(review))
+
+
+def _refuse(error: ConfigError, form: str) -> int:
     """No file to read: a problem like any other to whoever asked for a check. The exit code."""
     from scopegate.policy import Review
 
-    if as_object:
-        print(json.dumps(as_json(Review(None, error.problems, ())), ensure_ascii=False, indent=2))
-    else:
+    if form == "text":
         print(error, file=sys.stderr)
+    else:
+        print(_shown(Review(None, error.problems, ()), form))
     return EXIT_PROBLEMS
 
 
@@ -85,15 +97,16 @@ def _with_environment(review: Review, environ: Mapping[str, str]) -> Review:
     return Review(review.policy, review.problems, (*review.warnings, _ALONE))
 
 
-def review_of(file: Path, environ: Mapping[str, str]) -> Review:
-    """Problems, broken promises and warnings. ConfigError when there is no file to read."""
+def review_of(file: Path, environ: Mapping[str, str], *, advise: bool = False) -> Review:
+    """Problems, broken promises and warnings, with `advise` those of `policy/advice` too. ConfigError when there is no
+    file to read."""
     from scopegate.edge.foresee import decider
     from scopegate.following.source import on_disk
     from scopegate.policy import Review
     from scopegate.policy.promises import broken
     from scopegate.worker import prices
 
-    review = on_disk(file).examine(environ, prices.load(), lenient=True)
+    review = on_disk(file).examine(environ, prices.load(), lenient=True, advise=advise)
     if review.policy is None:
         return review
     problems = broken(review.policy.promises, decider(review.policy), str(file))
@@ -105,6 +118,7 @@ def as_lines(review: Review) -> list[str]:
     lines += [f"{warning} (warning)" for warning in review.warnings]
     if review.policy is not None:
         lines += [_cost_of(tier) for tier in review.policy.tiers.values()]
+        lines += _uncovered(review.policy)
     return [*lines, summary(review)]
 
 
@@ -112,6 +126,28 @@ def _cost_of(tier: Tier) -> str:
     """`tier strict: a busy key costs 476 bytes in memory, 390 in Redis`"""
     memory, redis = _bytes_of(tier)
     return f"tier {tier.name}: a busy key costs {memory:,} bytes in memory, at most {redis:,} in Redis"
+
+
+def _uncovered(policy: Policy) -> list[str]:
+    """`promises cover 1 of 3 routes, not: submit, jobs`; nothing of a file without promises."""
+    met = coverage(policy)
+    bare = [name for name, promises in met.items() if not promises]
+    if not policy.promises or not bare:
+        return []
+    more = f" and {len(bare) - _MOST_NAMED} more" if len(bare) > _MOST_NAMED else ""
+    return [f"promises cover {len(met) - len(bare)} of {len(met)} routes, not: {', '.join(bare[:_MOST_NAMED])}{more}"]
+
+
+def coverage(policy: Policy) -> dict[str, int]:
+    """How many promises speak of each route, by its name."""
+    from scopegate.edge.foresee import decider
+
+    decide, met = decider(policy), dict.fromkeys((route.name for route in policy.routes), 0)
+    for promise in policy.promises:
+        found = decide(promise.method, promise.path, promise.without, promise.host).route
+        if found is not None:
+            met[found] += 1
+    return met
 
 
 def _bytes_of(tier: Tier) -> tuple[int, int]:
@@ -159,6 +195,7 @@ def as_json(review: Review) -> dict[str, object]:
             tier.name: dict(zip(("memory", "redis"), _bytes_of(tier), strict=True))
             for tier in (review.policy.tiers.values() if review.policy else ())
         },
+        "promises_by_route": coverage(review.policy) if review.policy else {},
         "problems": _listed(review.problems),
         "warnings": _listed(review.warnings),
     }

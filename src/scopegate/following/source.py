@@ -39,16 +39,19 @@ class Source:
     beside: dict[str, SideFile] = field(default_factory=dict)
     secrets: frozenset[str] = frozenset()
 
-    def examine(self, environ: Mapping[str, str], prices: PriceTable | None = None, *, lenient: bool) -> Review:
+    def examine(
+        self, environ: Mapping[str, str], prices: PriceTable | None = None, *, lenient: bool, advise: bool = False
+    ) -> Review:
         """Problems and warnings of the file, the files it names, and the policy when there are no problems; values of
         the environment never show in them. With `prices`, a model without a price is a problem. `lenient`: secrets the
-        environment lacks are warnings and empty in the policy: ask it questions, never serve it."""
+        environment lacks are warnings and empty in the policy: ask it questions, never serve it. `advise` as in
+        `compile_policy`."""
         draft = draft_of(self.text, str(self.config), environ, lenient=lenient)
         self.secrets |= secrets_named(draft)
         for written in files_named(draft):
             if written not in self.beside:
                 self.beside[written] = self._read(written)
-        return compile_policy(draft, self.beside, prices)
+        return compile_policy(draft, self.beside, prices, advise=advise)
 
     def save(self, place: Path) -> None:
         """Write the copy, at once and for us alone. Raises OSError."""

@@ -15,6 +15,7 @@ from pydantic import ValidationError
 from scopegate.errors import Problem
 from scopegate.limits.pricing import PriceTable
 from scopegate.policy import sidefiles
+from scopegate.policy.advice import advice
 from scopegate.policy.document import FILE_PLACES, Document, disagreements
 from scopegate.policy.draft import Draft
 from scopegate.policy.faults import faults_of
@@ -46,9 +47,14 @@ def secrets_named(draft: Draft) -> frozenset[str]:
 
 
 def compile_policy(
-    draft: Draft, files: Mapping[str, SideFile] = MappingProxyType({}), prices: PriceTable | None = None
+    draft: Draft,
+    files: Mapping[str, SideFile] = MappingProxyType({}),
+    prices: PriceTable | None = None,
+    *,
+    advise: bool = False,
 ) -> Review:
-    """`files` holds all of `files_named`, by their paths as written. With `prices`, a model has to be in them."""
+    """`files` holds all of `files_named`, by their paths as written. With `prices`, a model has to be in them.
+    `advise`: what may be said and is hardly meant is a warning too."""
     tree = draft.tree
     if tree.root is None:
         return _review(None, tree.faults, tree.file, ())
@@ -57,6 +63,7 @@ def compile_policy(
     faults += [*tree.faults, *beside.faults, *disagreements(draft)]
     faults += [*tls.unpaired(draft, beside), *lists.proxies_denied(draft, beside), *ai.unpriced(draft, prices)]
     faults += flags.unfit(draft, beside)
+    faults += advice(draft) if advise else ()
     if found is None or any(not fault.warning for fault in faults):
         return _review(None, faults, tree.file, beside.paths.values())
     return _review(policy_of(found, tree, beside), faults, tree.file, beside.paths.values())

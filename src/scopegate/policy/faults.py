@@ -26,7 +26,12 @@ _KINDS = {
     "model_type": "must be a section of keys and values",
     "string_pattern_mismatch": "has characters that may not stand here",
 }
-_MISSING_ADVICE = {"tier": "name one of `tiers`, or strict, moderate, lenient, none"}
+_MISSING_ADVICE = {
+    "version": "write version: 1 at the top",
+    "upstreams": 'say where the app listens, like {web: {servers: ["http://127.0.0.1:3000"]}}',
+    "routes": "say what is served, like [{name: all, match: ANY /**, tier: lenient}]",
+    "tier": "name one of `tiers`, or strict, moderate, lenient, none",
+}
 
 
 def closest(word: str, known: Iterable[str]) -> str | None:

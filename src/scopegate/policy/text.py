@@ -28,6 +28,12 @@ _INT = re.compile(r"[-+]?(0|[1-9][0-9]{0,17})", re.ASCII)
 _FLOAT = re.compile(r"[-+]?[0-9]{1,18}\.[0-9]{1,18}", re.ASCII)
 _VARIABLE = re.compile(r"\$\$\{|\$\{([^{}]*)(\}?)")
 _NAME = re.compile(r"([A-Za-z_][A-Za-z0-9_]*)(?::-(.*))?", re.ASCII | re.DOTALL)
+_SHAPES = (
+    ("letters", r"[^\W\d_]"),
+    ("digits", r"\d"),
+    ("spaces", r"\s"),
+    ("signs", r"[^\w\s]|_"),
+)
 _WHOLE_VARIABLE = re.compile(r"\$\{[A-Za-z_][A-Za-z0-9_]*\}", re.ASCII)
 
 
@@ -202,6 +208,7 @@ class _Builder:
     def _expand(self, event: yaml.ScalarEvent, text: str, loc: Loc) -> Scalar:
         """`$${` is a plain `${`; a value of the environment is never read for further `${`."""
         faults: list[Fault] = []
+        told: dict[str, str] = {}
         is_secret = bool(SECRET_KEYS.intersection(loc[-1:]))
 
         def value_of(match: re.Match[str]) -> str:
@@ -212,6 +219,7 @@ class _Builder:
                 faults.append(Fault(_place(event), loc, "a variable is written ${NAME} or ${NAME:-default}"))
                 return ""
             value = self._environ.get(name[1], "")
+            told[name[1]] = f"{name[1]} {shape_of(value) if value or name[2] is None else 'is left to its default'}"
             if name[2] is not None:
                 return value or name[2]
             if name[1] not in self._environ:
@@ -222,8 +230,20 @@ class _Builder:
         expanded = _VARIABLE.sub(value_of, text)
         self.faults += faults
         whole = _WHOLE_VARIABLE.fullmatch(text) is not None
-        value = Expanded.of("" if faults else expanded, whole=whole, missing=bool(faults))
+        said = "" if faults or is_secret else ", ".join(told.values())
+        value = Expanded.of("" if faults else expanded, whole=whole, missing=bool(faults), told=said)
         return Scalar(_place(event), value, text, faulty=any(not fault.warning for fault in faults))
+
+
+def shape_of(value: str) -> str:
+    """What a value of the environment looks like, for who has to find the fault in it and must not see it: it may be a
+    secret in the wrong place."""
+    if not value:
+        return "is empty"
+    if value != value.strip():
+        return f"has {len(value)} characters, with space around them"
+    kinds = [kind for kind, pattern in _SHAPES if re.search(pattern, value)]
+    return f"has {len(value)} character{'' if len(value) == 1 else 's'}: {', '.join(kinds)}"
 
 
 def _missing(name: str, warning: bool) -> str:

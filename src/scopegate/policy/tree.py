@@ -41,16 +41,18 @@ class Fault:
 
 class Expanded(str):
     """Text that holds a value of the environment. `whole` when it is one `${NAME}` and nothing else; `missing` when
-    the environment has no such name, and the text is then empty."""
+    the environment has no such name, and the text is then empty. `told` says of each name what its value looks like,
+    without repeating it."""
 
-    __slots__ = ("missing", "whole")
+    __slots__ = ("missing", "told", "whole")
     whole: bool
     missing: bool
+    told: str
 
     @classmethod
-    def of(cls, text: str, *, whole: bool, missing: bool) -> Expanded:
+    def of(cls, text: str, *, whole: bool, missing: bool, told: str = "") -> Expanded:
         made = cls(text)
-        made.whole, made.missing = whole, missing
+        made.whole, made.missing, made.told = whole, missing, told
         return made
 
 
@@ -131,9 +133,13 @@ class Tree:
         return self.locate(loc).key_place
 
     def said(self, loc: Loc) -> str:
-        """The scalar at `loc` as written in the file, fit to be shown between quotes."""
+        """The scalar at `loc` as written in the file, fit to be shown between quotes; where it holds values of the
+        environment, with what these look like."""
         node = self.locate(loc).node
-        return quoted(node.written) if isinstance(node, Scalar) else "the value"
+        if not isinstance(node, Scalar):
+            return "the value"
+        told = node.value.told if isinstance(node.value, Expanded) else ""
+        return quoted(node.written) + (f" ({told})" if told else "")
 
 
 def path_of(loc: Loc) -> str:
