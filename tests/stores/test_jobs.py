@@ -215,6 +215,18 @@ async def test_what_a_dead_worker_was_doing_is_lost_with_its_bill(jobs: SqlJobs,
     assert (await jobs.start_attempt(taken[0], SCOPE, 3_100)).n == 2
 
 
+async def test_what_was_given_back_in_the_middle_of_an_attempt_is_lost(jobs: SqlJobs, database: Database) -> None:
+    """Found by the simulation: a stop, and a database that does not take the attempt's end but the job's release."""
+    job = await accepted(database)
+    stopped = await leased(jobs, job.job_id)
+    await jobs.start_attempt(stopped, PHOTOS, 2_100)
+    await jobs.release(stopped, 2_200)
+    taken = await jobs.lease(job.job_id, "worker-2", 2_300, 4_000)
+    assert taken is not None
+    assert [attempt.state for attempt in taken[1].steps[0].attempts] == [AttemptState.LOST]
+    assert taken[1].losses == 0
+
+
 async def test_the_next_step_begins_as_the_last_one_ends(jobs: SqlJobs, database: Database) -> None:
     job = await accepted(database)
     lease = await leased(jobs, job.job_id)

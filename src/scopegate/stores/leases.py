@@ -72,7 +72,7 @@ def _leasing(owner: str, now_ms: int, until_ms: int) -> Any:
 
 
 def _taken(conn: Connection, row: Row[Any], owner: str, now_ms: int) -> tuple[Lease, LeadJob]:
-    if row.losses:
+    if row.tries > 1:  # also one whose holder gave it back, and could not say how its attempt ended
         lose_attempts(conn, row.job_id, now_ms)
     is_new = row.tries == 1 and row.replay_of is None
     job = job_of(row, () if is_new else steps_of(conn, row.job_id))
