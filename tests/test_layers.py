@@ -104,7 +104,8 @@ HOMES: dict[str, set[str]] = {
     "jsonschema_rs": {"policy/schema.py", "edge/bodies.py"},
     "yaml": {"policy/text.py", "limits/pricing.py"},
     "pydantic": {
-        *("admin/access.py", "admin/app.py", "admin/purges.py", "demo/app.py", "demo/claude.py", "leads/findings.py"),
+        *("admin/access.py", "admin/app.py", "admin/credentials.py", "admin/purges.py", "leads/findings.py"),
+        *("demo/app.py", "demo/claude.py"),
         *("leads/questions/photo_analysis.py", "leads/questions/scope.py", "leads/questions/estimate.py"),
         *("limits/pricing.py", "policy/compile.py", "policy/document.py", "policy/draft.py", "policy/faults.py"),
         *("policy/kinds.py", "settings.py", "worker/claude.py", "policy/sections/flags.py"),
@@ -128,11 +129,14 @@ HOMES: dict[str, set[str]] = {
         "stores/redis_pool.py",
     },
     "starlette": {
-        *("admin/access.py", "admin/answers.py", "admin/app.py", "admin/purges.py", "demo/app.py", "demo/claude.py"),
+        *("admin/access.py", "admin/answers.py", "admin/app.py", "admin/credentials.py", "admin/purges.py"),
+        *("admin/console", "demo/app.py", "demo/claude.py"),
     },
+    "jinja2": {"admin/console/pages.py"},
+    "markupsafe": {"admin/console/pages.py", "admin/console/charts.py"},
     "prometheus_client": {
         *("metrics/catalogue.py", "metrics/exposition.py", "metrics/totals.py"),
-        *("admin/scrape.py", "gateway/tallies.py"),
+        *("admin/scrape.py", "admin/console/protection.py", "gateway/tallies.py"),
     },
     "aiohappyeyeballs": {"gateway/dial.py", "gateway/names.py"},
     "cryptography": {"gateway/certificates.py", "policy/sections/tls.py"},
@@ -442,6 +446,7 @@ WITHOUT_BEHAVIOUR: dict[str, str] = {
     "types.py": "names of shapes",
     "following/loaded.py": "a value without methods",
     "gateway/client.py": "protocols: what the parts of an exchange need of the connection",
+    "admin/sources.py": "a value without methods",
     "limits/decision.py": "a closed set of words",
     "stores/ports.py": "protocols: their promises are tests of the stores",
 }

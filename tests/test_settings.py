@@ -188,6 +188,7 @@ def test_secrets_and_urls_come_from_files(ending: str, tmp_path: Path) -> None:
         "SCOPEGATE_WEBHOOK_SECRET": "a secret of some words",
         "SCOPEGATE_LIMIT_SECRET": "é" * 16,
         "SCOPEGATE_READ_TOKEN": "r" * 16,
+        "SCOPEGATE_VIEWER_TOKEN": "v" * 16,
     }
     assert set(values) == set(settings.FROM_FILES)
     for name, value in values.items():
@@ -250,7 +251,7 @@ def test_settings_cannot_be_changed() -> None:
 
 
 def test_every_variable_is_described() -> None:
-    assert len(settings.VARIABLES) == 16
+    assert len(settings.VARIABLES) == 17
     assert all(field.description for field in settings.VARIABLES.values())
 
 

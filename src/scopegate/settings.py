@@ -185,6 +185,9 @@ class Settings(BaseSettings):
     read_token: Annotated[SecretStr, AfterValidator(_credential), AfterValidator(_admin_token)] | None = _variable(
         "SCOPEGATE_READ_TOKEN", "With it the app reads results at the admin port, and nothing else: 16 characters."
     )
+    viewer_token: Annotated[SecretStr, AfterValidator(_credential), AfterValidator(_admin_token)] | None = _variable(
+        "SCOPEGATE_VIEWER_TOKEN", "Looks at the console and the JSON beside it, and changes nothing: 16 characters."
+    )
     webhook_secret: Annotated[SecretStr, AfterValidator(_webhook_secret)] | None = _variable(
         "SCOPEGATE_WEBHOOK_SECRET", "Signs results: whsec_ and base64, or text of at least 16 bytes."
     )
@@ -228,7 +231,8 @@ VARIABLES: Mapping[str, FieldInfo] = {str(field.validation_alias): field for fie
 
 FROM_FILES = (
     *("REDIS_URL", "DATABASE_URL", "ANTHROPIC_API_KEY", "ANTHROPIC_BASE_URL"),
-    *("SCOPEGATE_ADMIN_TOKEN", "SCOPEGATE_READ_TOKEN", "SCOPEGATE_WEBHOOK_SECRET", "SCOPEGATE_LIMIT_SECRET"),
+    *("SCOPEGATE_ADMIN_TOKEN", "SCOPEGATE_READ_TOKEN", "SCOPEGATE_VIEWER_TOKEN"),
+    *("SCOPEGATE_WEBHOOK_SECRET", "SCOPEGATE_LIMIT_SECRET"),
 )
 """What may come from a file, as Docker and Kubernetes mount secrets: NAME_FILE instead of NAME."""
 

@@ -23,6 +23,7 @@ from scopegate.tasks import first_of
 if TYPE_CHECKING:
     from httpx import AsyncClient
 
+    from scopegate.admin.sources import PolicyFile, Serving
     from scopegate.following.follower import Applying
     from scopegate.gateway.intake import Intake
     from scopegate.gateway.late import LateSignIn
@@ -469,6 +470,44 @@ def _terms(settings: Settings, database: Database, jobs: JobStore, opened: Async
     return terms_of
 
 
+def _policy_file(config: Path | None, copy: Path | None, digest: str) -> PolicyFile:
+    """The text in force, and what speaks against the file as it is now."""
+    from scopegate.admin.sources import PolicyFile
+    from scopegate.errors import ConfigError
+    from scopegate.following import source
+
+    if config is None:
+        return PolicyFile("gateway.yaml", "")
+    try:
+        problems = source.on_disk(config).examine(os.environ, lenient=True).problems
+    except ConfigError as fault:
+        problems = fault.problems
+    found = source.in_force(config, copy, digest, os.environ)
+    said = tuple(str(problem) for problem in problems)
+    if found is None:
+        return PolicyFile(str(config), "", "", said)
+    return PolicyFile(str(config), found[0].text.decode("utf-8", "replace"), found[1], said)
+
+
+def _serving(state_dir: Path) -> list[Serving]:
+    from scopegate.admin.sources import Serving
+    from scopegate.following import standing
+
+    return [
+        Serving(
+            pid=one.pid,
+            host=one.host,
+            digest=one.digest,
+            at_ms=one.at_ms,
+            outcome=one.outcome,
+            problems=one.problems,
+            needs_restart=one.needs_restart,
+            leads=one.pid == one.leader,
+        )
+        for one in standing.living(state_dir)
+    ]
+
+
 async def serve_admin(
     settings: Settings,
     policy: Policy,
@@ -476,9 +515,13 @@ async def serve_admin(
     stop: asyncio.Event,
     ready: Callable[[], None],
     follow: Follow | None = None,
+    config: Path | None = None,
+    copy: Path | None = None,
 ) -> None:
-    """Metrics, health and the first page, on a socket that listens already."""
-    from scopegate.admin.app import Sources, create_admin
+    """Metrics, health and the console, on a socket that listens already. `config` is the policy file, `copy` where a
+    supervisor keeps what is in force."""
+    from scopegate.admin.app import create_admin
+    from scopegate.admin.sources import Sources
     from scopegate.metrics import catalogue as metrics
     from scopegate.metrics import exposition
     from scopegate.process import board, serving
@@ -517,8 +560,11 @@ async def serve_admin(
         purges=purging,
         top=lambda: board.living(settings.state_dir / TOP_FOLDER),
         limit_secret=b"" if settings.limit_secret is None else settings.limit_secret.get_secret_value().encode(),
+        policy_file=lambda: _policy_file(config, copy, in_force.digest),
+        serving=lambda: _serving(settings.state_dir),
+        is_stopping=stop.is_set,
     )
-    app = create_admin(sources, settings.admin_token, settings.read_token)
+    app = create_admin(sources, settings.admin_token, settings.read_token, settings.viewer_token)
     try:
         async with _following(follow, adopt):
             await serving.serve(app, sock, stop, ready, drain_s=lambda: _ADMIN_DRAIN_S)

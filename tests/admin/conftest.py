@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from scopegate.admin.app import Sources
+from scopegate.admin.sources import Sources
 from scopegate.clock import ManualClock
 from scopegate.stores.database import open_database
 from scopegate.stores.jobs import SqlJobs

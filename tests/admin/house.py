@@ -185,6 +185,18 @@ def call(job: LeadJob, micros: int, call_id: str) -> CallRecord:
     )
 
 
+async def hostile_job(outbox: Outbox, jobs: JobStore, ledger: Ledger, text: str) -> LeadJob:
+    """A failed job that says `text` wherever others than us decide what it says."""
+    number = uuid4().hex
+    order = LeadOrder(f"order-{number}", text, text, f"req-{number}", NOW_MS, {"text": text})
+    lead = Lead(f"{text}{number}", text, text, (f"https://photos.example.com/{text}",))
+    job = await outbox.settle(order, OrderState.ACCEPTED, 201, lead)
+    assert job is not None
+    await fail_job(jobs, job, text.encode("ascii", "replace").decode().replace("\0", "?"), text)
+    await book(ledger, job, 1234, f"call-{number}")
+    return job
+
+
 def client(
     app: ASGIApp,
     *,

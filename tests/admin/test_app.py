@@ -98,7 +98,7 @@ async def test_an_id_that_utf8_cannot_carry_is_shown(home: House) -> None:
     job = await house.add_job(home.outbox, "\ud800\x00<b>")
     async with house.client(create_admin(home.sources(), None)) as client:
         assert (await client.get(f"/api/jobs/{job.job_id}")).json()["lead_id"] == "\ud800\x00<b>"
-        assert (await client.get("/")).status_code == 200
+        assert (await client.get("/jobs")).status_code == 200
 
 
 async def test_the_app_reads_what_became_of_a_lead(home: House) -> None:
@@ -234,20 +234,12 @@ async def test_a_replay_survives_a_messenger_that_is_down(home: House) -> None:
         assert (await client.post(f"/api/jobs/{job.job_id}/replay", headers=SAME_ORIGIN)).status_code == 202
 
 
-async def test_the_page_s_form_comes_back_to_the_page(home: House) -> None:
-    job = await house.add_job(home.outbox, "a")
-    await house.fail_job(home.jobs, job)
-    async with house.client(create_admin(home.sources(), None), headers={"accept": "text/html"}) as client:
-        answer = await client.post(f"/api/jobs/{job.job_id}/replay", headers={"origin": "http://127.0.0.1:9900"})
-    assert (answer.status_code, answer.headers["location"]) == (303, "/")
-
-
 async def test_reading_changes_nothing(home: House) -> None:
     job = await house.add_job(home.outbox, "a")
     await house.fail_job(home.jobs, job)
     before = await home.jobs.get(job.job_id)
     async with house.client(create_admin(home.sources(), None)) as client:
-        for path in ("/", "/metrics", "/readyz", "/api/jobs", f"/api/jobs/{job.job_id}", "/api/usage"):
+        for path in ("/jobs", "/metrics", "/readyz", "/api/jobs", f"/api/jobs/{job.job_id}", "/api/usage"):
             assert (await client.get(path)).status_code == 200
         assert (await client.get(f"/api/jobs/{job.job_id}/replay")).status_code == 405
     assert await home.jobs.get(job.job_id) == before
@@ -326,7 +318,7 @@ async def test_an_outage_is_a_503_without_details(home: House) -> None:
     async with house.client(app) as client:
         answer = await client.get("/api/jobs")
         ready = await client.get("/readyz")
-        page = await client.get("/")
+        page = await client.get("/jobs")
     assert (answer.status_code, ready.status_code, page.status_code) == (503, 503, 503)
     assert answer.json()["code"] == "store_unavailable"
     assert "secret" not in answer.text

@@ -9,8 +9,9 @@ import httpx
 import pytest
 from pydantic import SecretStr
 
-from scopegate.admin.app import Sources, create_admin
+from scopegate.admin.app import create_admin
 from scopegate.admin.limits import BadKey, ban, stands
+from scopegate.admin.sources import Sources
 from scopegate.clock import SystemClock
 from scopegate.gateway.counting import counts_of
 from scopegate.gateway.top import TopKeys

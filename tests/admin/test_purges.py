@@ -10,8 +10,9 @@ import httpx
 import pytest
 from pydantic import SecretStr
 
-from scopegate.admin.app import Sources, create_admin
+from scopegate.admin.app import create_admin
 from scopegate.admin.purges import MAX_BODY_BYTES, BadPurge, purge_of
+from scopegate.admin.sources import Sources
 from scopegate.caching.purges import Purge, PurgeKind
 from scopegate.clock import ManualClock
 from scopegate.leads.webhook import signed_fields

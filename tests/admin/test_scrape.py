@@ -12,7 +12,8 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families 
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 
 from scopegate import build
-from scopegate.admin.app import Sources, create_admin
+from scopegate.admin.app import create_admin
+from scopegate.admin.sources import Sources
 from scopegate.errors import StoreUnavailable
 from scopegate.metrics import catalogue as metrics
 from tests.admin import house

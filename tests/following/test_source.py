@@ -173,3 +173,24 @@ def test_a_look_at_no_file_has_no_source(tmp_path: Path, table: PriceTable) -> N
     review, read = source.look(tmp_path / "gone.yaml", None, {}, table, lambda _policy: [])
     assert read is None
     assert [problem.what for problem in review.problems] == ["no such file"]
+
+
+def test_the_text_in_force_is_that_of_its_digest(config: Path, tmp_path: Path, table: PriceTable) -> None:
+    """Of the copy while the file is being changed; else the file as it is, with what it would be."""
+    read = source.on_disk(config)
+    policy = read.examine({}, table, lenient=False).policy
+    assert policy is not None
+    copy = tmp_path / "copy.json"
+    read.save(copy)
+    config.write_text(TEXT + "# changed\n")
+    for place, text in ((copy, TEXT), (None, TEXT + "# changed\n")):
+        found = source.in_force(config, place, policy.digest, {})
+        assert found is not None
+        assert found[0].text.decode() == text
+        assert (found[1] == policy.digest) is (place is copy)
+    config.write_text("broken: [")
+    found = source.in_force(config, None, policy.digest, {})
+    assert found is not None
+    assert found[1] == ""
+    config.unlink()
+    assert source.in_force(config, None, policy.digest, {}) is None

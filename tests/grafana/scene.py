@@ -92,7 +92,8 @@ async def serve(directory: Path) -> None:
     exposition.prepare(directory, "admin")
     import uvicorn
 
-    from scopegate.admin.app import Sources, create_admin
+    from scopegate.admin.app import create_admin
+    from scopegate.admin.sources import Sources
     from scopegate.clock import ManualClock
     from scopegate.metrics import catalogue as metrics
     from scopegate.stores.database import open_database

@@ -192,3 +192,25 @@ async def test_a_rolling_account_tells_a_threshold_again_a_window_later(ledger: 
     assert await ledger.told(HOUR_MS) == {}
     await spend(ledger, 500, HOUR_MS + STEP_MS, account)
     assert [one.reached_ms for one in await told(database)] == [0, HOUR_MS + STEP_MS]
+
+
+# ── what the console asks ───────────────────────────────────────────────────────────────────────────────────────────
+
+
+async def test_accounts_in_their_period_are_told_the_fullest_first(ledger: SqlLedger) -> None:
+    small = Account("day|2026-11-24|a", "day", 100, 9_000)
+    over = Account("day|2026-11-23|a", "day", 100, 500)
+    await spend(ledger, 300, 0, DAY)
+    await spend(ledger, 90, 0, small)
+    await spend(ledger, 99, 0, over)
+    await spend(ledger, 200, 0, HOUR)
+    await ledger.reserve((HOUR,), intent(100, 10), FOR_EVER_MS)
+    told = await ledger.standings(1_000)
+    shown = [(one.scope, one.spent_usd_micros, one.reserved_usd_micros, one.ends_ms) for one in told]
+    assert shown == [
+        (small.scope, 90, 0, 9_000),
+        (DAY.scope, 300, 0, 9_000),
+        (HOUR.scope, 200, 100, HOUR_MS),
+    ]
+    assert [one.scope for one in await ledger.standings(1_000, 1)] == [small.scope]
+    assert [one.spent_usd_micros for one in await ledger.standings(2 * HOUR_MS)] == [0], "of a rolling one it has left"

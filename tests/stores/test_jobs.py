@@ -567,3 +567,53 @@ async def test_listing_by_contractor_request_and_time(jobs: SqlJobs, database: D
     assert await ids(until_ms=2_000) == [one]
     await jobs.cancel(two, 9_000)
     assert await ids(is_open=True) == [three, one]
+
+
+# ── what the console asks ───────────────────────────────────────────────────────────────────────────────────────────
+
+
+async def test_a_page_of_jobs_goes_on_where_one_ended(jobs: SqlJobs, database: Database) -> None:
+    made = [await accepted(database, n) for n in range(5)]
+    order_of = [job.job_id for job in await jobs.list(JobFilter())]
+    seen: list[str] = []
+    after: tuple[int, str] | None = None
+    while page := await jobs.list(JobFilter(after=after, limit=2)):
+        seen += [job.job_id for job in page]
+        after = (page[-1].created_ms, page[-1].job_id)
+    assert seen == order_of
+    assert len(seen) == len(made)
+
+
+async def test_a_text_is_found_in_ids_errors_and_where_it_may_be_in_words(jobs: SqlJobs, database: Database) -> None:
+    job = await accepted(database, 100)
+    lease = await leased(jobs, job.job_id)
+    await fail_step(jobs, lease, PHOTOS)
+    await jobs.finish(lease, 2_100, error_code="bad_answer", reason="the model said NO_1")
+
+    async def found(text: str, *, in_words: bool = False) -> bool:
+        return bool(await jobs.list(JobFilter(text=text, in_words=in_words)))
+
+    for text in ("LEAD-100", "BAD_answer", "no_1", job.job_id[:12]):
+        assert await found(text), text
+    for text in ("lead-1000", "lead%100", "no_12", "nowhere"):
+        assert not await found(text), text
+    words = job.lead.text[:20]
+    assert not await found(words)
+    assert await found(words, in_words=True)
+    assert await jobs.searched_to(JobFilter(text="lead")) is None, "all was looked through"
+
+
+async def test_what_has_ended_lately_is_counted(jobs: SqlJobs, database: Database) -> None:
+    job = await accepted(database)
+    lease = await leased(jobs, job.job_id)
+    await jobs.finish(lease, 2_100, score=5)
+    assert await jobs.ended(2_100) == {"done": 1, "failed": 0, "dead": 0}
+    assert await jobs.ended(2_101) == {"done": 0, "failed": 0, "dead": 0}
+
+
+async def test_actions_are_paged_by_their_numbers(jobs: SqlJobs) -> None:
+    for n in range(5):
+        await jobs.record(Action(n, "anna", "pause", f"offload-{n}"))
+    first = await jobs.actions(limit=2)
+    rest = await jobs.actions(before=first[-1].number)
+    assert [one.subject for one in (*first, *rest)] == [f"offload-{n}" for n in (4, 3, 2, 1, 0)]

@@ -348,3 +348,18 @@ async def test_what_was_settled_meanwhile_is_left_alone(ledger: SqlLedger) -> No
     await ledger.settle(lost, ended(lost, 150))
     assert await ledger.correct([(before, replace(before, cost_usd_micros=85))], 200) == 0
     assert await balance(ledger) == (150, 0)
+
+
+# ── what the console asks ───────────────────────────────────────────────────────────────────────────────────────────
+
+
+async def test_jobs_have_their_costs_and_the_dearest_are_told_alone(ledger: SqlLedger) -> None:
+    for n, cost in enumerate((5, 700, 30)):
+        sent = replace(intent(cost, 1_000), job_id=f"job-{n % 2}", contractor=f"c-{n}")
+        reserved = await ledger.reserve((), sent, 10**9)
+        assert isinstance(reserved, Reservation)
+        await ledger.settle(reserved, replace(sent, outcome="ok", input_tokens=1))
+    await ledger.reserve((), replace(intent(9, 1_000), job_id="job-0"), 10**9)
+    assert await ledger.cost_of(["job-0", "job-1", "job-2"]) == {"job-0": 35, "job-1": 700, "job-2": 0}
+    rows = await ledger.spend_by("contractor", "1970-01-01", 2)
+    assert [row["key"] for row in rows] == ["c-1", "c-2"]

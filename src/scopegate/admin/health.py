@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 
 from scopegate import logs
+from scopegate.clock import Clock, SystemClock
 from scopegate.errors import StoreUnavailable
 from scopegate.metrics import totals
 
@@ -27,17 +28,31 @@ _STORE_UP = "scopegate_limit_store_up"
 class HealthChecks:
     """`checks` by name; `directory` is where the processes of this installation count, None when unknown."""
 
-    def __init__(self, checks: Mapping[str, Check], directory: Path | None, timeout_s: float = CHECK_TIMEOUT_S) -> None:
+    def __init__(
+        self,
+        checks: Mapping[str, Check],
+        directory: Path | None,
+        timeout_s: float = CHECK_TIMEOUT_S,
+        clock: Clock | None = None,
+    ) -> None:
         self._checks = dict(checks)
         self._directory = directory
         self._timeout_s = timeout_s
         self._seen: set[str] = set()
+        self._clock = clock or SystemClock()
+        self._last: dict[str, str] = {}
+        self.since: dict[str, int] = {}
+        """By name, when its state was first seen to be what it is (Unix milliseconds)."""
 
     async def states(self) -> Mapping[str, str]:
         """The state of each check by name, all of them asked at once."""
         answers = await asyncio.gather(*(self._ask(name, check) for name, check in self._checks.items()))
         states = dict(zip(self._checks, answers, strict=True))
-        return {**states, **await self._roles()}
+        found = {**states, **await self._roles()}
+        for name, state in found.items():
+            if self._last.get(name) != state:
+                self._last[name], self.since[name] = state, self._clock.now_ms()
+        return found
 
     async def _ask(self, name: str, check: Check) -> str:
         try:
@@ -49,6 +64,10 @@ class HealthChecks:
             log.warning("admin.check_failed", check=name, error=type(fault).__name__, error_detail=str(fault))
             return "failed"
         return "ok"
+
+    async def processes(self) -> Mapping[str, int]:
+        """Living processes by role; empty where that is unknown."""
+        return {} if self._directory is None else await asyncio.to_thread(totals.living, self._directory)
 
     async def _roles(self) -> Mapping[str, str]:
         if self._directory is None:

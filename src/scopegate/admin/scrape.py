@@ -7,7 +7,7 @@ is missing is seen, a stale one is believed. Names and meanings are `metrics`' b
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -72,13 +72,10 @@ class Scrape:
         return await asyncio.to_thread(self._render, families, accept)
 
     def _render(self, computed: list[Metric], accept: str) -> tuple[bytes, str]:
-        if self._directory is None:
-            counted, processes = tuple(REGISTRY.collect()), {}
-        else:
-            snapshot = totals.read(self._directory)
-            counted, processes = snapshot.families, dict.fromkeys(words(Role), 0) | dict(snapshot.processes)
+        snapshot = _snapshot(self._directory)
+        processes = {} if self._directory is None else dict.fromkeys(words(Role), 0) | dict(snapshot.processes)
         encode, content_type = choose_encoder(accept)
-        page = _Page((*counted, *computed, _gauge(metrics.PROCESSES, processes)))
+        page = _Page((*snapshot.families, *computed, _gauge(metrics.PROCESSES, processes)))
         text: bytes = encode(page)
         return text, content_type
 
@@ -148,6 +145,15 @@ class Scrape:
         info = GaugeMetricFamily(metrics.BUILD_INFO.name, metrics.BUILD_INFO.help, labels=metrics.BUILD_INFO.labels)
         info.add_metric((__version__, build.kind(), self._policy().digest), 1)
         return info
+
+
+def counted(directory: Path | None) -> Sequence[Metric]:
+    """What all processes of `directory` have counted, or this one alone. Blocks; raises as `totals.read`."""
+    return _snapshot(directory).families
+
+
+def _snapshot(directory: Path | None) -> totals.Snapshot:
+    return totals.Snapshot(tuple(REGISTRY.collect()), {}) if directory is None else totals.read(directory)
 
 
 def _gauge(declared: metrics.Computed, values: Mapping[str, float] | Mapping[tuple[str, str], float]) -> Metric:

@@ -46,6 +46,6 @@ def run(args: argparse.Namespace) -> int:
     with following.alone(loaded, catch_up) as follow:
 
         async def serve(stop: asyncio.Event, ready: Callable[[], None]) -> None:
-            await wiring.serve_admin(settings, policy, sock, stop, ready, follow)
+            await wiring.serve_admin(settings, policy, sock, stop, ready, follow, loaded.config, loaded.copy)
 
         return role.run(serve, args.leash, policy.server.timeouts.drain_s)

@@ -136,7 +136,7 @@ def _conclude(args: argparse.Namespace, narrator: Narrator, outcome: StoryResult
 def _say_where(stage: Stage, narrator: Narrator) -> None:
     narrator.act("It stays up until Ctrl-C")
     narrator.say(f"the app behind the gateway   http://{stage.gateway}/")
-    narrator.say(f"admin, metrics               http://{stage.admin}/  any user name, password {stage.admin_token}")
+    narrator.say(f"console, metrics             http://{stage.admin}/  token {stage.admin_token}")
     narrator.say(f"the app without the gateway  http://{stage.app}/")
     if stage.claude is not None:
         narrator.say(f"simulated Claude             http://{stage.claude}/  (says there how to make it fail)")

@@ -14,16 +14,14 @@ from uuid import uuid4
 from scopegate.cli.filters import add_filters, filter_of, unknown
 from scopegate.cli.tables import usd
 from scopegate.leads.job import FINAL_STATES, JobState
-from scopegate.limits.steps import MODEL_STEPS, StepName
+from scopegate.limits.steps import StepName
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
     from scopegate.cli.books import Books
     from scopegate.leads.job import Lead, LeadJob
 
-MAX_AT_ONCE = 1000
-_EXPECTED_FROM_DAYS = 30
 _OPEN_STATES = [state for state in JobState if state not in FINAL_STATES]
 
 
@@ -144,6 +142,8 @@ async def _not_so(job_id: str, done: str, condition: str, books: Books) -> int:
 
 async def _replay_all(args: argparse.Namespace, books: Books) -> int:
     """Without --yes the count and the expected cost; with it, a replay of each. At most MAX_AT_ONCE jobs."""
+    from scopegate.admin.reruns import MAX_AT_ONCE
+
     wanted = replace(filter_of(args), state=JobState(args.state or JobState.FAILED), not_replayed=True)
     found = await books.jobs.list(replace(wanted, limit=MAX_AT_ONCE))
     expected = await _expected_usd_micros(found, args.step, books)
@@ -156,6 +156,8 @@ async def _replay_all(args: argparse.Namespace, books: Books) -> int:
 
 async def _cancel_all(args: argparse.Namespace, books: Books) -> int:
     """Without --yes the count and what is saved by it; with it, the end of each. At most MAX_AT_ONCE jobs."""
+    from scopegate.admin.reruns import MAX_AT_ONCE
+
     state = None if args.state is None else JobState(args.state)
     found = await books.jobs.list(replace(filter_of(args), state=state, is_open=True, limit=MAX_AT_ONCE))
     expected = await _expected_usd_micros(found, None, books)
@@ -168,7 +170,9 @@ def _tell(args: argparse.Namespace, done: str, count: int, usd_micros: int, what
     if args.json:
         print(json.dumps({"jobs": count, f"{what}_usd": usd(usd_micros), done: args.yes}, indent=2))
         return 0
-    cost = f"{usd(usd_micros)} {what}, by what their steps cost in the last {_EXPECTED_FROM_DAYS} days"
+    from scopegate.admin.reruns import EXPECTED_FROM_DAYS
+
+    cost = f"{usd(usd_micros)} {what}, by what their steps cost in the last {EXPECTED_FROM_DAYS} days"
     print(f"{count} jobs {'are' if args.yes else 'would be'} {done}: {cost}")
     if not args.yes:
         print("add --yes to do it")
@@ -176,25 +180,7 @@ def _tell(args: argparse.Namespace, done: str, count: int, usd_micros: int, what
 
 
 async def _expected_usd_micros(found: Sequence[LeadJob], step: str | None, books: Books) -> int:
-    """What the steps that would ask the model again have cost for each good answer."""
-    from scopegate.cli.usage import first_day
+    from scopegate.admin.reruns import expected_usd_micros
 
-    rows = await books.ledger.spend_by("step", first_day(_EXPECTED_FROM_DAYS, books.clock.now_ms()))
-    costs = {str(row["key"]): _per_answer(row) for row in rows}
-    whole = [await books.jobs.get(job.job_id) for job in found]
-    return sum(costs.get(name, 0) for job in whole if job is not None for name in _asked_again(job, step))
-
-
-def _asked_again(job: LeadJob, step: str | None) -> Sequence[StepName]:
-    names = list(StepName)
-    first = len(names) if step is None else names.index(StepName(step))
-    return [name for name in MODEL_STEPS if names.index(name) >= first or name not in job.results()]
-
-
-def _per_answer(row: Mapping[str, object]) -> int:
-    cost, calls, failed, unknown = (row[name] for name in ("cost_usd_micros", "calls", "failed", "unknown"))
-    assert isinstance(cost, int)
-    assert isinstance(calls, int)
-    assert isinstance(failed, int)
-    assert isinstance(unknown, int)
-    return cost // max(1, calls - failed - unknown)
+    from_step = None if step is None else StepName(step)
+    return await expected_usd_micros(found, from_step, books.jobs, books.ledger, books.clock.now_ms())

@@ -135,7 +135,7 @@ def missing(settings: Settings, policy: Policy, roles: Sequence[str]) -> list[Pr
     if ADMIN in roles:
         from scopegate.admin.access import admin_problems
 
-        problems += admin_problems(settings.admin_token, policy, settings.read_token)
+        problems += admin_problems(settings.admin_token, policy, settings.read_token, settings.viewer_token)
     return problems
 
 

@@ -98,6 +98,22 @@ def copied(config: Path, place: Path) -> Source:
         return on_disk(config)
 
 
+def in_force(config: Path, copy: Path | None, digest: str, environ: Mapping[str, str]) -> tuple[Source, str] | None:
+    """The reading that gave the policy of this digest, with the digest it gives; else what is there now; None where
+    nothing is. Of the supervisor's copy, and the file itself. Blocks."""
+    found = None
+    for place in (copy, None):
+        try:
+            source = on_disk(config) if place is None else copied(config, place)
+        except ConfigError:
+            continue
+        policy = source.examine(environ, lenient=True).policy
+        found = (source, "" if policy is None else policy.digest)
+        if found[1] == digest:
+            return found
+    return found
+
+
 def reader_beside(config: Path) -> Read:
     """Reads the files that a policy file there names; relative paths are relative to it."""
     folder = config.absolute().parent

@@ -229,13 +229,14 @@ class Precedence:
 @dataclass(frozen=True, slots=True)
 class Action:
     """What somebody did to a job, an order or an offload by hand. `actor` names the person as far as that is known;
-    `subject` is the id of what it was done to."""
+    `subject` is the id of what it was done to; `number` grows with each, 0 before it is recorded."""
 
     at_ms: int
     actor: str
     name: str
     subject: str
     detail: str = ""
+    number: int = field(default=0, compare=False)
 
 
 SENT: Final = "sent"
@@ -291,7 +292,9 @@ def is_estimate(call: CallRecord) -> bool:
 @dataclass(frozen=True, slots=True)
 class JobFilter:
     """What `jobs list` asks for; None means any. `is_open`: only jobs that have not ended; `not_replayed`: only jobs
-    that no other one replays. Made from `since_ms` on and before `until_ms`. Newest first."""
+    that no other one replays. Made from `since_ms` on and before `until_ms`. Newest first; `after` is where a page of
+    them ended, as (created_ms, job_id). `text` stands somewhere in the ids and in what is said of an error, or with
+    `in_words` in what the lead says: of the newest MOST_SEARCHED that fit the rest, see `JobStore.searched_to`."""
 
     state: JobState | None = None
     offload: str | None = None
@@ -305,3 +308,11 @@ class JobFilter:
     since_ms: int | None = None
     until_ms: int | None = None
     is_open: bool = False
+    replay_of: str | None = None
+    after: tuple[int, str] | None = None
+    text: str | None = None
+    in_words: bool = False
+
+
+MOST_SEARCHED: Final = 5000
+"""Jobs that one search for a text looks through."""

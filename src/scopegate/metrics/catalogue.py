@@ -314,7 +314,7 @@ ADMIN_REFUSALS = _of(
     Counter(
         "scopegate_admin_refusals",
         "Requests refused on the admin port: no_token, wrong_token, too_many_tries, not_loopback, host, cross_site, "
-        "results_only.",
+        "results_only, viewer, form.",
         ["reason"],
     ),
     reason=words(AdminRefusal),

@@ -24,7 +24,7 @@ SpoolState: TypeAlias = Literal["waiting", "bad"]
 TokenKind: TypeAlias = Literal["input", "output", "cache_read", "cache_write"]
 
 AdminRefusal: TypeAlias = Literal[
-    "no_token", "wrong_token", "too_many_tries", "not_loopback", "host", "cross_site", "results_only"
+    "no_token", "wrong_token", "too_many_tries", "not_loopback", "host", "cross_site", "results_only", "viewer", "form"
 ]
 
 ScrapeSource: TypeAlias = Literal["jobs", "orders", "retention", "budgets", "forecasts"]

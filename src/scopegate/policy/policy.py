@@ -14,7 +14,7 @@ from types import MappingProxyType
 from scopegate.policy.addresses import Address, Network, Origin
 from scopegate.policy.document import Document
 from scopegate.policy.sections import flags, headers, tiers
-from scopegate.policy.sections.admin import Admin
+from scopegate.policy.sections.admin import Admin, IdentityProxy, WordsShown
 from scopegate.policy.sections.ai import AI, BudgetRule, WhenSpent
 from scopegate.policy.sections.auth import Auth, JwtRule
 from scopegate.policy.sections.bodies import BodyRule, JsonRule, MultipartRule
@@ -65,6 +65,7 @@ __all__ = [
     "FeatureFlag",
     "Health",
     "HostUse",
+    "IdentityProxy",
     "JsonRule",
     "JwtRule",
     "Kept",
@@ -97,6 +98,7 @@ __all__ = [
     "UpstreamTimeouts",
     "WhenMissing",
     "WhenSpent",
+    "WordsShown",
     "policy_of",
 ]
 

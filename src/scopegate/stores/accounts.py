@@ -20,6 +20,7 @@ from sqlalchemy import Connection, Row, delete, func, select, update
 
 from scopegate.limits.budget import Account, NoRoom, reached
 from scopegate.stores.database import insert
+from scopegate.stores.ports import AccountState
 from scopegate.stores.schema import accounts, leavings, thresholds
 
 _STEPS = 100
@@ -165,6 +166,21 @@ def read(conn: Connection, scopes: Iterable[str], now_ms: int) -> dict[str, tupl
         spent, reserved = found[row.scope]
         found[row.scope] = (spent - int(row.usd_micros), reserved)
     return {scope: found.get(scope, (0, 0)) for scope in wanted}
+
+
+def standings(conn: Connection, now_ms: int, limit: int) -> list[AccountState]:
+    """Those in their present period, the fullest first. Of a rolling one what has left meanwhile is taken off."""
+    still = accounts.c.window_ms.is_not(None) | (accounts.c.ends_ms > now_ms)
+    share = (accounts.c.spent_usd_micros + accounts.c.reserved_usd_micros) * 1.0 / accounts.c.cap_usd_micros
+    present = select(accounts).where(still, accounts.c.cap_usd_micros > 0)
+    rows = conn.execute(present.order_by(share.desc(), accounts.c.scope).limit(limit)).all()
+    sums = read(conn, [row.scope for row in rows], now_ms)
+    return [
+        AccountState(
+            row.scope, row.name, row.cap_usd_micros, *sums[row.scope], None if row.ends_ms == _NEVER_MS else row.ends_ms
+        )
+        for row in rows
+    ]
 
 
 def told(conn: Connection, now_ms: int) -> dict[tuple[str, float], int]:

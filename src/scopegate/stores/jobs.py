@@ -3,15 +3,17 @@ which one is next."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from sqlalchemy import Connection, Select, delete, exists, func, select
+from sqlalchemy import ColumnElement, Connection, Select, Text, cast, delete, exists, func, or_, select
 
 from scopegate.leads.job import (
     FINAL_STATES,
+    MOST_SEARCHED,
     Action,
     Attempt,
     AttemptState,
@@ -27,7 +29,7 @@ from scopegate.limits.steps import SENT_STEPS, StepName
 from scopegate.stores import leases, turns
 from scopegate.stores.database import Database, insert
 from scopegate.stores.rows import job_of, known_job, read_job
-from scopegate.stores.schema import actions, jobs, paused, steps
+from scopegate.stores.schema import actions, attempts, jobs, paused, steps
 from scopegate.types import Json
 
 _IS_OPEN = jobs.c.finished_ms.is_(None)
@@ -45,6 +47,12 @@ class SqlJobs:
 
     async def list(self, wanted: JobFilter) -> Sequence[LeadJob]:
         return await self._db.read(partial(_list, wanted=wanted))
+
+    async def searched_to(self, wanted: JobFilter) -> tuple[int, str] | None:
+        return await self._db.read(partial(_searched_to, wanted=wanted))
+
+    async def ended(self, since_ms: int) -> Mapping[str, int]:
+        return await self._db.read(partial(_ended, since_ms=since_ms))
 
     async def counts(self) -> Mapping[str, int]:
         return await self._db.read(_counts)
@@ -142,15 +150,37 @@ class SqlJobs:
     async def record(self, action: Action) -> None:
         await self._db.write(partial(record, action=action))
 
-    async def actions(self, subject: str | None = None, limit: int = 100) -> Sequence[Action]:
-        return await self._db.read(partial(_actions, subject=subject, limit=limit))
+    async def actions(
+        self, subject: str | None = None, limit: int = 100, before: int | None = None
+    ) -> Sequence[Action]:
+        return await self._db.read(partial(_actions, subject=subject, limit=limit, before=before))
 
 
 # ── reading ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 def _list(conn: Connection, wanted: JobFilter) -> list[LeadJob]:
-    query: Select[Any] = select(jobs).order_by(jobs.c.created_ms.desc(), jobs.c.job_id.desc()).limit(wanted.limit)
+    query = _newest_first(select(jobs))
+    if wanted.text is None:
+        query = _fitting(query, wanted)
+    else:
+        among = _newest_first(_fitting(select(jobs.c.job_id), wanted)).limit(MOST_SEARCHED).subquery()
+        query = query.where(jobs.c.job_id.in_(select(among.c.job_id)), _says(wanted.text, in_words=wanted.in_words))
+    return [job_of(row) for row in conn.execute(query.limit(wanted.limit))]
+
+
+def _searched_to(conn: Connection, wanted: JobFilter) -> tuple[int, str] | None:
+    query = _newest_first(_fitting(select(jobs.c.created_ms, jobs.c.job_id), wanted))
+    row = conn.execute(query.offset(MOST_SEARCHED - 1).limit(1)).one_or_none()
+    return None if row is None else (row.created_ms, row.job_id)
+
+
+def _newest_first(query: Select[Any]) -> Select[Any]:
+    return query.order_by(jobs.c.created_ms.desc(), jobs.c.job_id.desc())
+
+
+def _fitting(query: Select[Any], wanted: JobFilter) -> Select[Any]:
+    """All but its text."""
     for column, value in (
         (jobs.c.state, wanted.state),
         (jobs.c.offload, wanted.offload),
@@ -158,6 +188,7 @@ def _list(conn: Connection, wanted: JobFilter) -> list[LeadJob]:
         (jobs.c.contractor, wanted.contractor),
         (jobs.c.request_id, wanted.request_id),
         (jobs.c.error_code, wanted.error_code),
+        (jobs.c.replay_of, wanted.replay_of),
     ):
         if value is not None:
             query = query.where(column == value)
@@ -165,20 +196,42 @@ def _list(conn: Connection, wanted: JobFilter) -> list[LeadJob]:
         query = query.where(jobs.c.created_ms >= wanted.since_ms)
     if wanted.until_ms is not None:
         query = query.where(jobs.c.created_ms < wanted.until_ms)
+    if wanted.after is not None:
+        created_ms, job_id = wanted.after
+        earlier = (jobs.c.created_ms < created_ms) | ((jobs.c.created_ms == created_ms) & (jobs.c.job_id < job_id))
+        query = query.where(jobs.c.created_ms <= created_ms, earlier)
     if wanted.is_open:
         query = query.where(_IS_OPEN)
     if wanted.not_replayed:
         replays = jobs.alias()
         query = query.where(~exists().where(replays.c.replay_of == jobs.c.job_id))
-    if wanted.ids:
-        query = query.where(jobs.c.job_id.in_(wanted.ids))
-    return [job_of(row) for row in conn.execute(query)]
+    return query.where(jobs.c.job_id.in_(wanted.ids)) if wanted.ids else query
+
+
+def _says(words: str, *, in_words: bool) -> ColumnElement[bool]:
+    """What a lead says is stored as ASCII JSON, so it is looked for as that."""
+    said = [jobs.c.job_id, jobs.c.lead_id, jobs.c.request_id, jobs.c.error_code, jobs.c.reason]
+    found = [cast(column, Text).icontains(words, autoescape=True) for column in said]
+    told = attempts.c.error_detail
+    found.append(exists().where(attempts.c.job_id == jobs.c.job_id, cast(told, Text).icontains(words, autoescape=True)))
+    if in_words:
+        as_stored = json.dumps(words)[1:-1]
+        found += [
+            cast(column, Text).icontains(as_stored, autoescape=True) for column in (jobs.c.lead_text, jobs.c.photos)
+        ]
+    return or_(*found)
 
 
 def _counts(conn: Connection) -> dict[str, int]:
     rows = conn.execute(select(jobs.c.state, func.count()).group_by(jobs.c.state))
     found = {state: int(count) for state, count in rows}
     return {state.value: found.get(state.value, 0) for state in JobState}
+
+
+def _ended(conn: Connection, since_ms: int) -> dict[str, int]:
+    lately = select(jobs.c.state, func.count()).where(jobs.c.finished_ms >= since_ms).group_by(jobs.c.state)
+    found = {state: int(count) for state, count in conn.execute(lately)}
+    return {state.value: found.get(state.value, 0) for state in FINAL_STATES}
 
 
 def due_query(now_ms: int, limit: int) -> Select[tuple[str]]:
@@ -243,10 +296,15 @@ def record(conn: Connection, action: Action) -> None:
     )
 
 
-def _actions(conn: Connection, subject: str | None, limit: int) -> list[Action]:
+def _actions(conn: Connection, subject: str | None, limit: int, before: int | None) -> list[Action]:
     query = select(actions).order_by(actions.c.action_id.desc()).limit(limit)
-    rows = conn.execute(query if subject is None else query.where(actions.c.subject == subject))
-    return [Action(row.at_ms, row.actor, row.name, row.subject, row.detail) for row in rows]
+    if subject is not None:
+        query = query.where(actions.c.subject == subject)
+    if before is not None:
+        query = query.where(actions.c.action_id < before)
+    return [
+        Action(row.at_ms, row.actor, row.name, row.subject, row.detail, row.action_id) for row in conn.execute(query)
+    ]
 
 
 def _cancel(conn: Connection, job_id: str, now_ms: int, actor: str) -> LeadJob | None:

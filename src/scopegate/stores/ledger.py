@@ -23,6 +23,7 @@ from scopegate.limits.budget import Account, NoRoom, Reservation
 from scopegate.metrics import catalogue as metrics
 from scopegate.stores import accounts
 from scopegate.stores.database import Database, insert
+from scopegate.stores.ports import AccountState
 from scopegate.stores.schema import calls, reservations
 from scopegate.types import Json
 
@@ -88,12 +89,18 @@ class SqlLedger:
     ) -> Sequence[CallRecord]:
         return await self._db.read(partial(_calls, job_id=job_id, lead_id=lead_id, limit=limit))
 
-    async def spend_by(self, by: str, since_day: str) -> Sequence[Mapping[str, Json]]:
+    async def cost_of(self, job_ids: Sequence[str]) -> Mapping[str, int]:
+        return await self._db.read(partial(_cost_of, job_ids=job_ids))
+
+    async def standings(self, now_ms: int, limit: int = 200) -> Sequence[AccountState]:
+        return await self._db.read(partial(accounts.standings, now_ms=now_ms, limit=limit))
+
+    async def spend_by(self, by: str, since_day: str, most: int | None = None) -> Sequence[Mapping[str, Json]]:
         """As the port says; calls without a lead or contractor are summed under the key None, last. Raises ValueError
         for a grouping that does not exist."""
         if by not in _GROUPS:
             raise ValueError(f"spend can be grouped by {', '.join(_GROUPS)}, not by {by}")
-        return await self._db.read(partial(_spend_by, by=by, since_day=since_day))
+        return await self._db.read(partial(_spend_by, by=by, since_day=since_day, most=most))
 
     async def longest_answer(self, step: str) -> tuple[int, int]:
         return await self._db.read(partial(_longest_answer, step=step))
@@ -285,7 +292,15 @@ def _calls_between(conn: Connection, from_ms: int, until_ms: int) -> list[CallRe
     return [CallRecord(**row._mapping) for row in conn.execute(ours.order_by(calls.c.started_ms, calls.c.call_id))]
 
 
-def _spend_by(conn: Connection, by: str, since_day: str) -> list[Mapping[str, Json]]:
+def _cost_of(conn: Connection, job_ids: Sequence[str]) -> dict[str, int]:
+    ours = select(calls.c.job_id, func.sum(calls.c.cost_usd_micros).label("cost")).where(
+        calls.c.job_id.in_(job_ids), calls.c.outcome != SENT
+    )
+    found = {row.job_id: int(row.cost) for row in conn.execute(ours.group_by(calls.c.job_id))}
+    return {job_id: found.get(job_id, 0) for job_id in job_ids}
+
+
+def _spend_by(conn: Connection, by: str, since_day: str, most: int | None) -> list[Mapping[str, Json]]:
     key = _GROUPS[by]
     is_unknown = calls.c.outcome == UNKNOWN
     counts = [
@@ -298,6 +313,8 @@ def _spend_by(conn: Connection, by: str, since_day: str) -> list[Mapping[str, Js
     query = (
         select(key.label("key"), *counts, *sums).where(calls.c.day >= since_day, calls.c.outcome != SENT).group_by(key)
     )
+    if most is not None:
+        query = query.order_by(func.sum(calls.c.cost_usd_micros).desc()).limit(most)
     rows = [_sums_of(row) for row in conn.execute(query)]
     # sorted here: the engines disagree about collation and about where NULL goes
     return sorted(rows, key=lambda row: (row["key"] is None, str(row["key"])))

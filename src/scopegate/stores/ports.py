@@ -262,8 +262,16 @@ class JobStore(Protocol):
         """Newest first, without steps."""
         ...
 
+    async def searched_to(self, wanted: JobFilter) -> tuple[int, str] | None:
+        """Of a search for a text: the last job that was looked through, to go on after it; None when that was all."""
+        ...
+
     async def counts(self) -> Mapping[str, int]:
         """Jobs by state, every state present."""
+        ...
+
+    async def ended(self, since_ms: int) -> Mapping[str, int]:
+        """Jobs that have ended since then by state, every final state present."""
         ...
 
     async def due(self, now_ms: int, limit: int) -> Sequence[str]:
@@ -357,9 +365,23 @@ class JobStore(Protocol):
         """What was done elsewhere by hand."""
         ...
 
-    async def actions(self, subject: str | None = None, limit: int = 100) -> Sequence[Action]:
-        """What was done by hand. Newest first."""
+    async def actions(
+        self, subject: str | None = None, limit: int = 100, before: int | None = None
+    ) -> Sequence[Action]:
+        """What was done by hand. Newest first; only those with a smaller number than `before`."""
         ...
+
+
+@dataclass(frozen=True, slots=True)
+class AccountState:
+    """How an account stands: of budget `name`, under `scope`. `ends_ms`: None for one that has no end."""
+
+    scope: str
+    name: str
+    cap_usd_micros: int
+    spent_usd_micros: int
+    reserved_usd_micros: int
+    ends_ms: int | None
 
 
 class Ledger(Protocol):
@@ -399,11 +421,19 @@ class Ledger(Protocol):
         from. One that has changed meanwhile is left alone. How many were put right; all in one transaction."""
         ...
 
-    async def spend_by(self, by: str, since_day: str) -> Sequence[Mapping[str, Json]]:
+    async def cost_of(self, job_ids: Sequence[str]) -> Mapping[str, int]:
+        """What the calls of these jobs have cost, in micro-dollars; those in flight left out."""
+        ...
+
+    async def standings(self, now_ms: int, limit: int = 200) -> Sequence[AccountState]:
+        """Accounts in their present period, the fullest first."""
+        ...
+
+    async def spend_by(self, by: str, since_day: str, most: int | None = None) -> Sequence[Mapping[str, Json]]:
         """Sums by `day`, `model`, `step`, `lead`, `contractor` or `offload`: {key, calls, failed, unknown,
         input_tokens, output_tokens, cache_read_tokens, cache_write_tokens, cost_usd_micros, unknown_usd_micros,
-        saved_usd_micros}, by key. What is in flight counts in none of them; what is unknown counts at its worst case,
-        and is told apart."""
+        saved_usd_micros}, by key; with `most` only those that cost most. What is in flight counts in none of them; what
+        is unknown counts at its worst case, and is told apart."""
         ...
 
     async def longest_answer(self, step: str) -> tuple[int, int]:
