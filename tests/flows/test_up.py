@@ -106,7 +106,7 @@ def test_status_and_doctor_see_what_runs(valkey: None, place: Place) -> None:
             told = json.loads(status.process.communicate(timeout=60)[0])
         assert {"gateway": 1, "worker": 1, "admin": 1}.items() <= told["processes"].items()
         assert {one["digest"] for one in told["policies"]} == {told["policies"][0]["digest"]}
-        assert told["database"] == "answers"
+        assert "there is no database" in told["database"], "this policy offloads nothing"
         with place.run("doctor", "--json") as doctor:
             found = json.loads(doctor.process.communicate(timeout=60)[0])
         assert found["ok"], found
