@@ -24,7 +24,14 @@ NEEDS = ("mypy[mypyc]>=2.4,<2.5", "setuptools>=65")
 """What compiling takes besides hatchling. mypyc is pinned to the release that the tests ran on."""
 ROOMS = ("limits", "edge", "gateway")
 """Compiled whole, but for what is named in INTERPRETED."""
-MODULES = ("stores/memory.py", "stores/mirror.py")
+MODULES = (
+    "stores/memory.py",
+    "stores/mirror.py",
+    "stores/redis_limits.py",
+    "stores/redis_link.py",
+    "stores/redis_script.py",
+    "stores/refusals.py",
+)
 INTERPRETED = {
     "edge/claims.py": "surrogates in its literals, which C strings do not hold",
     "gateway/app.py": "a start and an end, and nothing that a request passes through",
@@ -107,8 +114,10 @@ def compile_into(folder: Path, package: Path) -> list[Path]:
     try:
         paths = [str(path.relative_to(package.parent)) for path in sources(package)]
         extensions = mypycify(
-            [*flags, *paths], opt_level="2", debug_level="0", group_name=PACKAGE, target_dir=str(work)
+            [*flags, *paths], opt_level="s", debug_level="0", group_name=PACKAGE, target_dir=str(work)
         )
+        for extension in extensions:
+            extension.extra_compile_args += ["-fvisibility=hidden", "-fno-asynchronous-unwind-tables"]
         _build(extensions, folder)
     finally:
         os.chdir(before)

@@ -16,6 +16,7 @@ from typing import Any, NoReturn
 import pytest
 
 from scopegate.stores.database import Database, open_database
+from tests.ports import free_port
 
 POSTGRES_BINARIES = [*sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)]
 UNPRIVILEGED = "nobody"
@@ -148,9 +149,7 @@ def running_haproxy(folder: Path, to: int, option: str) -> Iterator[int]:
     """An HAProxy that passes TCP connections on to a loopback port; `option` stands on its server line. Yields the
     port it listens on, once it does."""
     binary = shutil.which("haproxy", path=f"{os.environ['PATH']}{os.pathsep}/usr/sbin") or missing("HAProxy")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port: int = free.getsockname()[1]
+    port = free_port()
     config = folder / "haproxy.cfg"
     config.write_text(HAPROXY.format(port=port, to=to, option=option))
     process = subprocess.Popen([binary, "-db", "-q", "-f", config], stderr=subprocess.PIPE)

@@ -6,7 +6,6 @@ import importlib
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import time
 from pathlib import Path
@@ -18,6 +17,7 @@ from redis.exceptions import BusyLoadingError
 from redis.exceptions import ConnectionError as NoConnection
 
 from tests.engines import missing
+from tests.ports import free_port
 
 
 def binary(engine: str) -> str:
@@ -35,9 +35,7 @@ class Server:
     over a restart."""
 
     def __init__(self, folder: Path, engine: str = "valkey", *options: str, password: str | None = None) -> None:
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port: int = free.getsockname()[1]
+        self.port = free_port()
         self._folder = folder
         self._socket = folder / "s"
         self._command = [binary(engine), "--port", str(self.port), "--bind", "127.0.0.1"]

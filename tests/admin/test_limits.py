@@ -26,7 +26,9 @@ from tests.gateway.rig import policy_of
 SECRET = b"this installation's own"
 TIERS = {
     "banning": {"limit": ["5 per 60s", "50 per 1h"], "ban": "15m after 3 refusals in 1m"},
-    "site": {"limit": "9 per 60s", "key": "global", "ipv6_prefix": 56},
+    "site": {"limit": "9 per 60s", "key": "global"},
+    "wide": {"limit": "9 per 60s", "ipv6_prefix": 56},
+    "tenant": {"limit": "9 per 60s", "key": ["header:X-Tenant", "route"], "when_missing": "client_ip"},
 }
 
 
@@ -56,8 +58,8 @@ def test_windows_and_bans_are_those_of_the_gateway(policy: Policy) -> None:
     count = counts_of(policy, SECRET)["all"]
     counted = count.windows(Asked())  # type: ignore[arg-type]
     assert isinstance(counted, tuple)
-    by_address, by_word = stands(policy, "192.0.2.1", SECRET), stands(policy, "all", SECRET)
-    assert keys(counted) == keys([*by_address[0].windows, *by_word[1].windows])
+    by_address, [by_word] = stands(policy, "192.0.2.1", SECRET), stands(policy, "all", SECRET)
+    assert keys(counted) == keys([*by_address[0].windows, *by_word.windows])
     [ban] = count.barriers(Asked(), counted)  # type: ignore[arg-type]
     assert by_address[0].ban is not None
     assert isinstance(ban, Ban)
@@ -71,7 +73,22 @@ def test_an_address_is_its_network_as_each_tier_has_it(policy: Policy) -> None:
     assert stands(policy, "2001:db8::/64", SECRET) == one
 
 
-@pytest.mark.parametrize("key", ["", "x" * 1001, "a\nb", "nobody", "ip:192.0.2.1", "192.0.2.1,nobody"])
+@pytest.mark.parametrize(
+    ("key", "tiers"),
+    [
+        ("192.0.2.1", ["banning", "wide"]),
+        ("all", ["site"]),
+        ("header:X-Tenant:acme,route:all", ["tenant"]),
+        ("192.0.2.1,route:all", ["tenant"]),  # who came without the field
+    ],
+)
+def test_only_tiers_that_count_by_such_a_key_are_meant(policy: Policy, key: str, tiers: list[str]) -> None:
+    assert [stand.tier.name for stand in stands(policy, key, SECRET)] == tiers
+
+
+@pytest.mark.parametrize(
+    "key", ["", "x" * 1001, "a\nb", "nobody", "ip:192.0.2.1", "192.0.2.1,nobody", "route:all", "user:a:b", "all,all"]
+)
 def test_what_is_no_key_is_named(policy: Policy, key: str) -> None:
     with pytest.raises(BadKey):
         stands(policy, key, SECRET)
@@ -117,14 +134,14 @@ class _Nothing:
 
 async def test_show_reset_ban_and_unban(port: httpx.AsyncClient, policy: Policy, store: RedisLimits) -> None:
     key = {"key": "198.51.100.77"}
-    [banning, _] = stands(policy, key["key"], SECRET)
+    [banning, _] = stands(policy, key["key"], SECRET)  # and `wide`, which bans nobody
     assert banning.ban is not None
     await port.post("/api/limits/reset", params=key)
     for _ in range(2):
         await store.spend(banning.windows, [banning.ban])
     rows = (await port.get("/api/limits", params=key)).json()["limits"]
     assert [(row.get("window"), row.get("counted")) for row in rows] == [
-        *(("banning", 2), ("banning/2", 2), ("site", 0), (None, None)),
+        *(("banning", 2), ("banning/2", 2), ("wide", 0), (None, None)),
     ]
     assert (await port.post("/api/limits/ban", params=key)).json() == {"banned": ["banning"]}
     assert not (await store.spend(banning.windows, [banning.ban])).admitted
@@ -179,5 +196,7 @@ async def test_a_trusted_proxy_is_never_banned(valkey_url: str) -> None:
     desk = RedisDesk(valkey_url)
     with pytest.raises(BadKey, match="is a trusted proxy"):
         await ban(desk, stands(policy, "10.0.0.7", SECRET))
+    with pytest.raises(BadKey, match="is a trusted proxy"):
+        await ban(desk, stands(policy, "10.0.0.7/32", SECRET))
     assert await ban(desk, stands(policy, "10.0.1.7", SECRET)) == ["banning"]
     await desk.close()

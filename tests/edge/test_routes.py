@@ -439,3 +439,11 @@ def test_a_thousand_routes_cost_what_a_hundred_cost() -> None:
 def test_a_deep_path_costs_no_deeper_than_the_longest_pattern() -> None:
     deep = "/" + "/".join("a" * 4000)
     assert name(table("GET /a/*/**", "GET /*/a/b").match("GET", deep)) == "GET /a/*/**"
+
+
+def test_served_are_the_methods_of_the_path_as_sent() -> None:
+    hidden = replace(route("c", "PUT /leads"), only_if=((FLAG, "on"),))
+    rows = [route("a", "GET /leads"), route("b", "POST /leads"), hidden]
+    table = compile_routes(rows)
+    assert table.served(["POST", "PUT", "GET", "HEAD", "PURGE"], "/leads") == ["POST", "GET", "HEAD"]
+    assert table.served(["POST"], "/leads/%2e") == []

@@ -13,6 +13,7 @@ from starlette.routing import Route
 
 from scopegate.process import serving
 from tests.flows.processes import Scopegate, scopegate, wait_until
+from tests.ports import free_port
 
 _POLICY = """\
 version: 1
@@ -27,11 +28,6 @@ def listening() -> socket.socket:
     sock = socket.create_server(("127.0.0.1", 0), backlog=512)
     sock.setblocking(False)
     return sock
-
-
-def free_port() -> int:
-    with listening() as sock:
-        return int(sock.getsockname()[1])
 
 
 async def ask(port: int) -> int:

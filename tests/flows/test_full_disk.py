@@ -21,6 +21,7 @@ from scopegate.process import serving
 from scopegate.stores.database import open_database
 from scopegate.stores.jobs import SqlJobs
 from tests.flows.processes import scopegate, wait_until
+from tests.ports import free_port
 
 _POLICY = """\
 version: 1
@@ -93,8 +94,7 @@ async def test_while_the_disk_is_full_no_lead_is_taken_and_none_is_lost(tmp_path
     stop = asyncio.Event()
     app = Starlette(routes=[Route("/api/leads", take, methods=["POST"])])
     serving_app = asyncio.create_task(serving.serve(app, app_socket, stop, lambda: None, drain_s=lambda: 1))
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    port = free_port()
     config = tmp_path / "gateway.yaml"
     config.write_text(_POLICY.format(port=port, app=app_socket.getsockname()[1]))
     state = small_disk / "state"

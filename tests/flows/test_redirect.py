@@ -7,9 +7,9 @@ import signal
 import subprocess
 from pathlib import Path
 
-from scopegate.demo.stage import free_addresses
 from tests.authority import Authority
 from tests.flows.processes import scopegate, wait_until
+from tests.ports import free_addresses
 
 POLICY = """\
 version: 1

@@ -21,11 +21,12 @@ import httpx
 import jwt
 import pytest
 
-from scopegate.demo.stage import clean, free_addresses
+from scopegate.demo.stage import clean
 from scopegate.following import standing
 from scopegate.following.standing import Standing
 from tests.flows.load import load, quick_app
 from tests.flows.processes import Scopegate, posted, scopegate, wait_until
+from tests.ports import free_addresses
 
 SECRET = "a shared secret of the tests, longer than 32 bytes"
 STATE = ".scopegate"

@@ -23,7 +23,7 @@ from scopegate.stores.redis_limits import RedisLimits
 from tests.engines import missing
 from tests.flows.processes import wait_until
 from tests.flows.test_limit_store_outages import certificate
-from tests.flows.test_store_faults import free_port
+from tests.ports import free_port
 from tests.valkey import Server
 
 DOCS = Path(__file__).parents[2] / "docs" / "limits.md"

@@ -19,6 +19,7 @@ from typing import NamedTuple
 import pytest
 
 from tests.flows.processes import Scopegate, scopegate, wait_until
+from tests.ports import free_port
 from tests.valkey import Server
 
 PATIENCE_S = 30.0
@@ -152,11 +153,6 @@ class Stage:
         while not true() and time.monotonic() < give_up_s:
             await asyncio.sleep(0.01)
         return true()
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as sock:
-        return int(sock.getsockname()[1])
 
 
 def is_listening(port: int) -> bool:

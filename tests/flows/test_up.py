@@ -15,10 +15,10 @@ from pathlib import Path
 import httpx
 import pytest
 
-from scopegate.demo.stage import free_addresses
 from scopegate.stores.embedded import EmbeddedValkey, known_binaries
 from tests.engines import missing
 from tests.flows.processes import Scopegate, left_running, scopegate, wait_until
+from tests.ports import free_addresses
 
 
 class App(BaseHTTPRequestHandler):

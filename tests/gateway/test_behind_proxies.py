@@ -7,7 +7,6 @@ import asyncio
 import os
 import re
 import shutil
-import socket
 import ssl
 import subprocess
 from collections.abc import AsyncIterator, Sequence
@@ -20,6 +19,7 @@ from tests.authority import Authority
 from tests.engines import missing
 from tests.gateway.rig import ON_ONE_LOOP, Rig, Rigs
 from tests.gateway.test_dial import IP
+from tests.ports import free_port
 
 pytestmark = ON_ONE_LOOP
 
@@ -63,11 +63,6 @@ def configured(proxy: str, folder: Path, port: int, gateway: int, swaps: Sequenc
     file = folder / "proxy.conf"
     file.write_text(AROUND[proxy].format(snippet=snippet, port=port, folder=folder))
     return file
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        return int(free.getsockname()[1])
 
 
 @asynccontextmanager

@@ -28,12 +28,15 @@ class Resolved:
         self.ahead_s = 0.0
         self.addresses: list[str] = []
         self.asked = 0
+        self.answers = asyncio.Event()
+        self.answers.set()
 
     def time(self) -> float:
         return self._loop.time() + self.ahead_s
 
     async def getaddrinfo(self, _host: str, port: int, **_options: int) -> list[Any]:
         self.asked += 1
+        await self.answers.wait()
         await asyncio.sleep(0)
         if not self.addresses:
             raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
@@ -111,6 +114,22 @@ async def test_while_the_resolver_is_away_the_last_answer_holds() -> None:
     await name.addresses()
     loop.addresses, loop.ahead_s = [], HOLDS_S + 1
     assert [info[4][0] for info in await name.addresses()] == ["127.0.0.1"]
+
+
+async def test_a_resolver_that_does_not_answer_is_waited_for_shortly_and_once() -> None:
+    loop = Resolved()
+    loop.addresses = ["127.0.0.1"]
+    name = HostName("app.test", 80, cast(asyncio.AbstractEventLoop, loop), patience_s=0.05)
+    await name.addresses()
+    loop.ahead_s = HOLDS_S + 1
+    loop.answers.clear()
+    for _ in range(3):
+        assert [info[4][0] for info in await name.addresses()] == ["127.0.0.1"]
+    assert name.is_known()
+    loop.addresses = ["127.0.0.2"]
+    loop.answers.set()
+    await eventually(lambda: name.leads_to("127.0.0.2"))
+    assert loop.asked == 2
 
 
 async def test_a_server_that_came_back_at_another_address_is_found_at_once() -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 import shutil
-import socket
 import subprocess
 import sys
 import time
@@ -22,15 +21,9 @@ import yaml
 from tests.admin import house
 from tests.engines import missing
 from tests.grafana import queries
+from tests.ports import free_port
 
 ROOT = Path(__file__).parents[2]
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def start(scene: ExitStack, role: str, directory: Path) -> subprocess.Popen[str]:

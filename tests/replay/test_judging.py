@@ -51,11 +51,16 @@ def test_tiers_that_count_by_what_no_log_tells_are_named() -> None:
     tiers = {"narrow": {"limit": "1 per 10s", "key": ["client_ip", "cookie:sid"]}, "wide": {"limit": "9 per 10s"}}
     routes = [{"name": "all", "match": "ANY /**", "tier": ["narrow", "wide"]}]
     assert untold(policy_of(["http://127.0.0.1:1"], tiers=tiers, routes=routes)) == ["narrow"]
+    for more in ({"cost": "answer:X-Cost"}, {"deny": ["header:X-Tenant=acme"]}, {"allow": ["cookie:sid=1"]}):
+        told = {"narrow": {"limit": "1 per 10s", **more}}
+        assert untold(policy_of(["http://127.0.0.1:1"], tiers=told, routes=ROUTES)) == ["narrow"]
 
 
 def test_refunds_costs_and_lists_hold() -> None:
     refunding = simulation({"narrow": {"limit": "1 per 10s", "refund_on": ["5xx"]}})
     assert refused(refunding, entry(0, status=503), entry(1), entry(2)) == [(), (), ("narrow",)]
+    who_left = simulation({"narrow": {"limit": "1 per 10s", "refund_on": ["4xx"]}})
+    assert refused(who_left, entry(0, status=499), entry(1)) == [(), ("narrow",)]
     costly = simulation({"narrow": {"limit": "4 per 10s", "cost": "1 per 1KiB"}})
     assert refused(costly, entry(0, bytes_in=3000), entry(1, bytes_in=1500), entry(2)) == [(), ("narrow",), ()]
     listed = simulation({"narrow": {"limit": "1 per 10s", "allow": ["192.0.2.0/24"], "deny": ["198.51.100.7"]}})

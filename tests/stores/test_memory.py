@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from scopegate.clock import ManualClock
+from scopegate.limits.barriers import Ban
 from scopegate.limits.footprint import KEY_BYTES
 from scopegate.limits.shares import COUNTERS_BYTES
 from scopegate.limits.window import Quota, Spent, Window, amended, window_key
@@ -300,3 +301,18 @@ def test_a_cost_pays_for_its_room_and_what_finds_none_is_refused_or_not_booked()
     assert store.limits._shares.used_bytes <= 10 * KEY_BYTES
     held = [(len(log.times), log.room) for log in store.limits._logs.values()]
     assert all(times <= room for times, room in held), held
+
+
+def test_what_finds_no_room_after_a_ban_is_no_strike() -> None:
+    store = Store(1000)
+
+    def ask() -> tuple[int, ...]:
+        strikes, sentence = Quota(5, 60_000), Quota(1, 900_000)
+        ban = Ban(window("v", "v:s", strikes, "10.0.0.1"), window("v", "v:b", sentence, "10.0.0.1"), 0, 1)
+        return store.limits.spend([window("v", "v", Quota(1, 10_000), "10.0.0.1")], [ban]).barred_ms
+
+    told = [ask() for _ in range(6)]
+    assert told[-1] == (900_000,)
+    store.clock.advance(905)  # it is over, and nobody came whose key would have its log dropped
+    assert store.flood(2_000, origin="10.0.0.2") < 2_000
+    assert ask() == (0,)

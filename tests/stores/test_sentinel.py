@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import socket
 import subprocess
 import sys
 import time
@@ -22,6 +21,7 @@ from scopegate.stores.mirror import Mirror
 from scopegate.stores.queue import ArqMessenger
 from scopegate.stores.redis_limits import RedisLimits
 from scopegate.stores.sentinel import master_of
+from tests.ports import free_port
 from tests.valkey import Server, binary
 
 report = sys.stdout.write
@@ -35,9 +35,7 @@ class House:
             (folder / name).mkdir()
         self.master = Server(folder / "one").start()
         self.replica = Server(folder / "two", "valkey", "--replicaof", "127.0.0.1", str(self.master.port)).start()
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port: int = free.getsockname()[1]
+        self.port = free_port()
         config = folder / "sentinel.conf"
         config.write_text(
             f"port {self.port}\nbind 127.0.0.1\ndir {folder}\n"

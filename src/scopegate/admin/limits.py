@@ -1,4 +1,4 @@
-"""What operators may ask of limits: how a client stands in every tier, and to let it begin anew, ban it or free it.
+"""What operators may ask of limits: how a client stands in the tiers that count it, and to let it begin anew, ban it or free it.
 
 A client is named by its address, or by its key as tiers count it: `user:AUTH:NAME`, `header:NAME:VALUE`,
 `cookie:NAME:VALUE` (or `#HASH` for the value, as `top` shows it), `claim:AUTH:NAME:VALUE`, `route:NAME`, `all`; parts
@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Sequence
+from functools import partial
 from ipaddress import ip_address
 from typing import NamedTuple
 
@@ -17,7 +18,7 @@ from scopegate.edge.caller import is_trusted, limit_group
 from scopegate.edge.cookies import meant
 from scopegate.limits.barriers import Ban, ban_key, ban_of
 from scopegate.limits.window import Window, counted_as, window_key
-from scopegate.policy.policy import Policy, Tier
+from scopegate.policy.policy import KeyKind, KeyPart, Policy, Tier, WhenMissing
 from scopegate.stores.ports import LimitDesk
 from scopegate.types import Json
 
@@ -39,11 +40,31 @@ class Stand(NamedTuple):
 
 
 def stands(policy: Policy, key: str, secret: bytes) -> list[Stand]:
-    """In every tier of the policy. Raises BadKey."""
+    """In every tier of the policy that counts by such a key. Raises BadKey, also where none does."""
     if not key or len(key) > MAX_KEY_CHARS or not key.isprintable():
         raise BadKey(f"a key is 1 to {MAX_KEY_CHARS} printable characters")
-    is_proxy = any(is_trusted(part, policy.server.trusted_proxies) for part in key.split(","))
-    return [_stand(tier, counted_as(_text(tier, key, secret), secret), is_proxy) for tier in policy.tiers.values()]
+    parts = key.split(",")
+    is_proxy = any(is_trusted(part.partition("/")[0], policy.server.trusted_proxies) for part in parts)
+    texts = {tier.name: _text(tier, key, secret) for tier in policy.tiers.values()}
+    fitting = [tier for tier in policy.tiers.values() if _counts_by(tier, parts)]
+    if policy.tiers and not fitting:
+        raise BadKey("is counted by no tier of the policy: write a part for each of a tier's `key`, in that order")
+    return [_stand(tier, counted_as(texts[tier.name], secret), is_proxy) for tier in fitting]
+
+
+def _counts_by(tier: Tier, parts: Sequence[str]) -> bool:
+    """Whether the tier could count a visitor so: part by part, or by the address for one that is missing."""
+    return len(parts) == len(tier.key) and all(map(partial(_is_part, tier), tier.key, parts))
+
+
+def _is_part(tier: Tier, part: KeyPart, text: str) -> bool:
+    kind = text.partition(":")[0]
+    if kind in set(KeyKind) - {KeyKind.CLIENT_IP, KeyKind.GLOBAL}:
+        return kind == part.kind
+    if text == "all":
+        return part.kind is KeyKind.GLOBAL
+    has_fallback = part.kind not in (KeyKind.ROUTE, KeyKind.GLOBAL) and tier.when_missing is WhenMissing.CLIENT_IP
+    return part.kind is KeyKind.CLIENT_IP or has_fallback
 
 
 def _stand(tier: Tier, counted: str, is_proxy: bool) -> Stand:

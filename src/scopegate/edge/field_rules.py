@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence, Set
 
+from scopegate.policy.inner import ALIKE, INNER_PREFIXES, OF_THE_CLIENT, PAGE_DATA_FIELDS, is_inner
+
 _HOP_BY_HOP = (
     b"connection keep-alive proxy-connection te trailer transfer-encoding upgrade http2-settings "
     b"proxy-authenticate proxy-authorization proxy-authentication-info"
@@ -30,39 +32,8 @@ _OURS_IN_REQUESTS = (
     b"x-scheme x-url-scheme front-end-https x-arr-ssl client-cert client-cert-chain x-client-cert remote-user "
     b"x-remote-user x-invocation-id"
 ).split()
-_INNER_PREFIXES = (
-    b"x-scopegate-",
-    b"x-forwarded-",
-    b"ssl-client-",
-    b"x-ssl-client-",
-    b"wl-proxy-",
-    b"x-middleware-",
-    b"x-nextjs-",
-    b"x-next-",
-    b"next-resume",
-    b"x-action-",
-    b"x-invoke-",
-    b"x-matched-path",
-    b"x-now-route-matches",
-    b"x-isr",
-    b"x-prerender-",
-    b"x-vercel-",
-)
-"""Names by which this gateway, proxies, Next.js and its hosts talk to themselves (CVE-2025-29927:
-`x-middleware-subrequest`). Such a field is taken out on the way in, whoever sent it. What Next.js has browsers send
-(`next-action`, `rsc`, `next-router-*`, `next-url`, and what follows) is not among them."""
-PAGE_DATA_FIELDS = (b"x-nextjs-data", b"x-middleware-prefetch")
-"""What the client of Next.js' pages router sends for the data of a page, and nowhere else: with the first, middleware
-answers redirects and rewrites as fields; with the second it alone is run."""
 PAGE_DATA = "/_next/data/"
 """Where those may go on: on any other path they would change a page for who reads it from a cache in front of us."""
-_OF_THE_CLIENT = (b"x-nextjs-request-id", b"x-nextjs-html-request-id")
-"""What the client of its app router sends in development, to tell apart what is under way."""
-
-_ALIKE = bytes(byte if chr(byte).isalnum() and byte < 128 else ord("-") for byte in range(256))
-"""CGI and WSGI apps read `X_Real_IP` and `X.Real.IP` as `X-Real-IP`: what is cut is cut in every such spelling, and
-what is judged passes in its own spelling only."""
-
 PASS, NOTE, CUT, NOTE_AND_CUT = 0, 1, 2, 3
 """A field goes on; also, its value is asked after; it ends here; it ends here and its value is asked after."""
 Rule = tuple[int, bytes]
@@ -106,7 +77,7 @@ class Rules:
         rule = self._by_name.get(lower)
         if rule is not None:
             return rule
-        alike = lower.translate(_ALIKE)
+        alike = lower.translate(ALIKE)
         is_cut = self._by_name.get(alike, _PASSED)[0] >= CUT or alike in self._judged or alike.startswith(self._inner)
         return (CUT, lower) if is_cut else _PASSED
 
@@ -158,9 +129,9 @@ def request_rules(counted: Set[bytes] = _UNCOUNTED) -> Rules:
         ],
         cut=[],
         both=[*_HOP_BY_HOP, *_OURS_IN_REQUESTS, b"traceparent", b"tracestate"],
-        inner=_INNER_PREFIXES,
-        judged=JUDGED | {name.translate(_ALIKE) for name in counted},
-        passed=[*_OF_THE_CLIENT, *counted],
+        inner=INNER_PREFIXES,
+        judged=JUDGED | {name.translate(ALIKE) for name in counted},
+        passed=[*OF_THE_CLIENT, *(name for name in counted if not is_inner(name))],
     )
 
 

@@ -117,6 +117,13 @@ class RouteTable:
             return self._judge(method, path)
         return best[1] if best is not None else NoRoute(self._allowed(path))
 
+    def served(self, methods: Iterable[str], path: str) -> list[str]:
+        """Those of the methods that a path as sent meets a route with, but for routes that a flag may hide. For what a
+        client is told: no other reading of the path is looked at."""
+        sent = Reading(path, "%" in path)
+        met = [(method, self._read(method, sent, folded=True)) for method in methods]
+        return [method for method, route in met if route is not None and not route.only_if]
+
     def _is_told_apart_by_case(self, method: str, path: str, folded: list[str], best: _Ranked | None) -> bool:
         """Whether a path, of these segments without case, meets another route with it."""
         most = self._deepest

@@ -69,7 +69,7 @@ def _problem(files: CertificateFiles, error: ssl.SSLError) -> Problem:
     reason: str | None = getattr(error, "reason", None)  # OpenSSL has not one for each, whatever the type says
     if reason == "KEY_VALUES_MISMATCH":
         return Problem(files.key, _WHERE, f"is not the key of {files.cert}")
-    return Problem(f"{files.cert}, {files.key}", _WHERE, f"no certificate and key in PEM ({reason})")
+    return Problem(f"{files.cert}, {files.key}", _WHERE, f"OpenSSL takes no certificate and key from them ({reason})")
 
 
 class _LockedKey(Exception):

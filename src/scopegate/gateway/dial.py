@@ -16,7 +16,7 @@ from typing import Final
 import aiohappyeyeballs
 
 from scopegate.errors import ConfigError, Problem, UpstreamError
-from scopegate.gateway.names import HostName
+from scopegate.gateway.names import PATIENCE_S, HostName
 from scopegate.policy.policy import Origin, Tls, Upstream
 
 NEXT_ADDRESS_S: Final = 0.25
@@ -50,9 +50,9 @@ class Dialler:
         self._tls = tls if origin.scheme == "https" else None
         self._server_name = (upstream.tls.server_name or origin.host) if self._tls is not None else None
         self._loop = loop
-        self.name = (
-            None if origin.scheme == "unix" or _is_address(origin.host) else HostName(origin.host, origin.port, loop)
-        )
+        has_name = origin.scheme != "unix" and not _is_address(origin.host)
+        patience_s = min(PATIENCE_S, upstream.timeouts.connect_s / 4)
+        self.name = HostName(origin.host, origin.port, loop, patience_s) if has_name else None
         """What is looked up first, if anything is."""
 
     async def open(self, protocol: Callable[[], asyncio.Protocol]) -> None:

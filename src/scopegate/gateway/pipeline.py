@@ -20,7 +20,7 @@ from scopegate.edge.caller import (
     limit_group,
 )
 from scopegate.edge.cors import asked_method
-from scopegate.edge.field_rules import PAGE_DATA, PAGE_DATA_FIELDS
+from scopegate.edge.field_rules import PAGE_DATA
 from scopegate.edge.headers import Noted
 from scopegate.edge.max_forwards import forwards_left
 from scopegate.edge.proxy_protocol import Told
@@ -42,6 +42,7 @@ from scopegate.gateway.ruleset import RoutePlan, Ruleset
 from scopegate.gateway.section import NOBODY, HeaderSection
 from scopegate.gateway.spending import Spending
 from scopegate.gateway.websocket import open_websocket
+from scopegate.policy.inner import PAGE_DATA_FIELDS
 from scopegate.policy.policy import AddressSource
 from scopegate.policy.spelling import METHODS
 
@@ -230,7 +231,7 @@ def _next_hop(x: Exchange) -> Outcome:
     if left > 0:
         x.notes = x.notes.replacing(b"max-forwards", b"%d" % (left - 1))
         return None
-    served = [method for method in METHODS if isinstance(_match(x, method), RoutePlan)]
+    served = x.rules.served(METHODS, x.path, x.asked_host or x.target.host)
     return Reply(204, b"allow: %b\r\n" % ", ".join(served).encode()) if served else None
 
 

@@ -5,7 +5,7 @@ Built once per load by `app`, read by the pipeline; a request keeps the ruleset 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 
 from scopegate.edge.answer_fields import NO_ROUTE, SecurityLines
@@ -166,12 +166,16 @@ class Ruleset:
         self, method: str, path: str, host: str, hidden: frozenset[str] = _NONE
     ) -> RoutePlan | NoRoute | Ambiguous:
         """The plan for a path as sent to a host, as if the routes that are `hidden` were not there."""
-        if hidden:
-            table = self._tables_without(hidden).of(host)
-        else:
-            table = self._table if self._by_host is None else self._by_host.of(host)
+        table = self._tables_without(hidden).of(host) if hidden else self._table_of(host)
         found = table.match(method, path)
         return self._plans[found.name] if isinstance(found, Route) else found
+
+    def served(self, methods: Iterable[str], path: str, host: str) -> list[str]:
+        """See `RouteTable.served`."""
+        return self._table_of(host).served(methods, path)
+
+    def _table_of(self, host: str) -> RouteTable:
+        return self._table if self._by_host is None else self._by_host.of(host)
 
     def _tables_without(self, hidden: frozenset[str]) -> RoutesByHost:
         tables = self._without.get(hidden)

@@ -19,6 +19,8 @@ from scopegate.replay.entries import LogEntry
 from scopegate.replay.routing import Routing
 
 _SWEPT_EVERY = 100_000
+_LEFT = 499
+"""What logs say of a client that left before its answer: the app said nothing, and nothing is given back."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +90,7 @@ class Replay:
 def _settle(windows: Sequence[tuple[Tier, Window]], logs: Sequence[Log], spent: Spent, status: int) -> None:
     """After the answer: what is given back never counted."""
     for (tier, window), log, standing in zip(windows, logs, spent.standings, strict=True):
-        if status in tier.given_back:
+        if status != _LEFT and status in tier.given_back:
             log.amend(amended(standing, -window.cost, spent.at_us), 0, spent.at_us)
 
 
@@ -124,9 +126,14 @@ def _part(part: KeyPart, tier: Tier, entry: LogEntry, route: Route) -> str | Non
 
 
 def untold(policy: Policy) -> list[str]:
-    """The tiers that count by what no log tells."""
+    """The tiers that count or list by what no log tells."""
+    return [tier.name for tier in policy.tiers.values() if not _is_told(tier)]
+
+
+def _is_told(tier: Tier) -> bool:
     told = {KeyKind.CLIENT_IP, KeyKind.ROUTE, KeyKind.GLOBAL}
-    return [tier.name for tier in policy.tiers.values() if any(part.kind not in told for part in tier.key)]
+    is_listed = tier.allow.values or tier.deny.values
+    return all(part.kind in told for part in tier.key) and not is_listed and not tier.cost.field
 
 
 def _is_listed(clients: ClientList, client: str) -> bool:

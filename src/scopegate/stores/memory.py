@@ -157,11 +157,12 @@ class MemoryLimits:
 
     def _strike(self, ban: Ban) -> int:
         """For how many milliseconds the key is banned by this refusal. What finds no room is no strike."""
-        if self.spend((ban.strikes,)).standings[0].remaining:
+        at_us = self.spend((ban.strikes,)).at_us
+        log = self._logs.get(ban.strikes.key)
+        if log is None or log.standing(ban.strikes, at_us).remaining:
             return 0
         if not self.spend((ban.sentence,)).admitted:
             return 0
-        log = self._logs[ban.strikes.key]
         del log.times[:]
         log.head = 0
         return ban.sentence.quota.span_ms

@@ -147,8 +147,8 @@ class Link:
                 await asyncio.gather(*[wire.ask(command) for command in self._setup])
             wire.expect_answers_in(self._timeout_s)
             await self._prepare(wire.ask)
-        except _NoAnswerError as error:
-            fault = error.outage
+        except _NoAnswerError as unanswered:
+            fault = unanswered.outage
         except TimeoutError:
             fault = Outage("timeout", "no connection in time")
         except OSError as error:

@@ -11,6 +11,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from tests.ports import free_port
+
 QUIET = {"NEXT_TELEMETRY_DISABLED": "1", "CI": "1"}
 
 
@@ -31,8 +33,7 @@ def build(folder: Path, version: str, files: Mapping[str, str]) -> str:
 @contextmanager
 def serving(folder: Path, environ: Mapping[str, str] = QUIET, options: Sequence[str] = ()) -> Iterator[int]:
     """The port of the running app."""
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    port = free_port()
     command = ["node", "node_modules/next/dist/bin/next", "start", "-H", "localhost", "-p", str(port), *options]
     process = subprocess.Popen(command, cwd=folder, env={**os.environ, **QUIET, **environ})
     try:

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from cryptography.hazmat.primitives import serialization
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.x509.oid import NameOID
 
 from scopegate.following.source import copied, on_disk
 from scopegate.policy.policy import CertificateFiles
@@ -39,6 +43,24 @@ def folder(tmp_path: Path) -> Path:
 def problems(folder: Path) -> list[str]:
     review = on_disk(folder / "gateway.yaml").examine({}, lenient=False)
     return [f"{problem.where.rpartition('/')[2]} {problem.what}" for problem in review.problems]
+
+
+@pytest.mark.parametrize(
+    ("key", "words"),
+    [
+        (lambda: rsa.generate_private_key(65537, 1024), "an RSA key of 1024 bits, less than 2048"),
+        (lambda: ec.generate_private_key(ec.SECP256K1()), "a key on the curve secp256k1"),
+    ],
+)
+def test_keys_that_clients_refuse_are_named(folder: Path, key: Callable[[], rsa.RSAPrivateKey], words: str) -> None:
+    weak = key()
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "a.example")])
+    now = datetime.now(UTC)
+    builder = x509.CertificateBuilder(name, name, weak.public_key(), 1, now, now + timedelta(days=1))
+    (folder / "a.pem").write_bytes(builder.sign(weak, hashes.SHA256()).public_bytes(serialization.Encoding.PEM))
+    form = serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    (folder / "a.key").write_bytes(weak.private_bytes(serialization.Encoding.PEM, *form))
+    assert [problem for problem in problems(folder) if words in problem and "which clients refuse" in problem]
 
 
 def test_they_are_named_by_absolute_paths_and_followed(folder: Path) -> None:

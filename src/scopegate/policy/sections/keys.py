@@ -13,6 +13,7 @@ from typing import Annotated, TypeAlias
 from pydantic import BeforeValidator
 
 from scopegate.policy.faults import closest
+from scopegate.policy.inner import is_inner
 from scopegate.policy.kinds import as_list, parsed, written
 from scopegate.policy.spelling import parse_field_name
 
@@ -76,6 +77,8 @@ def _field_name(name: str, kind: KeyKind) -> str:
         parsed_name = parse_field_name(name)
     except ValueError:
         raise ValueError(f"names no {kind}") from None
+    if kind is KeyKind.HEADER and is_inner(parsed_name.lower().encode()):
+        raise ValueError("names a field that is taken out of every request, whoever sent it: nobody is counted by it")
     return parsed_name.lower() if kind is KeyKind.HEADER else parsed_name
 
 

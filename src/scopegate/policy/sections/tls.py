@@ -35,6 +35,8 @@ class CertificateFiles:
 # Shapes
 
 
+_LEAST_RSA_BITS = 2048  # of OpenSSL's security level 2
+_CURVES = ("secp256r1", "secp384r1", "secp521r1")  # of TLS 1.3 (RFC 8446 4.2.3)
 _MARK = re.compile(rb"^-.*", re.MULTILINE)
 _WHOLE_MARK = re.compile(rb"-----(BEGIN|END) [A-Z0-9 ]+-----[ \t\r]*")
 
@@ -51,10 +53,23 @@ def _certificate(content: bytes) -> Json:
     try:
         if not _is_whole(content):
             raise ValueError
-        certificate = x509.load_pem_x509_certificates(content)[0]
-        return _fingerprint(certificate.public_key())
+        key = x509.load_pem_x509_certificates(content)[0].public_key()
     except ValueError:
         raise ValueError("holds no certificate in PEM form, or a damaged one") from None
+    if weakness := _weakness(key):
+        raise ValueError(f"holds {weakness}, which clients refuse")
+    return _fingerprint(key)
+
+
+def _weakness(key: PublicKeyTypes) -> str:
+    """Why no handshake would come to an end with it; empty where one would."""
+    from cryptography.hazmat.primitives.asymmetric import ec, rsa
+
+    if isinstance(key, rsa.RSAPublicKey) and key.key_size < _LEAST_RSA_BITS:
+        return f"an RSA key of {key.key_size} bits, less than {_LEAST_RSA_BITS}"
+    if isinstance(key, ec.EllipticCurvePublicKey) and key.curve.name not in _CURVES:
+        return f"a key on the curve {key.curve.name}, not on one of {', '.join(_CURVES)}"
+    return ""
 
 
 def _key(content: bytes) -> Json:
