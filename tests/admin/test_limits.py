@@ -15,6 +15,7 @@ from scopegate.admin.sources import Sources
 from scopegate.clock import SystemClock
 from scopegate.gateway.counting import counts_of
 from scopegate.gateway.top import TopKeys
+from scopegate.leads.job import Action
 from scopegate.limits.barriers import Ban
 from scopegate.limits.window import Window
 from scopegate.policy.policy import Policy
@@ -130,6 +131,8 @@ async def port(valkey_url: str, policy: Policy) -> AsyncIterator[httpx.AsyncClie
 
 class _Nothing:
     async def counts(self) -> None: ...
+
+    async def record(self, action: Action) -> None: ...
 
 
 async def test_show_reset_ban_and_unban(port: httpx.AsyncClient, policy: Policy, store: RedisLimits) -> None:

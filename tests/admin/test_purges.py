@@ -24,6 +24,13 @@ NOW_MS = 1_795_507_200_000
 URL = "/api/cache/purge"
 
 
+class _Nothing:
+    counts = None
+
+    async def record(self, action: object) -> None:
+        """That it was done by hand."""
+
+
 @pytest.mark.parametrize(
     ("told", "purge"),
     [
@@ -77,7 +84,7 @@ class Desk:
 def port(desk: Desk | None, *, secret: str | None = SECRET) -> httpx.AsyncClient:
     policy = compiled_with()
     policy = replace(policy, cache=replace(policy.cache, purge_secret=None if secret is None else SecretStr(secret)))
-    nothing: Any = type("Nothing", (), {"counts": None})
+    nothing: Any = _Nothing()
     sources = Sources(
         policy=lambda: policy,
         jobs=nothing,
