@@ -1,4 +1,5 @@
-"""What operators may ask of limits: how a client stands in the tiers that count it, and to let it begin anew, ban it or free it.
+"""What operators may ask of limits: how a client stands in the tiers that count it, and to let it begin anew, ban it or
+free it.
 
 A client is named by its address, or by its key as tiers count it: `user:AUTH:NAME`, `header:NAME:VALUE`,
 `cookie:NAME:VALUE` (or `#HASH` for the value, as `top` shows it), `claim:AUTH:NAME:VALUE`, `route:NAME`, `all`; parts
