@@ -36,7 +36,8 @@ INTERPRETED = {
     "edge/claims.py": "surrogates in its literals, which C strings do not hold",
     "gateway/app.py": "a start and an end, and nothing that a request passes through",
     "gateway/late.py": "hands on a request and a sign-in without looking at them, also those that a test plays",
-    "limits/pricing.py": "pydantic models, which read their class as Python wrote it",
+    "limits/price_table.py": "pydantic models, which read their class as Python wrote it",
+    "limits/pricing.py": "what a model call costs, which no request passes through",
 }
 """What stays Python in a compiled room, and why."""
 

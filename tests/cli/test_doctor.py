@@ -42,7 +42,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, app: int) -> Path:
 
 
 def told(capsys: pytest.CaptureFixture[str]) -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = json.loads(capsys.readouterr().out)["findings"]
+    found: list[dict[str, Any]] = json.loads(capsys.readouterr().out)["diagnoses"]
     return found
 
 
@@ -71,7 +71,7 @@ def test_no_fault_hides_another(
     (folder / "gateway.yaml").write_text(POLICY.format(port=app).replace(f":{app}", ":1"))
     assert main(["doctor", "--json"]) == 1
     out = capsys.readouterr().out
-    failed = [one for one in json.loads(out)["findings"] if one["state"] == "failed"]
+    failed = [one for one in json.loads(out)["diagnoses"] if one["state"] == "failed"]
     assert Counter(one["of"] for one in failed) == Counter(["environment", "redis", "database", "upstream"])
     assert all(one["mend"] for one in failed)
     assert "PLANTED" not in out

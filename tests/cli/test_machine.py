@@ -12,7 +12,7 @@ import pytest
 
 from scopegate import settings
 from scopegate.cli import machine
-from scopegate.cli.finding import State
+from scopegate.cli.diagnosis import State
 from scopegate.policy.policy import Policy
 from tests.policies import compiled_with
 

@@ -13,7 +13,7 @@ import pytest
 
 from scopegate import settings as environment
 from scopegate.cli import outside
-from scopegate.cli.finding import Finding, State
+from scopegate.cli.diagnosis import Diagnosis, State
 from scopegate.policy.policy import Policy
 from scopegate.settings import Settings
 from tests.authority import Authority
@@ -30,7 +30,7 @@ def settings(folder: Path, **environ: str) -> Settings:
     return environment.load({"SCOPEGATE_STATE_DIR": str(folder), **environ})
 
 
-def redis(found: Settings) -> Mapping[str, Finding]:
+def redis(found: Settings) -> Mapping[str, Diagnosis]:
     return {one.of: one for one in asyncio.run(outside.redis(found))}
 
 
@@ -68,7 +68,7 @@ def test_two_clocks(ahead_s: float, state: State, said: str) -> None:
     assert (found.state, found.said.startswith(said)) == (state, True)
 
 
-def database(found: Settings) -> Finding:
+def database(found: Settings) -> Diagnosis:
     return asyncio.run(outside.database(found))
 
 
@@ -99,7 +99,7 @@ def test_a_database_that_is_away(tmp_path: Path) -> None:
     assert "PLANTED" not in found.said + found.mend
 
 
-def upstreams(policy: Policy) -> list[Finding]:
+def upstreams(policy: Policy) -> list[Diagnosis]:
     return asyncio.run(outside.upstreams(policy))
 
 
@@ -120,7 +120,7 @@ def test_an_app_whose_certificate_is_of_nobody_we_know(tmp_path: Path) -> None:
     ours = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     ours.load_cert_chain(identity.cert, identity.key)
 
-    async def looked() -> Finding:
+    async def looked() -> Diagnosis:
         serving = await asyncio.start_server(lambda _, __: None, "127.0.0.1", 0, ssl=ours)
         async with serving:
             port = serving.sockets[0].getsockname()[1]
@@ -136,7 +136,7 @@ def asking() -> Policy:
     return compiled(EXAMPLE.read_bytes(), ENVIRON)
 
 
-def claude(found: Settings, policy: Policy) -> list[Finding]:
+def claude(found: Settings, policy: Policy) -> list[Diagnosis]:
     return asyncio.run(outside.claude(found, policy))
 
 

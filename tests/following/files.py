@@ -28,7 +28,7 @@ def loaded(folder: Path, copy: Path | None = None) -> Loaded:
     state.mkdir()
 
     def look() -> tuple[Review, Source | None]:
-        return source.look(config, copy, {}, prices.load(), lambda _policy: [])
+        return source.look(config, copy, {}, prices.load, lambda _policy: [])
 
     review, read = look()
     assert review.policy is not None

@@ -11,7 +11,7 @@ import pytest
 
 from scopegate.errors import ConfigError, Problem
 from scopegate.following import source
-from scopegate.limits.pricing import PriceTable
+from scopegate.policy.sections.ai import Prices
 from scopegate.worker import prices
 from tests.policies import EXAMPLE, examine, load
 
@@ -27,8 +27,8 @@ routes:
 
 
 @pytest.fixture
-def table() -> PriceTable:
-    return prices.load()
+def table() -> Prices:
+    return prices.load
 
 
 @pytest.fixture
@@ -39,7 +39,7 @@ def config(tmp_path: Path) -> Path:
     return path
 
 
-def test_a_copy_means_what_the_file_meant(config: Path, tmp_path: Path, table: PriceTable) -> None:
+def test_a_copy_means_what_the_file_meant(config: Path, tmp_path: Path, table: Prices) -> None:
     """Also after the file and what it names were broken: that is what the copy is for."""
     read = source.on_disk(config)
     before = read.examine({}, table, lenient=False)
@@ -158,7 +158,7 @@ def test_a_name_that_no_file_can_have(config: Path) -> None:
     assert problems(config)[0].endswith("': the file cannot be read: File name too long")
 
 
-def test_a_look_tells_what_is_wrong_with_promises_and_what_the_role_lacks(config: Path, table: PriceTable) -> None:
+def test_a_look_tells_what_is_wrong_with_promises_and_what_the_role_lacks(config: Path, table: Prices) -> None:
     config.write_text(TEXT + "promises: [{request: POST /a, tier: strict}]\n")
     need = Problem("SOME_NAME", "", "not set")
     review, read = source.look(config, None, {}, table, lambda _policy: [need])
@@ -169,13 +169,13 @@ def test_a_look_tells_what_is_wrong_with_promises_and_what_the_role_lacks(config
     assert [Path(file).name for file in review.files] == ["gateway.yaml", "schema.json"]
 
 
-def test_a_look_at_no_file_has_no_source(tmp_path: Path, table: PriceTable) -> None:
+def test_a_look_at_no_file_has_no_source(tmp_path: Path, table: Prices) -> None:
     review, read = source.look(tmp_path / "gone.yaml", None, {}, table, lambda _policy: [])
     assert read is None
     assert [problem.what for problem in review.problems] == ["no such file"]
 
 
-def test_the_text_in_force_is_that_of_its_digest(config: Path, tmp_path: Path, table: PriceTable) -> None:
+def test_the_text_in_force_is_that_of_its_digest(config: Path, tmp_path: Path, table: Prices) -> None:
     """Of the copy while the file is being changed; else the file as it is, with what it would be."""
     read = source.on_disk(config)
     policy = read.examine({}, table, lenient=False).policy

@@ -22,12 +22,11 @@ ENVIRON = {
     "BAD_WHSEC": f"whsec_{PLANTED}!",
     "SIGN_KEY": f"{PLANTED}-" * 4,
 }
-PRICES = prices.load()
 BESIDE = reader_beside(GALLERY[0])
 
 
 def review(raw: bytes) -> Review:
-    return Source(Path("F"), raw, BESIDE).examine(ENVIRON, PRICES, lenient=True)
+    return Source(Path("F"), raw, BESIDE).examine(ENVIRON, prices.load, lenient=True)
 
 
 def said(found: Review) -> list[str]:

@@ -106,7 +106,7 @@ def review_of(file: Path, environ: Mapping[str, str], *, advise: bool = False) -
     from scopegate.policy.promises import broken
     from scopegate.worker import prices
 
-    review = on_disk(file).examine(environ, prices.load(), lenient=True, advise=advise)
+    review = on_disk(file).examine(environ, prices.load, lenient=True, advise=advise)
     if review.policy is None:
         return review
     problems = broken(review.policy.promises, decider(review.policy), str(file))

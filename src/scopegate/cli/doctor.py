@@ -18,7 +18,7 @@ from scopegate.errors import ConfigError
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator, Sequence
 
-    from scopegate.cli.finding import Finding
+    from scopegate.cli.diagnosis import Diagnosis
     from scopegate.errors import Problem
     from scopegate.policy.policy import Policy
     from scopegate.settings import Settings
@@ -40,18 +40,18 @@ def register(commands: _SubParsersAction[argparse.ArgumentParser]) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from scopegate.cli.finding import State, as_lines
+    from scopegate.cli.diagnosis import State, as_lines
 
-    found = list(findings(args.config))
+    found = list(diagnoses(args.config))
     ill = any(one.state is State.FAILED for one in found)
     if args.json:
-        print(json.dumps({"ok": not ill, "findings": [one.to_json() for one in found]}, indent=2))
+        print(json.dumps({"ok": not ill, "diagnoses": [one.to_json() for one in found]}, indent=2))
     else:
         print("\n".join(as_lines(found)))
     return EXIT_ILL if ill else EXIT_WELL
 
 
-def findings(config: Path) -> Iterator[Finding]:
+def diagnoses(config: Path) -> Iterator[Diagnosis]:
     """What depends on the environment or the policy is left out where that cannot be read."""
     from scopegate.cli.role import usable_settings
 
@@ -62,9 +62,9 @@ def findings(config: Path) -> Iterator[Finding]:
     yield from _of_others(settings, policy)
 
 
-def _policy(config: Path) -> Generator[Finding, None, Policy | None]:
+def _policy(config: Path) -> Generator[Diagnosis, None, Policy | None]:
     from scopegate.cli.check import review_of
-    from scopegate.cli.finding import failed, ok
+    from scopegate.cli.diagnosis import failed, ok
 
     try:
         review = review_of(config, os.environ)
@@ -80,9 +80,9 @@ def _policy(config: Path) -> Generator[Finding, None, Policy | None]:
     return review.policy
 
 
-def _environment(settings: Settings, policy: Policy | None, problems: Sequence[Problem]) -> Iterator[Finding]:
+def _environment(settings: Settings, policy: Policy | None, problems: Sequence[Problem]) -> Iterator[Diagnosis]:
     from scopegate.cli import role
-    from scopegate.cli.finding import failed, ok
+    from scopegate.cli.diagnosis import failed, ok
 
     lacking = [] if policy is None else role.missing(settings, policy, (role.GATEWAY, role.WORKER, role.ADMIN))
     for one in (*problems, *lacking):
@@ -91,7 +91,7 @@ def _environment(settings: Settings, policy: Policy | None, problems: Sequence[P
         yield ok("environment", "every variable can be read, and none is missing")
 
 
-def _of_machine(settings: Settings, policy: Policy | None) -> Iterator[Finding]:
+def _of_machine(settings: Settings, policy: Policy | None) -> Iterator[Diagnosis]:
     from scopegate.cli import machine
 
     yield machine.extras(settings)
@@ -102,7 +102,7 @@ def _of_machine(settings: Settings, policy: Policy | None) -> Iterator[Finding]:
         yield machine.proxies(policy)
 
 
-def _of_others(settings: Settings, policy: Policy | None) -> Iterator[Finding]:
+def _of_others(settings: Settings, policy: Policy | None) -> Iterator[Diagnosis]:
     import asyncio
 
     from scopegate.cli import outside

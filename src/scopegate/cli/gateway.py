@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from scopegate.cli import migrate, role
+from scopegate.cli import role
 
 if TYPE_CHECKING:
     import asyncio
@@ -70,6 +70,8 @@ def run(args: argparse.Namespace) -> int:
     pinned.check()
     loaded = role.load_all(args.config, [role.GATEWAY], copy=args.copy)
     if args.leash is None and loaded.policy.offloads:
+        from scopegate.cli import migrate
+
         role.demand_database(migrate.ROLE)
     from scopegate.cli import ports
 

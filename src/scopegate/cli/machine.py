@@ -10,7 +10,7 @@ from ipaddress import IPv4Address, IPv6Address, ip_address
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from scopegate.cli.finding import Finding, failed, ok, unasked, warning
+from scopegate.cli.diagnosis import Diagnosis, failed, ok, unasked, warning
 
 if TYPE_CHECKING:
     from scopegate.policy.policy import Address, Policy
@@ -21,7 +21,7 @@ _ESTABLISHED = "01"
 _MAX_SHOWN = 3
 
 
-def extras(settings: Settings) -> Finding:
+def extras(settings: Settings) -> Diagnosis:
     """What is installed of that which only some need."""
     from importlib.util import find_spec
 
@@ -42,7 +42,7 @@ def _has_engine() -> bool:
     return next(iter(known_binaries()), None) is not None
 
 
-def disk(settings: Settings) -> Finding:
+def disk(settings: Settings) -> Diagnosis:
     """Room and rights where the state directory is, or will be made."""
     directory = settings.state_dir.absolute()
     there = next(path for path in (directory, *directory.parents) if path.exists())
@@ -57,7 +57,7 @@ def disk(settings: Settings) -> Finding:
     return ok("disk", said)
 
 
-def worker(settings: Settings, policy: Policy) -> Finding:
+def worker(settings: Settings, policy: Policy) -> Diagnosis:
     from scopegate.metrics import totals
 
     directory = settings.state_dir / "metrics"
@@ -69,7 +69,7 @@ def worker(settings: Settings, policy: Policy) -> Finding:
     return ok("worker", f"{said} of this state directory runs")
 
 
-def ports(settings: Settings, policy: Policy) -> Iterator[Finding]:
+def ports(settings: Settings, policy: Policy) -> Iterator[Diagnosis]:
     """Each address to listen on: free, or held by us."""
     from scopegate.following import standing
 
@@ -82,7 +82,7 @@ def ports(settings: Settings, policy: Policy) -> Iterator[Finding]:
         yield _port(name, address, served=served)
 
 
-def _port(name: str, address: Address, *, served: bool) -> Finding:
+def _port(name: str, address: Address, *, served: bool) -> Diagnosis:
     from scopegate.cli.ports import PortUnusable, listen, shown
 
     try:
@@ -97,7 +97,7 @@ def _port(name: str, address: Address, *, served: bool) -> Finding:
     return ok("ports", f"{name} {shown(address)} is free")
 
 
-def proxies(policy: Policy, tables: Iterable[str] | None = None) -> Finding:
+def proxies(policy: Policy, tables: Iterable[str] | None = None) -> Diagnosis:
     """`trusted_proxies` held against the connections that are open to the public port at this moment. `tables` are the
     lines of Linux' /proc/net/tcp and tcp6, None to read them."""
     trusted = policy.server.trusted_proxies

@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from scopegate.cli.finding import Finding, failed, ok, unasked, warning
+from scopegate.cli.diagnosis import Diagnosis, failed, ok, unasked, warning
 from scopegate.errors import AIError, ConfigError, StoreError, StoreUnavailable
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ ASKED_S = 10.0
 MAX_CLOCK_OFF_S = 1.0
 
 
-async def redis(settings: Settings) -> Iterator[Finding]:
+async def redis(settings: Settings) -> Iterator[Diagnosis]:
     """Redis, and our clock beside its: limits count by its time, leases by ours."""
     from scopegate.stores.embedded import running_url
     from scopegate.stores.redis_desk import RedisDesk
@@ -51,7 +51,7 @@ async def redis(settings: Settings) -> Iterator[Finding]:
     return iter([found, clock(about.ahead_s)])
 
 
-def clock(ahead_s: float) -> Finding:
+def clock(ahead_s: float) -> Diagnosis:
     """`ahead_s`: how far Redis' clock is before ours."""
     said = f"{abs(ahead_s) * 1000:.0f} ms {'behind' if ahead_s > 0 else 'before'} that of Redis"
     if abs(ahead_s) > MAX_CLOCK_OFF_S:
@@ -59,7 +59,7 @@ def clock(ahead_s: float) -> Finding:
     return ok("clock", said)
 
 
-async def database(settings: Settings) -> Finding:
+async def database(settings: Settings) -> Diagnosis:
     from scopegate.stores.upgrade import look
 
     name = "at DATABASE_URL" if settings.database_url is not None else str(settings.state_dir / "scopegate.db")
@@ -81,12 +81,12 @@ async def database(settings: Settings) -> Finding:
     return ok("database", f"{name}, revision {plan.number}, {plan.jobs:,} jobs, {plan.calls:,} calls")
 
 
-async def upstreams(policy: Policy) -> list[Finding]:
+async def upstreams(policy: Policy) -> list[Diagnosis]:
     asked = [(each, origin) for each in policy.upstreams.values() for origin in each.servers]
     return list(await asyncio.gather(*(_upstream(*one) for one in asked)))
 
 
-async def _upstream(upstream: Upstream, origin: Origin) -> Finding:
+async def _upstream(upstream: Upstream, origin: Origin) -> Diagnosis:
     """A connection, and a handshake where it is https; nothing is asked of the app."""
     name = f"{upstream.name} at {origin.scheme}:{'' if origin.scheme == 'unix' else '//'}{origin.authority}"
     began = time.monotonic()
@@ -115,7 +115,7 @@ async def _dial(upstream: Upstream, origin: Origin) -> asyncio.StreamWriter:
     return (await asyncio.open_connection(origin.host, origin.port, ssl=trust, server_hostname=name))[1]
 
 
-async def claude(settings: Settings, policy: Policy) -> list[Finding]:
+async def claude(settings: Settings, policy: Policy) -> list[Diagnosis]:
     """Whether the key opens each model that may be asked: by counting the tokens of one word, which costs nothing."""
     if policy.ai is None or not policy.offloads:
         return [ok("claude", "not needed: no offloads")]
@@ -132,7 +132,7 @@ async def claude(settings: Settings, policy: Policy) -> list[Finding]:
         await caller.close()
 
 
-async def _model(caller: ClaudeCaller, model: str) -> Finding:
+async def _model(caller: ClaudeCaller, model: str) -> Diagnosis:
     from scopegate.worker.call import ModelRequest
 
     schema = {"type": "object", "properties": {}, "additionalProperties": False}
@@ -143,7 +143,7 @@ async def _model(caller: ClaudeCaller, model: str) -> Finding:
     return ok("claude", f"the key is taken, and opens {model}")
 
 
-def _of_model(model: str, fault: AIError) -> Finding:
+def _of_model(model: str, fault: AIError) -> Diagnosis:
     said = f"{model}: {fault}"
     if fault.code == "auth":
         return failed("claude", said, "set a valid ANTHROPIC_API_KEY: this one is refused")

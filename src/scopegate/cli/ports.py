@@ -20,8 +20,9 @@ class PortUnusable(ScopegateError):
 def listen(address: Address) -> socket.socket:
     """A listening, non-blocking TCP socket. Raises PortUnusable."""
     try:
+        host = address.host.encode() if address.host.isascii() else address.host  # text has Python load all of IDNA
         family, _, _, _, place = socket.getaddrinfo(
-            address.host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+            host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         )[0]
         sock = socket.socket(family, socket.SOCK_STREAM)
     except OSError as exc:

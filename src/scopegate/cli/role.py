@@ -85,7 +85,7 @@ def load_all(config: Path, roles: Sequence[str], *, join_as: str | None = None, 
     before = stamp([str(config.absolute())])
     usable = {name: text for name, text in os.environ.items() if name not in bad}
     needs = partial(missing, settings, roles=roles)
-    review, source = look(config, copy, usable, prices.load(), needs)
+    review, source = look(config, copy, usable, prices.load, needs)
     problems += [one for one in review.problems if one.where not in bad]
     if problems:
         raise ConfigError(problems)
@@ -103,7 +103,7 @@ def load_all(config: Path, roles: Sequence[str], *, join_as: str | None = None, 
         copy,
         state_dir(settings),
         roles,
-        look=lambda: look(config.absolute(), copy, os.environ, prices.load(), needs),
+        look=lambda: look(config.absolute(), copy, os.environ, prices.load, needs),
     )
 
 

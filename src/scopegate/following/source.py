@@ -16,9 +16,9 @@ from typing import Any, TypeAlias
 from scopegate import jsontext
 from scopegate.edge.foresee import decider
 from scopegate.errors import ConfigError, Problem
-from scopegate.limits.pricing import PriceTable
 from scopegate.policy import Policy, Review, compile_policy, draft_of, files_named, secrets_named
 from scopegate.policy.promises import broken
+from scopegate.policy.sections.ai import Prices
 from scopegate.policy.sidefiles import MAX_SIDE_FILE_BYTES, SideFile
 from scopegate.policy.text import MAX_FILE_BYTES
 
@@ -40,7 +40,7 @@ class Source:
     secrets: frozenset[str] = frozenset()
 
     def examine(
-        self, environ: Mapping[str, str], prices: PriceTable | None = None, *, lenient: bool, advise: bool = False
+        self, environ: Mapping[str, str], prices: Prices | None = None, *, lenient: bool, advise: bool = False
     ) -> Review:
         """Problems and warnings of the file, the files it names, and the policy when there are no problems; values of
         the environment never show in them. With `prices`, a model without a price is a problem. `lenient`: secrets the
@@ -64,7 +64,7 @@ class Source:
 
 
 def look(
-    config: Path, copy: Path | None, environ: Mapping[str, str], prices: PriceTable, needs: Needs
+    config: Path, copy: Path | None, environ: Mapping[str, str], prices: Prices, needs: Needs
 ) -> tuple[Review, Source | None]:
     """Everything that speaks against serving this file, the promises it breaks and what is needed for it included. One
     that lacks but secrets is asked all of it too. `copy`: where a supervisor keeps the file. No source without one."""

@@ -29,7 +29,6 @@ from scopegate.edge.readings import readings
 from scopegate.edge.routes import AMBIGUOUS, Ambiguous, NoRoute
 from scopegate.edge.target import NOT_SERVED, judge_target
 from scopegate.edge.verdict import Caller, Refusal, Reply
-from scopegate.gateway import order
 from scopegate.gateway.bodies import hold, judge_body
 from scopegate.gateway.client import Client
 from scopegate.gateway.events import EventsExpected
@@ -317,6 +316,8 @@ def pipeline(
         if offload is None:
             return None
         assert intake is not None
+        from scopegate.gateway import order  # it reads leads, which most gateways never see: a megabyte
+
         return order.begin(intake, x, offload)
 
     def forward(x: Exchange) -> Outcome:

@@ -13,7 +13,6 @@ from types import MappingProxyType
 from pydantic import ValidationError
 
 from scopegate.errors import Problem
-from scopegate.limits.pricing import PriceTable
 from scopegate.policy import sidefiles
 from scopegate.policy.advice import advice
 from scopegate.policy.document import FILE_PLACES, Document, disagreements
@@ -21,6 +20,7 @@ from scopegate.policy.draft import Draft
 from scopegate.policy.faults import faults_of
 from scopegate.policy.policy import Policy, policy_of
 from scopegate.policy.sections import ai, flags, lists, tls
+from scopegate.policy.sections.ai import Prices
 from scopegate.policy.sidefiles import SideFile
 from scopegate.policy.tree import Fault
 
@@ -49,7 +49,7 @@ def secrets_named(draft: Draft) -> frozenset[str]:
 def compile_policy(
     draft: Draft,
     files: Mapping[str, SideFile] = MappingProxyType({}),
-    prices: PriceTable | None = None,
+    prices: Prices | None = None,
     *,
     advise: bool = False,
 ) -> Review:

@@ -15,9 +15,6 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
-import jmespath
-from jmespath.exceptions import JMESPathError
-
 NAME_PATTERN = r"^[a-z][a-z0-9-]{0,62}$"
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 """The methods to speak of; a route may also name the rarer ones that the edge lets in."""
@@ -181,6 +178,9 @@ ROOTS = ("request", "response")
 
 def parse_expression(text: str) -> str:
     """A JMESPath expression over `{request, response}`; one that looks elsewhere could only ever give null."""
+    import jmespath  # half a megabyte, and a policy without offloads has none
+    from jmespath.exceptions import JMESPathError
+
     try:
         parsed = jmespath.compile(text).parsed
     except (JMESPathError, ValueError) as error:

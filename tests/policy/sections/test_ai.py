@@ -69,7 +69,7 @@ def test_prices_are_added_and_changed() -> None:
 def test_a_model_without_a_price_names_those_that_have_one_wherever_it_stands() -> None:
     unpriced = "model: our-own-2\n  cheaper_model: x\n  steps: {scope: {model: y}}"
     text = MINIMAL + PRICED.replace("model: our-own-1", unpriced)
-    problems = compile_policy(draft_of(text.encode(), "F", {}), prices=load()).problems
+    problems = compile_policy(draft_of(text.encode(), "F", {}), prices=load).problems
     assert [problem.path for problem in problems] == ["ai.model", "ai.cheaper_model", "ai.steps.scope.model"]
     assert "no price is known for 'our-own-2' (known: claude-" in problems[0].what
     assert "our-own-1): add it under `ai.prices`" in problems[0].what

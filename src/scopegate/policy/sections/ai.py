@@ -5,7 +5,7 @@ Pure. Called by `document`, `policy` and `compile`.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, tzinfo
 from enum import StrEnum
@@ -47,6 +47,9 @@ from scopegate.policy.quantities import (
 from scopegate.policy.sections.names import twice
 from scopegate.policy.sections.offloads import Deliver, DeliverShape
 from scopegate.policy.tree import Fault, Loc
+
+Prices: TypeAlias = Callable[[], PriceTable]
+"""Gives the table, which is read where a policy names a model."""
 
 # Values
 
@@ -270,12 +273,12 @@ def checks(draft: Draft) -> Iterator[Fault]:
         yield draft.warning_at_key(("ai",), "no `budgets`: spending has no ceiling")
 
 
-def unpriced(draft: Draft, prices: PriceTable | None) -> Iterator[Fault]:
+def unpriced(draft: Draft, prices: Prices | None) -> Iterator[Fault]:
     """A model without a price could be paid for and never counted, so no call to it would ever be made."""
     ai = _written(draft)
     if ai is None or prices is None:
         return
-    table = prices.with_models(ai.build().prices)
+    table = prices().with_models(ai.build().prices)
     for loc, model in _models(ai):
         if model is not None and table.price_of(model) is None:
             known = ", ".join(sorted(table.models))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from scopegate.cli.finding import as_lines, failed, ok, unasked
+from scopegate.cli.diagnosis import as_lines, failed, ok, unasked
 
 
 def test_a_line_has_the_mend_where_one_is_due() -> None:

@@ -17,7 +17,7 @@ class State(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class Diagnosis:
     """`of` names what was looked at, `said` what was found, without a secret; `mend` is what to do, empty where nothing
     is to be done."""
 
@@ -30,28 +30,28 @@ class Finding:
         return asdict(self)
 
 
-def ok(of: str, said: str) -> Finding:
-    return Finding(of, State.OK, said)
+def ok(of: str, said: str) -> Diagnosis:
+    return Diagnosis(of, State.OK, said)
 
 
-def warning(of: str, said: str, mend: str) -> Finding:
-    return Finding(of, State.WARNING, said, mend)
+def warning(of: str, said: str, mend: str) -> Diagnosis:
+    return Diagnosis(of, State.WARNING, said, mend)
 
 
-def failed(of: str, said: str, mend: str) -> Finding:
-    return Finding(of, State.FAILED, said, mend)
+def failed(of: str, said: str, mend: str) -> Diagnosis:
+    return Diagnosis(of, State.FAILED, said, mend)
 
 
-def unasked(of: str, said: str) -> Finding:
-    return Finding(of, State.UNASKED, said)
+def unasked(of: str, said: str) -> Diagnosis:
+    return Diagnosis(of, State.UNASKED, said)
 
 
-def as_lines(findings: Sequence[Finding]) -> list[str]:
+def as_lines(diagnoses: Sequence[Diagnosis]) -> list[str]:
     """`failed   database     no file at x: run ...`. What came from outside is shown as escapes where it is no text."""
     from scopegate.cli.tables import shown
 
-    wide = max((len(one.of) for one in findings), default=0)
+    wide = max((len(one.of) for one in diagnoses), default=0)
     return [
         f"{one.state.value:<7}  {one.of:<{wide}}  {shown(one.said)}{f': {shown(one.mend)}' if one.mend else ''}"
-        for one in findings
+        for one in diagnoses
     ]
