@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import pytest
 from PIL import Image as Pillow
 
+from scopegate.clock import SystemClock
 from scopegate.demo.claude import Injected, SeenCall, Simulation, listen, server
 from scopegate.worker.call import Image
 
@@ -42,6 +43,8 @@ class SimulatedClaude:
     def reset(self) -> None:
         self.simulation.faults.clear()
         self.simulation.calls.clear()
+        self.simulation.batches.made.clear()
+        self.simulation.batches.lasts_s, self.simulation.clock = 0.0, SystemClock()
         self.simulation.requests, self.simulation.latency_s, self.simulation.api_key = 0, 0.0, KEY
 
 

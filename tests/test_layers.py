@@ -91,7 +91,7 @@ HOMES: dict[str, set[str]] = {
         *("stores/database.py", "stores/schema.py", "stores/jobs.py", "stores/leases.py", "stores/rows.py"),
         *("stores/turns.py", "stores/outbox.py", "stores/ledger.py"),
         *("stores/faults.py", "stores/revisions.py", "stores/upgrade.py", "stores/retention.py", "stores/migrations"),
-        *("stores/accounts.py", "stores/thresholds.py", "stores/paid.py"),
+        *("stores/accounts.py", "stores/thresholds.py", "stores/paid.py", "stores/batches.py"),
     },
     "alembic": {"stores/revisions.py", "stores/migrations"},
     "jwt": {"gateway/identity.py", "edge/claims.py"},
@@ -435,6 +435,9 @@ TESTED_ELSEWHERE: dict[str, str] = {
     "cli/filters.py": "cli/test_jobs.py",
     # a whole process, from its other end
     "worker/zygote.py": "worker/test_decoders.py",
+    "worker/bill.py": "worker/test_metered.py",
+    "worker/batch_watch.py": "worker/test_batches.py",
+    "stores/batches.py": "worker/test_batches.py",
     # an answer to one question is read by the next: tested in one table
     "leads/questions/estimate.py": "leads/test_findings.py",
     "leads/questions/photo_analysis.py": "leads/test_findings.py",

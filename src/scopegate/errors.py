@@ -145,11 +145,13 @@ AICallCode = Literal[
     "refused",
     "truncated",
     "invalid_output",
+    "batch_expired",
+    "batch_canceled",
 ]
-"""How a call that was made can fail."""
+"""How a call that was made can fail. The last two were never answered: their batch ended before."""
 
-AICode = Literal[AICallCode, "breaker_open", "no_budget", "no_retries", "unknown_price"]
-"""The last four were not made."""
+AICode = Literal[AICallCode, "batched", "breaker_open", "no_budget", "no_retries", "unknown_price"]
+"""`batched` is under way in a batch; the last four were not made."""
 
 
 class AIError(ScopegateError):
@@ -192,6 +194,14 @@ class AIRateLimitError(AIError):
 
 class AICircuitBreakerError(AIError):
     """The breaker is open: nothing was sent. `retry_after_s` is the rest of the cool-down."""
+
+
+class AIBatchedError(AIError):
+    """The question is asked in a batch: its answer is looked at when it is there, and no later than `until_ms`."""
+
+    def __init__(self, until_ms: int) -> None:
+        self.until_ms = until_ms
+        super().__init__("batched", retryable=True)
 
 
 class AIBudgetError(AIError):

@@ -15,6 +15,7 @@ from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
+from uuid import uuid4
 
 from scopegate import logs
 from scopegate.clock import SystemClock
@@ -343,6 +344,7 @@ class _Trade:
 async def _work(settings: Settings, trade: _Trade, stop: asyncio.Event, ready: Callable[[], None]) -> None:
     from scopegate.stores.late import LateDatabase
     from scopegate.stores.queue import WakeUps
+    from scopegate.worker import batch_watch
 
     database = LateDatabase(settings.database)
     async with _worker(settings, trade, database) as worker:
@@ -352,6 +354,7 @@ async def _work(settings: Settings, trade: _Trade, stop: asyncio.Event, ready: C
                 group.create_task(worker.serve(stop, trade.drain_s))
                 group.create_task(_lookups(database).serve(stop, lambda: trade.terms().offloads))
                 group.create_task(_warnings(trade, database).serve(stop))
+                group.create_task(batch_watch.serve(stop, lambda: trade.terms().batches, SystemClock()))
                 if settings.redis_url is not None:
                     wake_ups = WakeUps(settings.redis_url, worker.run, SystemClock(), drain_s=trade.drain_s)
                     group.create_task(wake_ups.serve(stop))
@@ -419,14 +422,19 @@ def _terms(settings: Settings, database: Database, jobs: JobStore, opened: Async
     """How a policy becomes terms. One client and one ledger serve all of them, and so does one breaker as long as the
     longest call stays what it is; `opened` closes them."""
     from scopegate.limits.retries import RetryBudget
+    from scopegate.stores.batches import SqlBatches
     from scopegate.stores.ledger import SqlLedger
     from scopegate.stores.paid import SqlPaidAnswers
     from scopegate.worker import prices
+    from scopegate.worker.batch_watch import BatchWatch
+    from scopegate.worker.batches import BatchLane
+    from scopegate.worker.bill import Bill
     from scopegate.worker.deliver import Courier
     from scopegate.worker.fetch import PhotoFetcher
     from scopegate.worker.life import Life
     from scopegate.worker.main import Terms
     from scopegate.worker.metered import MeteredClaude
+    from scopegate.worker.purse import Purse
     from scopegate.worker.steps import Steps
 
     clock, ledger, table = SystemClock(), SqlLedger(database), prices.load()
@@ -448,7 +456,7 @@ def _terms(settings: Settings, database: Database, jobs: JobStore, opened: Async
         nonlocal last
         if policy.ai is None:
             assert last is not None, "the first policy offloads something"
-            return Terms({}, last.life)
+            return Terms({}, last.life, last.batches)
         store = breaker_store(_PROBE_MARGIN_S + max(step.timeout_s for step in policy.ai.steps.values()))
         prices_in_force = table.with_models(policy.ai.prices)
         model = MeteredClaude(
@@ -462,9 +470,12 @@ def _terms(settings: Settings, database: Database, jobs: JobStore, opened: Async
             retry_budget=retry_budget,
             kept=SqlPaidAnswers(database),
         )
-        steps = Steps(model, fetcher, Courier(clock), clock)
+        batches = SqlBatches(database)
+        purse = Purse(claude, ledger, prices_in_force, policy.ai, clock, lambda: uuid4().hex)
+        steps = Steps(model, fetcher, Courier(clock), clock, lane=BatchLane(claude, purse, batches, clock))
         life = Life(jobs, steps, policy.ai.budgets, clock, random.SystemRandom().random)
-        last = Terms(policy.offloads, life)
+        watch = BatchWatch(claude, batches, ledger, Bill(prices_in_force), prices_in_force.version, clock)
+        last = Terms(policy.offloads, life, watch)
         return last
 
     return terms_of

@@ -278,13 +278,16 @@ def test_calls_are_counted_and_listed_without_secrets(api: httpx.Client, simulat
 
 
 def test_the_key_can_be_broken_and_restored(api: httpx.Client) -> None:
-    assert api.post("/_sim/settings", json={"api_key": "other"}).json() == {"latency_s": 0.0, "api_key_required": True}
+    settings = {"latency_s": 0.0, "batch_s": 0.0, "api_key_required": True}
+    assert api.post("/_sim/settings", json={"api_key": "other"}).json() == settings
     assert api.post("/v1/messages", json=body()).status_code == 401
     assert api.post("/_sim/settings", json={"api_key": None}).status_code == 200
     assert api.post("/v1/messages", json=body(), headers={"x-api-key": "anything"}).status_code == 200
 
 
-@pytest.mark.parametrize("wanted", [3, {"latency_s": -1}, {"latency_s": "x"}, {"api_key": 5}, {"speed": 1}, "x"])
+@pytest.mark.parametrize(
+    "wanted", [3, {"latency_s": -1}, {"latency_s": "x"}, {"batch_s": -1}, {"api_key": 5}, {"speed": 1}, "x"]
+)
 def test_wrong_settings_are_refused(api: httpx.Client, wanted: Any) -> None:
     assert api.post("/_sim/settings", json=wanted).status_code == 400
 

@@ -6,7 +6,7 @@ import json
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -19,17 +19,22 @@ from scopegate.leads.webhook import verify
 from scopegate.limits.breaker import BreakerRule, CallOutcome, Denied, Permit
 from scopegate.limits.steps import MODEL_STEPS, StepLimits
 from scopegate.limits.window import Quota
-from scopegate.policy.policy import AI, BudgetRule, Deliver, Offload, WhenSpent
+from scopegate.policy.policy import AI, BudgetRule, Deliver, Offload, OffloadUrgency, WhenSpent
+from scopegate.stores.batches import SqlBatches
 from scopegate.stores.database import Database, open_database
 from scopegate.stores.jobs import SqlJobs
 from scopegate.stores.ledger import SqlLedger
 from scopegate.stores.outbox import SqlOutbox
+from scopegate.worker.batch_watch import BatchWatch
+from scopegate.worker.batches import BatchLane
+from scopegate.worker.bill import Bill
 from scopegate.worker.claude import ClaudeCaller
 from scopegate.worker.deliver import Courier
 from scopegate.worker.fetch import PhotoFetcher
 from scopegate.worker.life import Life
 from scopegate.worker.metered import MeteredClaude
 from scopegate.worker.prices import load
+from scopegate.worker.purse import Purse
 from scopegate.worker.steps import Steps
 from tests.simulated import KEY, SimulatedClaude
 from tests.worker.app import App, Asked, answer, serving
@@ -128,6 +133,13 @@ class House:
     steps: Steps
     life: Life
     claude: SimulatedClaude
+    batches: SqlBatches
+    watch: BatchWatch
+    caller: ClaudeCaller
+    ai: AI
+    living: Callable[[BatchLane], Life]
+    """Another life, whose steps ask in this lane."""
+    urgency: OffloadUrgency = OffloadUrgency.NORMAL
 
     async def order(self, photos: Sequence[str] | None = None, offload: str = "lead-photos", **lead: str) -> LeadJob:
         """A lead as the gateway leaves it: accepted, queued, due now."""
@@ -144,7 +156,7 @@ class House:
         now_ms = self.clock.now_ms()
         taken = await self.jobs.lease(job_id, "test", now_ms, now_ms + 15_000)
         assert taken is not None
-        await self.life.walk(*taken, self.app.offload())
+        await self.life.walk(*taken, replace(self.app.offload(), urgency=self.urgency))
         return await self.job(job_id)
 
     async def walk_to_end(self, job_id: str) -> LeadJob:
@@ -190,9 +202,32 @@ async def house(
         async with serving(app.handle) as app.server:
             jobs, ledger, breakers = SqlJobs(database), SqlLedger(database), Breakers()
             model = MeteredClaude(caller, ledger, breakers, load(), policy, clock, lambda: 0.5)
-            steps = Steps(model, fetcher, Courier(clock, tls=TLS), clock)
-            life = Life(jobs, steps, policy.budgets, clock, lambda: 0.5)
-            yield House(clock, database, jobs, SqlOutbox(database), ledger, breakers, app, steps, life, claude)
+            batches, prices = SqlBatches(database), load()
+
+            def living(lane: BatchLane) -> tuple[Steps, Life]:
+                steps = Steps(model, fetcher, Courier(clock, tls=TLS), clock, lane=lane)
+                return steps, Life(jobs, steps, policy.budgets, clock, lambda: 0.5)
+
+            purse = Purse(caller, ledger, prices, policy, clock, lambda: uuid4().hex)
+            steps, life = living(BatchLane(caller, purse, batches, clock, gather_s=0.05))
+            watch = BatchWatch(caller, batches, ledger, Bill(prices), prices.version, clock)
+            yield House(
+                clock,
+                database,
+                jobs,
+                SqlOutbox(database),
+                ledger,
+                breakers,
+                app,
+                steps,
+                life,
+                claude,
+                batches,
+                watch,
+                caller,
+                policy,
+                lambda lane: living(lane)[1],
+            )
     finally:
         await fetcher.close()
         await caller.close()

@@ -50,6 +50,9 @@ def register(actions: _SubParsersAction[argparse.ArgumentParser], run: Callable[
         type=Path,
         help="of one job: JSON with another `text`, `photos` or `contractor`; every step is done again, and paid",
     )
+    replaying.add_argument(
+        "--batch", action="store_true", help="ask the model in batches: half the price, and hours instead of seconds"
+    )
     cancelling.set_defaults(run=run, action=cancel)
     replaying.set_defaults(run=run, action=replay)
 
@@ -78,7 +81,7 @@ async def replay(args: argparse.Namespace, books: Books) -> int:
 async def _replay_one(args: argparse.Namespace, books: Books, edited: Lead | None = None) -> int:
     from scopegate.admin.records import job_summary
 
-    new = await _again(args.id, args.step, books, edited)
+    new = await _again(args.id, args, books, edited)
     if new is None:
         return await _not_so(args.id, "replayed", "has ended", books)
     woken = await wake(books, new.job_id)
@@ -110,10 +113,12 @@ async def _replay_edited(args: argparse.Namespace, books: Books) -> int:
     return await _replay_one(args, books, edited)
 
 
-async def _again(job_id: str, step: str | None, books: Books, edited: Lead | None = None) -> LeadJob | None:
-    from_step = None if step is None else StepName(step)
+async def _again(job_id: str, args: argparse.Namespace, books: Books, edited: Lead | None = None) -> LeadJob | None:
+    from_step = None if args.step is None else StepName(args.step)
     new_id, now_ms = f"job_{uuid4().hex}", books.clock.now_ms()
-    return await books.jobs.replay(job_id, new_id, now_ms, from_step, edited=edited, actor=books.actor)
+    return await books.jobs.replay(
+        job_id, new_id, now_ms, from_step, edited=edited, in_batches=args.batch, actor=books.actor
+    )
 
 
 async def wake(books: Books, job_id: str) -> bool:
@@ -146,9 +151,9 @@ async def _replay_all(args: argparse.Namespace, books: Books) -> int:
 
     wanted = replace(filter_of(args), state=JobState(args.state or JobState.FAILED), not_replayed=True)
     found = await books.jobs.list(replace(wanted, limit=MAX_AT_ONCE))
-    expected = await _expected_usd_micros(found, args.step, books)
+    expected = await _expected_usd_micros(found, args.step, books) // (2 if args.batch else 1)
     for job in found if args.yes else ():
-        new = await _again(job.job_id, args.step, books)
+        new = await _again(job.job_id, args, books)
         assert new is not None, "a job that has ended stays so"
         await wake(books, new.job_id)
     return _tell(args, "replayed", len(found), expected, "expected")

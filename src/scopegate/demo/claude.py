@@ -31,8 +31,9 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from scopegate.clock import SystemClock
+from scopegate.clock import Clock, SystemClock
 from scopegate.demo.answers import MessageRequest, SeenPicture, UnreadablePicture, answer, look, wrong_answer
+from scopegate.demo.batches import BadBatch, NoSuchBatch, SimulatedBatches
 
 MODELS: Final = ("claude-haiku-5-5", "claude-haiku-4-5", "claude-sonnet-5-5", "claude-opus-5-5", "claude-fable-5-2")
 _MAX_BODY_BYTES: Final = 32 * 1024 * 1024
@@ -67,6 +68,7 @@ FAULTS: Final = {
     "wrong_schema": "valid JSON of another shape",
     "answer": "the model says `text`",
     "usage": "the bill says `usage` besides",
+    "expired": "of a batch: the request was not answered in its day",
     "redirect": "status 307 to `location`",
     "none": "no fault: holds a place in the queue",
 }
@@ -112,7 +114,8 @@ class SeenCall:
 
 @dataclass(slots=True)
 class Simulation:
-    """All state of one simulated API. `api_key` None accepts any key; `latency_s` comes before every answer."""
+    """All state of one simulated API. `api_key` None accepts any key; `latency_s` comes before every answer;
+    `clock` is that of batches."""
 
     api_key: str | None = None
     latency_s: float = 0.0
@@ -120,6 +123,8 @@ class Simulation:
     calls: deque[SeenCall] = field(default_factory=lambda: deque(maxlen=_LOG_LENGTH))
     requests: int = 0
     since_ms: int = field(default_factory=SystemClock().now_ms)
+    batches: SimulatedBatches = field(default_factory=SimulatedBatches)
+    clock: Clock = field(default_factory=SystemClock)
 
     def accepts(self, headers: Mapping[str, str]) -> bool:
         """The key arrives as `x-api-key`, or as a bearer token, which is how newer SDKs send it."""
@@ -142,6 +147,11 @@ def create_app(simulation: Simulation | None = None) -> Starlette:
         Route("/", _home),
         Route("/v1/messages", _messages, methods=["POST"]),
         Route("/v1/messages/count_tokens", _count_tokens, methods=["POST"]),
+        Route("/v1/messages/batches", _create_batch, methods=["POST"]),
+        Route("/v1/messages/batches", _list_batches),
+        Route("/v1/messages/batches/{batch_id}", _show_batch),
+        Route("/v1/messages/batches/{batch_id}/results", _show_results),
+        Route("/v1/messages/batches/{batch_id}/cancel", _cancel_batch, methods=["POST"]),
         Route("/_sim/faults", _set_faults, methods=["POST"]),
         Route("/_sim/settings", _set_settings, methods=["POST"]),
         Route("/_sim/calls", _show_calls),
@@ -169,22 +179,31 @@ async def _messages(request: Request) -> Response:
         return _error(refused.status, request_id, message=str(refused))
     fault = simulation.faults.popleft() if simulation.faults else Injected("none")
     response, usage = await _respond(request, question, fault, request_id)
-    input_tokens, output_tokens = usage
-    simulation.calls.append(
-        SeenCall(
-            simulation.requests,
-            SystemClock().now_ms(),
-            request_id,
-            question.model,
-            str(question.schema.get("title", "")),
-            question.pictures,
-            fault.kind,
-            response.status_code,
-            input_tokens,
-            output_tokens,
-        )
-    )
+    simulation.calls.append(_seen(simulation, request_id, question, fault, response.status_code, usage))
     return response
+
+
+def _seen(
+    simulation: Simulation,
+    request_id: str,
+    question: MessageRequest,
+    fault: Injected,
+    status: int,
+    usage: tuple[int, int],
+) -> SeenCall:
+    input_tokens, output_tokens = usage
+    return SeenCall(
+        simulation.requests,
+        SystemClock().now_ms(),
+        request_id,
+        question.model,
+        str(question.schema.get("title", "")),
+        question.pictures,
+        fault.kind,
+        status,
+        input_tokens,
+        output_tokens,
+    )
 
 
 async def _count_tokens(request: Request) -> Response:
@@ -258,8 +277,9 @@ async def _respond(
             return _message(question, fault, request_id)
 
 
-def _message(question: MessageRequest, fault: Injected, request_id: str) -> tuple[Response, tuple[int, int]]:
-    """A 200 that carries a message, or is about to."""
+def _message_body(
+    question: MessageRequest, fault: Injected, request_id: str, tier: str = "standard"
+) -> tuple[dict[str, Any], tuple[int, int]]:
     text, stop_reason = _words(question, fault)
     usage = (question.input_tokens(), max(1, min(question.max_tokens, len(text.encode()) // 4)))
     body: dict[str, Any] = {
@@ -276,12 +296,18 @@ def _message(question: MessageRequest, fault: Injected, request_id: str) -> tupl
             "cache_creation_input_tokens": 0,
             "cache_read_input_tokens": 0,
             "cache_creation": {"ephemeral_5m_input_tokens": 0, "ephemeral_1h_input_tokens": 0},
-            "service_tier": "standard",
+            "service_tier": tier,
         },
     }
     body["usage"] |= fault.usage
     if fault.kind == "no_usage":
         del body["usage"]
+    return body, usage
+
+
+def _message(question: MessageRequest, fault: Injected, request_id: str) -> tuple[Response, tuple[int, int]]:
+    """A 200 that carries a message, or is about to."""
+    body, usage = _message_body(question, fault, request_id)
     content, headers = json.dumps(body).encode(), _headers(request_id)
     if fault.kind == "cut_json":
         return Response(content[: len(content) // 2], media_type="application/json", headers=headers), usage
@@ -316,26 +342,24 @@ def _right_words(question: MessageRequest, fault: Injected) -> tuple[str, str]:
 
 
 def _fault_error(fault: Injected, request_id: str) -> Response:
-    response = _error(fault.status, request_id, kind=fault.type, error_code=fault.error_code, message=fault.message)
+    body = _error_body(fault.status, request_id, fault.type, fault.error_code, fault.message)
+    response = JSONResponse(body, status_code=fault.status, headers=_headers(request_id))
     if fault.retry_after is not None:
         response.headers["retry-after"] = fault.retry_after
     return response
 
 
-def _error(
-    status: int,
-    request_id: str,
-    *,
-    kind: str | None = None,
-    error_code: str | None = None,
-    message: str = "simulated",
-) -> Response:
+def _error(status: int, request_id: str, *, kind: str | None = None, message: str = "simulated") -> Response:
+    body = _error_body(status, request_id, kind, None, message)
+    return JSONResponse(body, status_code=status, headers=_headers(request_id))
+
+
+def _error_body(status: int, request_id: str, kind: str | None, error_code: str | None, message: str) -> dict[str, Any]:
     kind = kind or _STATUS_TYPES.get(status, "api_error" if status >= 500 else "invalid_request_error")
     error: dict[str, Any] = {"type": kind, "message": message}
     if error_code is not None:
         error["details"] = {"error_code": error_code}
-    body = {"type": "error", "error": error, "request_id": request_id}
-    return JSONResponse(body, status_code=status, headers=_headers(request_id))
+    return {"type": "error", "error": error, "request_id": request_id}
 
 
 def _headers(request_id: str) -> dict[str, str]:
@@ -352,6 +376,110 @@ def _headers(request_id: str) -> dict[str, str]:
         "anthropic-ratelimit-output-tokens-remaining": "399000",
         "anthropic-ratelimit-output-tokens-reset": "2026-11-24T00:01:00Z",
     }
+
+
+# ── batches ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+async def _create_batch(request: Request) -> Response:
+    """An ordered fault of these kinds is the creation's: `error`, `reset` (made, and nobody hears of it), `hang`."""
+    simulation = _accepted(request)
+    if simulation is None:
+        return _error(401, "req_sim_batch", message="invalid x-api-key")
+    head = simulation.faults[0] if simulation.faults else Injected("none")
+    if head.kind == "error":
+        return _fault_error(simulation.faults.popleft(), "req_sim_batch")
+    try:
+        body = json.loads(await request.body())
+        batch = simulation.batches.create(body, simulation.clock.now_ms())
+    except (ValueError, BadBatch) as wrong:
+        return _error(400, "req_sim_batch", message=str(wrong))
+    if head.kind == "reset":
+        simulation.faults.popleft()
+        _reset_connection(request.state.transport)
+    elif head.kind == "hang":
+        await _wait_for_client(request, simulation.faults.popleft().seconds)
+    return JSONResponse(batch.to_json(), headers=_headers("req_sim_batch"))
+
+
+async def _list_batches(request: Request) -> Response:
+    simulation = _accepted(request)
+    if simulation is None:
+        return _error(401, "req_sim_batch", message="invalid x-api-key")
+    try:
+        found, has_more = simulation.batches.page(
+            int(request.query_params.get("limit", "20")), request.query_params.get("after_id")
+        )
+    except (ValueError, NoSuchBatch):
+        return _error(400, "req_sim_batch", message="limit, after_id")
+    data = [batch.to_json() for batch in found]
+    ends = {"first_id": data[0]["id"], "last_id": data[-1]["id"]} if data else {"first_id": None, "last_id": None}
+    return JSONResponse({"data": data, "has_more": has_more, **ends}, headers=_headers("req_sim_batch"))
+
+
+async def _show_batch(request: Request) -> Response:
+    simulation = _accepted(request)
+    if simulation is None:
+        return _error(401, "req_sim_batch", message="invalid x-api-key")
+    try:
+        return JSONResponse(simulation.batches.find(request.path_params["batch_id"]).to_json())
+    except NoSuchBatch:
+        return _error(404, "req_sim_batch")
+
+
+async def _show_results(request: Request) -> Response:
+    simulation = _accepted(request)
+    if simulation is None:
+        return _error(401, "req_sim_batch", message="invalid x-api-key")
+    try:
+        batch = simulation.batches.find(request.path_params["batch_id"])
+    except NoSuchBatch:
+        return _error(404, "req_sim_batch")
+    if batch.results is None:
+        return _error(404, "req_sim_batch", message="no results yet")
+    lines = "".join(json.dumps(result) + "\n" for result in batch.results)
+    return Response(lines, media_type="application/x-jsonl", headers=_headers("req_sim_batch"))
+
+
+async def _cancel_batch(request: Request) -> Response:
+    simulation = _accepted(request)
+    if simulation is None:
+        return _error(401, "req_sim_batch", message="invalid x-api-key")
+    try:
+        batch = simulation.batches.find(request.path_params["batch_id"])
+    except NoSuchBatch:
+        return _error(404, "req_sim_batch")
+    if batch.results is None and batch.cancelled_ms is None:
+        batch.cancelled_ms = simulation.clock.now_ms()
+    return JSONResponse(batch.to_json(), headers=_headers("req_sim_batch"))
+
+
+def _accepted(request: Request) -> Simulation | None:
+    """The simulation with its batches as they are by now; None where the key is not accepted."""
+    simulation: Simulation = request.app.state.simulation
+    if not simulation.accepts(request.headers):
+        return None
+    simulation.batches.move_on(simulation.clock.now_ms(), lambda params: _result(simulation, params))
+    return simulation
+
+
+def _result(simulation: Simulation, params: Mapping[str, Any]) -> Mapping[str, Any]:
+    """One request of a batch, answered as a call is; of the faults those that make no connection break."""
+    simulation.requests += 1
+    request_id = f"req_sim_{simulation.requests:08d}"
+    fault = simulation.faults.popleft() if simulation.faults else Injected("none")
+    if fault.kind == "expired":
+        return {"type": "expired"}
+    if fault.kind == "error":
+        body = _error_body(fault.status, request_id, fault.type, fault.error_code, fault.message)
+        return {"type": "errored", "error": body}
+    try:
+        question = _question({"anthropic-version": "of the batch"}, json.dumps(params).encode())
+    except _Refused as refused:
+        return {"type": "errored", "error": _error_body(refused.status, request_id, None, None, str(refused))}
+    message, usage = _message_body(question, fault, request_id, "batch")
+    simulation.calls.append(_seen(simulation, request_id, question, fault, 200, usage))
+    return {"type": "succeeded", "message": message}
 
 
 async def _wait_for_client(request: Request, seconds: float) -> None:
@@ -414,18 +542,21 @@ async def _set_faults(request: Request) -> Response:
 
 
 async def _set_settings(request: Request) -> Response:
-    """`{"api_key": "..." | null, "latency_s": 0.2}`: what is not named stays."""
+    """`{"api_key": "..." | null, "latency_s": 0.2, "batch_s": 60}`: what is not named stays."""
     simulation: Simulation = request.app.state.simulation
     try:
         wanted = dict(await request.json())
         latency_s = float(wanted.pop("latency_s", simulation.latency_s))
+        batch_s = float(wanted.pop("batch_s", simulation.batches.lasts_s))
         api_key = wanted.pop("api_key", simulation.api_key)
     except (ValueError, TypeError):
         return JSONResponse({"error": "an object of settings is needed"}, status_code=400)
-    if wanted or not 0 <= latency_s <= 3600 or not (api_key is None or isinstance(api_key, str)):
-        return JSONResponse({"error": "settings are api_key (text or null) and latency_s (0..3600)"}, status_code=400)
-    simulation.latency_s, simulation.api_key = latency_s, api_key
-    return JSONResponse({"latency_s": latency_s, "api_key_required": api_key is not None})
+    in_range = 0 <= latency_s <= 3600 and 0 <= batch_s <= 86_400
+    if wanted or not in_range or not (api_key is None or isinstance(api_key, str)):
+        what = "settings are api_key (text or null), latency_s (0..3600) and batch_s (0..86400)"
+        return JSONResponse({"error": what}, status_code=400)
+    simulation.latency_s, simulation.batches.lasts_s, simulation.api_key = latency_s, batch_s, api_key
+    return JSONResponse({"latency_s": latency_s, "batch_s": batch_s, "api_key_required": api_key is not None})
 
 
 async def _show_calls(request: Request) -> Response:
@@ -445,10 +576,11 @@ async def _show_calls(request: Request) -> Response:
 
 
 async def _reset(request: Request) -> Response:
-    """Forget calls and faults; settings stay."""
+    """Forget calls, faults and batches; settings stay."""
     simulation: Simulation = request.app.state.simulation
     simulation.faults.clear()
     simulation.calls.clear()
+    simulation.batches.made.clear()
     simulation.requests, simulation.since_ms = 0, SystemClock().now_ms()
     return JSONResponse({"requests": 0})
 

@@ -184,7 +184,7 @@ class StepRecord:
 class LeadJob:
     """One lead's work as the database holds it. `due_ms`: not before; `tries` counts leases, crashes included; `losses`
     those in a row whose holder never spoke again; `reason` is the last word on `error_code`, for people; `replay_of`
-    names the job this one repeats."""
+    names the job this one repeats; `in_batches`: it asks in batches, whatever its offload does."""
 
     job_id: str
     offload: str
@@ -200,6 +200,7 @@ class LeadJob:
     losses: int = 0
     score: int | None = None
     replay_of: str | None = None
+    in_batches: bool = False
     steps: tuple[StepRecord, ...] = ()
 
     def results(self) -> Mapping[StepName, Json]:

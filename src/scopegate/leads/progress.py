@@ -21,8 +21,8 @@ CRASHED: Final = "crashed"
 STOPPED: Final = "worker_stopped"
 """The error code of an attempt cut short by an orderly stop: neither a failure nor a crash."""
 
-_BLAMELESS: Final = frozenset({"no_budget", "no_retries", "breaker_open", "spend_limit"})
-"""Attempts that ended before anything was sent, or were refused for want of money."""
+_BLAMELESS: Final = frozenset({"no_budget", "no_retries", "breaker_open", "spend_limit", "batched"})
+"""Attempts that ended before anything was sent, were refused for want of money, or have handed their question in."""
 
 _SPREAD: Final = 0.2
 _LONGEST_WAIT_S: Final = 86_400.0

@@ -92,9 +92,11 @@ class PriceTable:
         terms = tuple(f"{kind}={word}" for kind, word in usage.terms if word not in self.factors.get(kind, {}))
         return terms + usage.unread
 
-    def dearest_factor(self) -> Fraction:
-        """Of any call: who asks for nothing special may still be given it, by a default of the account."""
-        return prod((max(factors.values()) for factors in self.factors.values()), start=Fraction(1))
+    def dearest_factor(self, tier: str | None = None) -> Fraction:
+        """Of any call: who asks for nothing special may still be given it, by a default of the account. Of one that can
+        be served in this tier alone, where it is given."""
+        given = {} if tier is None else {"service_tier": self.factors.get("service_tier", {}).get(tier, Fraction(1))}
+        return prod((given.get(kind, max(words.values())) for kind, words in self.factors.items()), start=Fraction(1))
 
 
 def price(usage: Usage, model: str, table: PriceTable) -> int | None:
@@ -115,13 +117,16 @@ def price(usage: Usage, model: str, table: PriceTable) -> int | None:
     )
 
 
-def worst_case(model: str, input_tokens_upper: int, max_tokens: int, table: PriceTable) -> int | None:
+def worst_case(
+    model: str, input_tokens_upper: int, max_tokens: int, table: PriceTable, tier: str | None = None
+) -> int | None:
     """The most a call can cost: every input token in the dearest class, every output token used, at whichever rates a
-    prompt of up to that length can meet, under the dearest terms. None when the model has no price."""
+    prompt of up to that length can meet, under the dearest terms (in `tier`, where that is given). None when the model
+    has no price."""
     entry = table.price_of(model)
     if entry is None:
         return None
-    factor = table.dearest_factor()
+    factor = table.dearest_factor(tier)
     reachable = [entry.base, *(rates for above, rates in entry.long if input_tokens_upper > above)]
     return max(
         _round_up(factor, input_tokens_upper * rates.dearest_input() + max_tokens * rates.output) for rates in reachable

@@ -26,7 +26,15 @@ from scopegate.policy.sections.headers import AnswerFields
 from scopegate.policy.sections.keys import KeyKind, KeyPart
 from scopegate.policy.sections.lists import ClientList, ClientValue
 from scopegate.policy.sections.modes import Mode
-from scopegate.policy.sections.offloads import Deliver, Lookup, Offload, OnDatabaseError, OnUnreadable, Priority
+from scopegate.policy.sections.offloads import (
+    Deliver,
+    Lookup,
+    Offload,
+    OffloadUrgency,
+    OnDatabaseError,
+    OnUnreadable,
+    Priority,
+)
 from scopegate.policy.sections.promises import Promise
 from scopegate.policy.sections.redirect import Redirect
 from scopegate.policy.sections.retention import FOR_EVER, Kept, Retention
@@ -76,6 +84,7 @@ __all__ = [
     "MultipartRule",
     "Network",
     "Offload",
+    "OffloadUrgency",
     "OnDatabaseError",
     "OnStoreError",
     "OnUnreadable",

@@ -132,11 +132,12 @@ class SqlJobs:
         from_step: StepName | None = None,
         *,
         edited: Lead | None = None,
+        in_batches: bool = False,
         actor: str = "",
     ) -> LeadJob | None:
         """As the port says; while a replay of this job is still open, that one is returned instead of a second."""
         again = partial(_replay, job_id=job_id, new_id=new_id, now_ms=now_ms, from_step=from_step)
-        return await self._db.write(partial(again, edited=edited, actor=actor))
+        return await self._db.write(partial(again, edited=edited, in_batches=in_batches, actor=actor))
 
     async def pause(self, offload: str, now_ms: int, actor: str) -> bool:
         return await self._db.write(partial(_pause, offload=offload, now_ms=now_ms, actor=actor))
@@ -273,6 +274,7 @@ def _insert_job(conn: Connection, job: LeadJob, results: Mapping[StepName, Json]
         due_ms=job.due_ms,
         turn=turn,
         replay_of=job.replay_of,
+        batch=int(job.in_batches),
     )
     if conn.execute(row.on_conflict_do_nothing().returning(jobs.c.job_id)).one_or_none() is None:
         return False
@@ -321,6 +323,7 @@ def _replay(
     now_ms: int,
     from_step: StepName | None,
     edited: Lead | None,
+    in_batches: bool,
     actor: str,
 ) -> LeadJob | None:
     old = read_job(conn, job_id)
@@ -328,8 +331,10 @@ def _replay(
         return None
     lead = old.lead if edited is None else edited
     new = LeadJob(new_id, old.offload, lead, old.request_id, JobState.QUEUED, now_ms, now_ms, replay_of=job_id)
+    new = replace(new, in_batches=in_batches)
     if _insert_job(conn, new, {} if edited is not None else _kept(old, from_step)):
-        detail = " ".join([f"of {job_id}", *(f"with another {name}" for name in _edited(old.lead, lead))])
+        how = ["in batches"] if in_batches else []
+        detail = " ".join([f"of {job_id}", *(f"with another {name}" for name in _edited(old.lead, lead)), *how])
         record(conn, Action(now_ms, actor, "replay", new_id, detail))
         return known_job(conn, new_id)
     found = select(jobs.c.job_id).where(jobs.c.replay_of == job_id, (jobs.c.job_id == new_id) | _IS_OPEN)

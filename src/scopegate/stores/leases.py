@@ -148,7 +148,7 @@ def _finish(conn: Connection, lease: Lease, step: StepName, attempt: Attempt, re
             finished_ms=attempt.finished_ms,
             error_code=attempt.error_code,
             error_detail=attempt.error_detail,
-            cost_usd_micros=_cost(),
+            cost_usd_micros=booked_cost(),
         )
         .returning(attempts.c.cost_usd_micros)
     )
@@ -161,7 +161,8 @@ def _finish(conn: Connection, lease: Lease, step: StepName, attempt: Attempt, re
     return int(cost or 0)
 
 
-def _cost() -> Any:
+def booked_cost() -> Any:
+    """Of an attempt: what the ledger has of its calls."""
     return (
         select(func.coalesce(func.sum(calls.c.cost_usd_micros), 0))
         .where(
@@ -224,7 +225,7 @@ def lose_attempts(conn: Connection, job_id: str, now_ms: int, code: str = LOST) 
     lost = conn.execute(
         update(attempts)
         .where(attempts.c.job_id == job_id, attempts.c.state == AttemptState.RUNNING)
-        .values(state=AttemptState.LOST, finished_ms=now_ms, error_code=code, cost_usd_micros=_cost())
+        .values(state=AttemptState.LOST, finished_ms=now_ms, error_code=code, cost_usd_micros=booked_cost())
     )
     if lost.rowcount:
         _set_steps(conn, job_id, StepState.WAITING, steps.c.state == StepState.RUNNING)

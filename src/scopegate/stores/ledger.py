@@ -89,6 +89,9 @@ class SqlLedger:
     ) -> Sequence[CallRecord]:
         return await self._db.read(partial(_calls, job_id=job_id, lead_id=lead_id, limit=limit))
 
+    async def call(self, call_id: str) -> CallRecord | None:
+        return await self._db.read(partial(_call, call_id=call_id))
+
     async def cost_of(self, job_ids: Sequence[str]) -> Mapping[str, int]:
         return await self._db.read(partial(_cost_of, job_ids=job_ids))
 
@@ -198,7 +201,8 @@ def _settle(conn: Connection, reservation: Reservation, call: CallRecord) -> Non
         return
     ended_ms = call.started_ms + call.duration_ms
     _take(conn, reservation.call_id, call.cost_usd_micros if is_estimate(call) else None, ended_ms)
-    _replace(conn, reservation.accounts, held, call.cost_usd_micros, ended_ms)
+    scopes = [account.scope for account in reservation.accounts]
+    _replace(conn, scopes or (held.scopes if held is not None else ()), held, call.cost_usd_micros, ended_ms)
 
 
 def _withdraw(conn: Connection, reservation: Reservation) -> None:
@@ -207,7 +211,7 @@ def _withdraw(conn: Connection, reservation: Reservation) -> None:
     is_unsent = conn.execute(unsent.returning(calls.c.call_id)).one_or_none() is not None
     if held is not None and is_unsent:
         _take(conn, reservation.call_id, None, held.expires_ms)
-        _replace(conn, reservation.accounts, held, 0, held.expires_ms)
+        _replace(conn, held.scopes, held, 0, held.expires_ms)
 
 
 def _held(conn: Connection, call_id: str) -> Row[Any] | None:
@@ -227,7 +231,7 @@ def _take(conn: Connection, call_id: str, estimate: int | None, now_ms: int) -> 
         conn.execute(update(reservations).where(ours).values(**kept))
 
 
-def _replace(conn: Connection, of: Sequence[Account], held: Row[Any] | None, cost: int, now_ms: int) -> None:
+def _replace(conn: Connection, scopes: Sequence[str], held: Row[Any] | None, cost: int, now_ms: int) -> None:
     """What a reservation counted for is the cost from now on. It was open, or expired and booked as spent then, or is
     gone."""
     spent, reserved, booked_ms = cost, 0, now_ms
@@ -235,7 +239,7 @@ def _replace(conn: Connection, of: Sequence[Account], held: Row[Any] | None, cos
         reserved = -held.amount_usd_micros
     elif held is not None:
         spent, booked_ms = cost - held.amount_usd_micros, held.expires_ms
-    for scope in sorted(account.scope for account in of):
+    for scope in sorted(scopes):
         accounts.move(conn, scope, spent=spent, reserved=reserved, booked_ms=booked_ms, now_ms=now_ms)
 
 
@@ -285,6 +289,11 @@ def _calls(conn: Connection, job_id: str | None, lead_id: str | None, limit: int
     if lead_id is not None:
         query = query.where(calls.c.lead_id == lead_id)
     return [CallRecord(**row._mapping) for row in conn.execute(query)]
+
+
+def _call(conn: Connection, call_id: str) -> CallRecord | None:
+    row = conn.execute(select(calls).where(calls.c.call_id == call_id)).one_or_none()
+    return None if row is None else CallRecord(**row._mapping)
 
 
 def _calls_between(conn: Connection, from_ms: int, until_ms: int) -> list[CallRecord]:

@@ -343,6 +343,7 @@ class JobStore(Protocol):
         from_step: StepName | None = None,
         *,
         edited: Lead | None = None,
+        in_batches: bool = False,
         actor: str = "",
     ) -> LeadJob | None:
         """A new job for the same lead that keeps the finished steps' results: those before `from_step` where it is
@@ -394,7 +395,8 @@ class Ledger(Protocol):
 
     async def settle(self, reservation: Reservation, call: CallRecord) -> None:
         """Book how the call ended and give the rest of the reservation back, in one transaction; a call that has ended
-        is not changed. Thresholds that this reaches are written down, each once in its account's period."""
+        is not changed. Without accounts they are those that the reservation was written down with. Thresholds that this
+        reaches are written down, each once in its account's period."""
         ...
 
     async def withdraw(self, reservation: Reservation) -> None:
@@ -411,6 +413,8 @@ class Ledger(Protocol):
     ) -> Sequence[CallRecord]:
         """Oldest first."""
         ...
+
+    async def call(self, call_id: str) -> CallRecord | None: ...
 
     async def calls_between(self, from_ms: int, until_ms: int) -> Sequence[CallRecord]:
         """Those that began from the one moment and before the other, oldest first."""
@@ -462,6 +466,52 @@ class PaidAnswer:
     model: str | None
     cost_usd_micros: int
     lead_id: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class BatchCall:
+    """A step's question that is asked in a batch. `call_id` is that of the ledger, and its custom id; `given` is what
+    the step's result holds besides the answer; `batch_id` None: nobody noted yet that there is one; `answer` None: it
+    is under way. `is_wanted`: its job still waits for it."""
+
+    call_id: str
+    job_id: str
+    step: StepName
+    asked_ms: int
+    given: Mapping[str, Json]
+    batch_id: str | None = None
+    answer: Mapping[str, Json] | None = None
+    is_wanted: bool = True
+
+
+class Batches(Protocol):
+    """Questions that are asked in batches: one for each step of a job, once."""
+
+    async def ask(self, call: BatchCall) -> None:
+        """Before it is sent. Nothing where the step has one already."""
+        ...
+
+    async def forget(self, call_id: str) -> None:
+        """It was not sent after all."""
+        ...
+
+    async def name(self, call_ids: Sequence[str], batch_id: str) -> None:
+        """These are in this batch."""
+        ...
+
+    async def find(self, job_id: str, step: StepName) -> BatchCall | None: ...
+
+    async def open(self) -> Sequence[BatchCall]:
+        """Those without an answer, the oldest first."""
+        ...
+
+    async def end(self, call_id: str, answer: Mapping[str, Json], now_ms: int) -> bool:
+        """What came of it, and what its attempt cost. Only the first one counts; whether this is it."""
+        ...
+
+    async def wake(self, now_ms: int) -> int:
+        """Make the jobs due that wait for a batch and have nothing under way in one. How many there were."""
+        ...
 
 
 class PaidAnswers(Protocol):

@@ -67,5 +67,6 @@ def job_of(row: Row[Any], records: tuple[StepRecord, ...] | None = None) -> Lead
         losses=row.losses,
         score=row.score,
         replay_of=row.replay_of,
+        in_batches=bool(row.batch),
         steps=() if records is None else whole,
     )

@@ -169,6 +169,7 @@ jobs = Table(
     Column("reason", Words),
     Column("score", Integer),
     Column("replay_of", ForeignKey("jobs.job_id")),
+    Column("batch", Integer, nullable=False, server_default="0"),  # 1: asks in batches, whatever its offload does
     Column("lease_owner", Text),
     Column("lease_token", BigInteger, nullable=False, default=0),
     Index(
@@ -275,6 +276,23 @@ calls = Table(
     Index("ix_calls_lead", "lead_id"),
     Index("ix_calls_day", "day"),
     Index("ix_calls_started", "started_ms"),
+)
+
+_IN_A_BATCH = text("ended_ms IS NULL")
+
+batch_calls = Table(
+    "batch_calls",
+    metadata,
+    Column("job_id", ForeignKey("jobs.job_id"), primary_key=True),
+    Column("step", Text, primary_key=True),
+    Column("call_id", Text, nullable=False),  # of the ledger, and its custom id in the batch
+    Column("batch_id", Text),  # NULL until it is known that there is one
+    Column("asked_ms", BigInteger, nullable=False),
+    Column("given", JsonText, nullable=False),  # of the step's result, what was known before its answer
+    Column("answer", JsonText),
+    Column("ended_ms", BigInteger),
+    Index("ux_batch_calls_call", "call_id", unique=True),
+    Index("ix_batch_calls_open", "asked_ms", sqlite_where=_IN_A_BATCH, postgresql_where=_IN_A_BATCH),
 )
 
 accounts = Table(

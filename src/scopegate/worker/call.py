@@ -6,11 +6,15 @@ No library is named here: `worker/claude` speaks to the API, `worker/metered` de
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
+from scopegate.errors import AIError
 from scopegate.limits.pricing import Usage
+
+BATCH: Final = "batch"
+"""The service tier of what is asked in a batch, as a bill names it."""
 
 _ENVELOPE_TOKENS = 2_000
 """Room for what the API adds around a request: roles, labels, instructions for structured output."""
@@ -84,3 +88,31 @@ class ModelClient(Protocol):
         """The input tokens of this request as the API counts them, which costs nothing. An estimate, it says, that a
         call may differ from by a little."""
         ...
+
+
+@dataclass(frozen=True, slots=True)
+class ListedBatch:
+    """A batch as the API lists it: of ours, or of whoever else has the same key. `requests` counts what is in it."""
+
+    batch_id: str
+    created_ms: int
+    has_ended: bool
+    requests: int
+
+
+class BatchClient(Protocol):
+    """Whoever asks in batches. Every failure is an AIError."""
+
+    async def create_batch(self, requests: Mapping[str, ModelRequest]) -> str:
+        """The batch's id; `requests` by their custom ids."""
+        ...
+
+    async def list_batches(self, since_ms: int) -> Sequence[ListedBatch]:
+        """Those created since then, newest first."""
+        ...
+
+    async def batch_results(self, batch_id: str) -> Mapping[str, ModelReply | AIError]:
+        """Of a batch that has ended, by custom id. What was not answered is `batch_expired` or `batch_canceled`."""
+        ...
+
+    async def cancel_batch(self, batch_id: str) -> None: ...

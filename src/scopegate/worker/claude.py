@@ -11,7 +11,9 @@ import asyncio
 import base64
 import os
 import ssl
-from collections.abc import AsyncIterator, Awaitable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Mapping, Sequence
+from dataclasses import replace
+from datetime import datetime
 from typing import Any, Final
 
 import anthropic
@@ -22,7 +24,7 @@ from pydantic import SecretStr
 from scopegate import jsontext
 from scopegate.errors import AICode, AIError, AIRateLimitError, AITimeoutError
 from scopegate.limits.pricing import Usage
-from scopegate.worker.call import ModelReply, ModelRequest
+from scopegate.worker.call import BATCH, ListedBatch, ModelReply, ModelRequest
 from scopegate.worker.retry_after import retry_after_s
 
 PUBLIC_URL: Final = "https://api.anthropic.com"
@@ -30,6 +32,10 @@ _MAX_ANSWER_BYTES: Final = 4 * 1024 * 1024
 _MAX_DEPTH: Final = 64
 _CONNECT_TIMEOUT_S: Final = 5.0
 _COUNT_TIMEOUT_S: Final = 5.0
+BATCH_TIMEOUT_S: Final = 60.0
+"""Of each question about batches: a new one carries its pictures."""
+_PAGE: Final = 100
+_MAX_PAGES: Final = 20
 
 _SPEND_LIMITS: Final = frozenset({
     "enforced_spend_limit_reached",
@@ -125,16 +131,67 @@ class ClaudeCaller:
 
     async def _send(self, request: ModelRequest) -> Any:
         return await self._client.messages.with_raw_response.create(
-            model=request.model,
-            max_tokens=request.max_tokens,
-            system=request.system,
-            messages=[_message(request)],
-            output_config=_output_config(request),
+            **_params(request),
             timeout=httpx2.Timeout(request.timeout_s, connect=min(_CONNECT_TIMEOUT_S, request.timeout_s)),
         )
 
+    # ── batches ─────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    async def create_batch(self, requests: Mapping[str, ModelRequest]) -> str:
+        """As the port says."""
+        asked: list[Any] = [{"custom_id": name, "params": _params(request)} for name, request in requests.items()]
+        creating = self._client.messages.batches.with_raw_response.create(requests=asked, timeout=BATCH_TIMEOUT_S)
+        return _batch((await self._about_batches(creating)).content).batch_id
+
+    async def list_batches(self, since_ms: int) -> Sequence[ListedBatch]:
+        """As the port says; at most 2,000."""
+        found: list[ListedBatch] = []
+        after: dict[str, Any] = {}
+        for _ in range(_MAX_PAGES):
+            listing = self._client.messages.batches.with_raw_response.list(
+                limit=_PAGE, timeout=BATCH_TIMEOUT_S, **after
+            )
+            page, has_more = _page((await self._about_batches(listing)).content)
+            found += [batch for batch in page if batch.created_ms >= since_ms]
+            if not has_more or not page or page[-1].created_ms < since_ms:
+                break
+            after = {"after_id": page[-1].batch_id}
+        return found
+
+    async def batch_results(self, batch_id: str) -> Mapping[str, ModelReply | AIError]:
+        """As the port says. The address is ours: one that the API names might be anybody's."""
+        path = f"/v1/messages/batches/{batch_id}/results"
+        options: Any = {"timeout": BATCH_TIMEOUT_S}
+        response = await _named(self._client.get(path, cast_to=httpx2.Response, options=options), BATCH_TIMEOUT_S)
+        lines = [_json(line) for line in response.content.splitlines() if line.strip()]
+        try:
+            return {line["custom_id"]: _result(line["result"]) for line in lines}
+        except (KeyError, TypeError):
+            raise AIError("server_error", "results that are none", retryable=True) from None
+
+    async def cancel_batch(self, batch_id: str) -> None:
+        await self._about_batches(
+            self._client.messages.batches.with_raw_response.cancel(batch_id, timeout=BATCH_TIMEOUT_S)
+        )
+
+    async def _about_batches(self, asking: Awaitable[Any]) -> httpx2.Response:
+        answer = await _named(asking, BATCH_TIMEOUT_S)
+        response: httpx2.Response = answer.http_response
+        return response
+
     async def close(self) -> None:
         await self._client.close()
+
+
+def _params(request: ModelRequest) -> dict[str, Any]:
+    """What is asked of the model, by the API's names."""
+    return {
+        "model": request.model,
+        "max_tokens": request.max_tokens,
+        "system": request.system,
+        "messages": [_message(request)],
+        "output_config": _output_config(request),
+    }
 
 
 async def _named(sending: Awaitable[Any], timeout_s: float) -> Any:
@@ -274,6 +331,53 @@ def _count(value: Any) -> int:
     if not isinstance(value, int) or isinstance(value, bool) or value < 0:
         raise ValueError("a token count is a whole number")
     return value
+
+
+def _page(content: bytes) -> tuple[list[ListedBatch], bool]:
+    body = _json(content)
+    try:
+        return [_listed(one) for one in body["data"]], body["has_more"] is True
+    except (KeyError, TypeError, ValueError):
+        raise AIError("server_error", "a list of batches that is none", retryable=True) from None
+
+
+def _batch(content: bytes) -> ListedBatch:
+    """Of an answer to its creation: whoever cannot read it does not know whether there is one."""
+    try:
+        return _listed(_json(content))
+    except (KeyError, TypeError, ValueError):
+        raise AIError("server_error", "a batch that is none", retryable=True, maybe_billed=True) from None
+
+
+def _listed(body: Any) -> ListedBatch:
+    batch_id = _word(body["id"])
+    if batch_id is None:
+        raise ValueError("an id that is none")
+    return ListedBatch(
+        batch_id,
+        created_ms=round(datetime.fromisoformat(body["created_at"]).timestamp() * 1000),
+        has_ended=body["processing_status"] == "ended",
+        requests=sum(map(_count, body["request_counts"].values())),
+    )
+
+
+def _result(result: Mapping[str, Any]) -> ModelReply | AIError:
+    """What came of one request of a batch. A message is billed in the batch's tier, whatever it says of itself."""
+    match result["type"]:
+        case "succeeded":
+            try:
+                reply = _reply(result["message"], None)
+            except (KeyError, TypeError, ValueError):
+                return AIError("server_error", "a result that is no message", retryable=True, maybe_billed=True)
+            terms = tuple(term for term in reply.usage.terms if term[0] != "service_tier")
+            return replace(reply, usage=replace(reply.usage, terms=(*terms, ("service_tier", BATCH))))
+        case "errored":
+            kind, _ = _error_words(result["error"])
+            return _from_status(_TYPES.get(str(kind), 500), result["error"], httpx2.Headers())
+        case "canceled":
+            return AIError("batch_canceled", retryable=True)
+        case _:
+            return AIError("batch_expired", retryable=True)
 
 
 # ── what went wrong ─────────────────────────────────────────────────────────────────────────────────────────────────

@@ -15,6 +15,7 @@ from typing import Final, assert_never
 from scopegate import logs
 from scopegate.clock import Clock
 from scopegate.errors import (
+    AIBatchedError,
     AIBudgetError,
     AIError,
     AIOutputError,
@@ -187,6 +188,8 @@ class Life:
         match error:
             case AIBudgetError(is_spent=True, budget=budget, reset_ms=reset_ms):
                 return AttemptFailure(error.code, detail, hold_until_ms=self._held_until_ms(budget, reset_ms))
+            case AIBatchedError(until_ms=until_ms):
+                return AttemptFailure(error.code, detail, hold_until_ms=until_ms)
             case AIError(code="spend_limit"):
                 return AttemptFailure(error.code, detail, hold_until_ms=spend_limit_until_ms(self._clock.now_ms()))
             case AIOutputError():  # it was asked for again once already, and paid both times

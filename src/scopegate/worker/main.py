@@ -22,6 +22,7 @@ from scopegate.limits.window import Spent, Window, window_key
 from scopegate.policy.policy import Offload, Priority
 from scopegate.stores.ports import JobStore, Ledger, LimitStore, Outbox
 from scopegate.tasks import first_of
+from scopegate.worker.batch_watch import BatchWatch
 from scopegate.worker.life import INTERNAL, Life
 
 log = logs.get("worker")
@@ -52,10 +53,11 @@ _UNKNOWN_PAUSE_S: Final = 5.0
 @dataclass(frozen=True, slots=True)
 class Terms:
     """What a job is begun under, and keeps as long as this worker holds it: one policy's offloads, and a life made for
-    that policy's limits and budgets."""
+    that policy's limits and budgets; besides, who looks after its batches."""
 
     offloads: Mapping[str, Offload]
     life: Life
+    batches: BatchWatch | None = None
 
 
 class Starts:

@@ -21,13 +21,14 @@ from scopegate.leads.findings import Broken
 from scopegate.leads.prompts import repair
 from scopegate.limits.attempts import Call, CallPlan, GiveUp, Wait
 from scopegate.limits.breaker import CallOutcome, Denied, Permit
-from scopegate.limits.pricing import PriceTable, price
+from scopegate.limits.pricing import PriceTable
 from scopegate.limits.retries import RetryBudget
 from scopegate.limits.steps import StepName
 from scopegate.metrics import catalogue as metrics
 from scopegate.policy.policy import AI
 from scopegate.stores.ports import BreakerStore, Ledger, PaidAnswers
 from scopegate.tasks import finish
+from scopegate.worker.bill import Bill
 from scopegate.worker.call import Image, ModelClient, ModelReply, ModelRequest
 from scopegate.worker.purse import Granted, Purse, Wanted
 from scopegate.worker.reuse import Reuse, question
@@ -78,12 +79,11 @@ class MeteredClaude:
         self._retry_budget = retry_budget or RetryBudget()
         self._caller = caller
         self._breakers = breakers
-        self._prices = prices
         self._ai = ai
         self._clock = clock
         self._jitter = jitter
         self._purse = Purse(caller, ledger, prices, ai, clock, new_id)
-        self._unpriced: set[str] = set()
+        self._bill = Bill(prices)
 
     def request(
         self, step: StepName, system: str, text: str, schema: Mapping[str, Any], images: Sequence[Image] = ()
@@ -101,25 +101,35 @@ class MeteredClaude:
         *,
         deadline_s: float | None = None,
         content: str | None = None,
+        after: AIOutputError | None = None,
     ) -> Completion[T]:
         """Wanted until an answer passes `parse` or the plan gives up. `deadline_s` is on the clock's monotonic scale.
         `content` names what the request's text says: where the policy reuses answers, the same question is paid once.
+        `after`: how an answer out of a batch broke the rules, which counts as this call's first one.
 
         Raises AIError (the last try's, with the cost of all tries), AICircuitBreakerError and AIBudgetError when
         nothing may be sent, StoreUnavailable when money cannot be reserved or booked.
         """
-        ask = partial(self._run, purpose, request, deadline_s=deadline_s)
+        ask = partial(self._run, purpose, request, deadline_s=deadline_s, after=after)
         if self._reuse is None or content is None:
             return await ask(parse)
         return await self._reuse.answer(question(purpose, request, content), purpose, parse, ask)
 
     async def _run(
-        self, purpose: Purpose, request: ModelRequest, parse: Callable[[str], T | Broken], *, deadline_s: float | None
+        self,
+        purpose: Purpose,
+        request: ModelRequest,
+        parse: Callable[[str], T | Broken],
+        *,
+        deadline_s: float | None,
+        after: AIOutputError | None,
     ) -> Completion[T]:
         task = _Task(purpose, request, parse)
         self._retry_budget.called(self._clock.monotonic_s())
         plan, spent = CallPlan(self._ai.steps[purpose.step].retries), 0
-        error = AIError("timeout", "no time left for a first try", retryable=True)
+        error: AIError = AIError("timeout", "no time left for a first try", retryable=True)
+        if after is not None:
+            error, plan = after, plan.after_fault(fault(after))
         while True:
             left_s = None if deadline_s is None else deadline_s - self._clock.monotonic_s()
             match plan.next(self._jitter(), left_s):
@@ -207,36 +217,11 @@ class MeteredClaude:
             granted.intent,
             outcome=outcome,
             duration_s=self._clock.monotonic_s() - began_s,
-            cost_usd_micros=self._cost(granted.wanted, reply),
+            cost_usd_micros=self._bill.cost(reply, granted.wanted.request.model, granted.wanted.worst_usd_micros),
         )
         if isinstance(reply, AIError):
             return replace(made, status=reply.status, api_request_id=reply.request_id)
         return replace(made, usage=reply.usage, status=200, api_request_id=reply.api_request_id, model=reply.model)
-
-    def _cost(self, wanted: Wanted, reply: ModelReply | AIError) -> int:
-        """A reply costs its usage, at the asked model's price when the one that answered has none, and its worst case
-        when something on its bill has none. An error costs nothing when the API refused in its own words or nothing was
-        sent; else the worst case: the request went out and no usage came back."""
-        if isinstance(reply, AIError):
-            return wanted.worst_usd_micros if reply.maybe_billed else 0
-        unpriced = self._prices.unpriced(reply.usage)
-        if unpriced:
-            self._tell_unpriced(unpriced)
-            return wanted.worst_usd_micros
-        cost = price(reply.usage, reply.model, self._prices)
-        if cost is None:
-            log.warning("ai.unpriced_model", model=reply.model, asked=wanted.request.model)
-            cost = price(reply.usage, wanted.request.model, self._prices)
-        assert cost is not None, "the asked model's price was checked before the call"
-        return cost
-
-    def _tell_unpriced(self, names: tuple[str, ...]) -> None:
-        """Each name once in the log; every such call in the metric that is alerted on."""
-        metrics.AI_UNPRICED.inc()
-        for name in names:
-            if name not in self._unpriced:
-                self._unpriced.add(name)
-                log.error("ai.unpriced_usage", name=name)
 
     # ── breaker ─────────────────────────────────────────────────────────────────────────────────────────────────────
 

@@ -24,7 +24,7 @@ from scopegate.metrics import catalogue as metrics
 from scopegate.policy.policy import AI, WhenSpent
 from scopegate.stores.ports import Ledger
 from scopegate.tasks import finish
-from scopegate.worker.call import ModelClient, ModelRequest, input_tokens_bound
+from scopegate.worker.call import BATCH, ModelClient, ModelRequest, input_tokens_bound
 from scopegate.worker.tries import Purpose, Try, call_record, observe
 
 log = logs.get("ai")
@@ -48,14 +48,23 @@ W = TypeVar("W")
 
 
 @dataclass(frozen=True, slots=True)
+class Batched:
+    """A try in a batch: its id is known before, and its money is set aside for as long as a batch may take."""
+
+    call_id: str
+    lasts_s: float
+
+
+@dataclass(frozen=True, slots=True)
 class Wanted:
     """What one try asks, for whom, and the most that it can cost. `whole`: its answer needs all the room that the step
-    has, since a shorter one was cut."""
+    has, since a shorter one was cut. `batched`: it is asked in a batch, at the price of that tier."""
 
     purpose: Purpose
     request: ModelRequest
     worst_usd_micros: int
     whole: bool = False
+    batched: Batched | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,12 +90,16 @@ class Purse:
         self._new_id = new_id
         self._turn = asyncio.Lock()
 
-    def want(self, purpose: Purpose, request: ModelRequest, *, whole: bool = False) -> Wanted:
+    def want(
+        self, purpose: Purpose, request: ModelRequest, *, whole: bool = False, batched: Batched | None = None
+    ) -> Wanted:
         """Raises AIError for a model without a price."""
-        return Wanted(purpose, request, self._worst(request, request.input_tokens_upper()), whole)
+        worst = self._worst(request, request.input_tokens_upper(), batched)
+        return Wanted(purpose, request, worst, whole, batched)
 
-    def _worst(self, request: ModelRequest, input_tokens: int) -> int:
-        worst = worst_case(request.model, input_tokens, request.max_tokens, self._prices)
+    def _worst(self, request: ModelRequest, input_tokens: int, batched: Batched | None) -> int:
+        tier = None if batched is None else BATCH
+        worst = worst_case(request.model, input_tokens, request.max_tokens, self._prices, tier)
         if worst is None:
             raise AIError("unknown_price", request.model, retryable=False)
         return worst
@@ -119,7 +132,8 @@ class Purse:
         if rule.when_spent is not WhenSpent.CHEAPER_MODEL:
             return None
         log.info("ai.cheaper_model", reason=rule.name, model=model, **wanted.purpose.fields())
-        return self.want(wanted.purpose, replace(wanted.request, model=model), whole=wanted.whole)
+        request = replace(wanted.request, model=model)
+        return self.want(wanted.purpose, request, whole=wanted.whole, batched=wanted.batched)
 
     async def _wait_for_room(self, wanted: Wanted, n: int, no_room: NoRoom) -> Granted | NoRoom:
         began_s = self._clock.monotonic_s()
@@ -145,7 +159,7 @@ class Purse:
             bound = min(bound, input_tokens_bound(await self._client.count_input(request)))
         except AIError as error:
             log.warning("ai.not_counted", code=error.code, **wanted.purpose.fields())
-        return replace(wanted, request=request, worst_usd_micros=self._worst(request, bound))
+        return replace(wanted, request=request, worst_usd_micros=self._worst(request, bound, wanted.batched))
 
     async def _longest_answer(self, wanted: Wanted) -> int:
         limit = wanted.request.max_tokens
@@ -156,7 +170,8 @@ class Purse:
         """Book the try as sent, and set its worst case aside in every budget. A caller cancelled meanwhile withdraws
         both before it leaves."""
         intent = self._intent(wanted, n)
-        expires_ms = intent.started_ms + int((wanted.request.timeout_s + _RESERVATION_SLACK_S) * 1000)
+        lasts_s = wanted.request.timeout_s if wanted.batched is None else wanted.batched.lasts_s
+        expires_ms = intent.started_ms + int((lasts_s + _RESERVATION_SLACK_S) * 1000)
         budgets = accounts(self._ai.budgets, intent.started_ms, wanted.purpose.payer())
         record = call_record(wanted.purpose, intent, self._prices.version)
         reserving = asyncio.ensure_future(self._ledger.reserve(budgets, record, expires_ms))
@@ -170,7 +185,7 @@ class Purse:
 
     def _intent(self, wanted: Wanted, n: int) -> Try:
         return Try(
-            call_id=self._new_id(),
+            call_id=self._new_id() if wanted.batched is None else wanted.batched.call_id,
             n=n,
             started_ms=self._clock.now_ms(),
             duration_s=0.0,
@@ -202,6 +217,10 @@ class Purse:
         reserved = await reserving
         if isinstance(reserved, Reservation):
             await self._persist(partial(self._ledger.withdraw, reserved), reserved.call_id)
+
+    async def withdraw(self, granted: Granted) -> None:
+        """Nothing was sent."""
+        await self._persist(partial(self._ledger.withdraw, granted.reservation), granted.reservation.call_id)
 
     # ── after ───────────────────────────────────────────────────────────────────────────────────────────────────────
 

@@ -32,8 +32,9 @@ from scopegate.leads.score import score
 from scopegate.leads.webhook import message
 from scopegate.limits.steps import StepName
 from scopegate.metrics import catalogue as metrics
-from scopegate.policy.policy import Offload
+from scopegate.policy.policy import Offload, OffloadUrgency
 from scopegate.types import Json
+from scopegate.worker.batches import BatchLane, Collected
 from scopegate.worker.call import Image
 from scopegate.worker.deliver import Courier
 from scopegate.worker.fetch import PhotoFetcher
@@ -65,6 +66,18 @@ class Work:
     step: StepName
     attempt_n: int
     is_last_try: bool
+
+    @property
+    def in_batches(self) -> bool:
+        return self.job.in_batches or self.offload.urgency is OffloadUrgency.LOW
+
+    @property
+    def batch_until_ms(self) -> int:
+        return self.job.created_ms + round(self.offload.batch_for_s * 1000)
+
+    def purpose(self) -> Purpose:
+        lead = self.job.lead
+        return Purpose(self.job.job_id, lead.lead_id, lead.contractor, self.step, self.attempt_n, self.offload.name)
 
     def stored(self, step: StepName) -> Mapping[str, Json]:
         """An earlier step's result: always an object."""
@@ -106,12 +119,14 @@ class Steps:
         courier: Courier,
         clock: Clock,
         new_nonce: Callable[[], str] = lambda: secrets.token_hex(16),
+        lane: BatchLane | None = None,
     ) -> None:
         self._model = model
         self._fetcher = fetcher
         self._courier = courier
         self._clock = clock
         self._new_nonce = new_nonce
+        self._lane = lane
 
     async def perform(self, work: Work) -> Json:
         """The step's result. Raises AIError, PhotoError, DeliveryError, StoreUnavailable."""
@@ -132,6 +147,9 @@ class Steps:
     # ── the model ───────────────────────────────────────────────────────────────────────────────────────────────────
 
     async def _analyse(self, work: Work) -> Json:
+        batched = await self._batched(work, lambda given: partial(photo_analysis.parse, photos=_used(given)))
+        if batched.value is not None:
+            return {**batched.given, "analysis": batched.value.to_json()}
         photos = await self._photos(work)
         if not photos.usable:
             outcome = NO_USABLE_PHOTOS if work.job.lead.photos else NO_PHOTOS
@@ -139,38 +157,55 @@ class Steps:
         prompt = photo_analysis.prompt(work.job.lead.text, len(photos.usable), self._new_nonce())
         images = tuple(image for n, picture in enumerate(photos.usable, 1) for image in _images(n, picture))
         parse = partial(photo_analysis.parse, photos=len(photos.usable))
-        analysis = await self._ask(work, prompt, PhotoAnalysis, parse, images)
-        return {
-            "outcome": ANALYSED,
-            "photos": photos.to_json(),
-            "prompt": prompt.version,
-            "analysis": analysis.to_json(),
-        }
+        given: dict[str, Json] = {"outcome": ANALYSED, "photos": photos.to_json(), "prompt": prompt.version}
+        analysis = await self._ask(work, batched, prompt, given, PhotoAnalysis, parse, images)
+        return {**given, "analysis": analysis.to_json()}
 
     async def _scope(self, work: Work) -> Json:
+        batched = await self._batched(work, lambda _: scope.parse)
+        if batched.value is not None:
+            return {**batched.given, "scope": batched.value.to_json()}
         analysis = work.finding(StepName.PHOTO_ANALYSIS, "analysis", PhotoAnalysis)
         prompt = scope.prompt(work.job.lead.text, analysis, self._new_nonce())
-        found = await self._ask(work, prompt, ScopeOfWork, scope.parse)
-        return {"prompt": prompt.version, "scope": found.to_json()}
+        given: dict[str, Json] = {"prompt": prompt.version}
+        found = await self._ask(work, batched, prompt, given, ScopeOfWork, scope.parse)
+        return {**given, "scope": found.to_json()}
 
     async def _estimate(self, work: Work) -> Json:
         wanted = work.finding(StepName.SCOPE, "scope", ScopeOfWork)
+        parse = partial(estimate.parse, scope=wanted)
+        batched = await self._batched(work, lambda _: parse)
+        if batched.value is not None:
+            return {**batched.given, "estimate": batched.value.to_json()}
         prompt = estimate.prompt(wanted, self._new_nonce())
-        found = await self._ask(work, prompt, Estimate, partial(estimate.parse, scope=wanted))
-        return {"prompt": prompt.version, "estimate": found.to_json()}
+        given: dict[str, Json] = {"prompt": prompt.version}
+        found = await self._ask(work, batched, prompt, given, Estimate, parse)
+        return {**given, "estimate": found.to_json()}
+
+    async def _batched(
+        self, work: Work, parse_of: Callable[[Mapping[str, Json]], Callable[[str], Found | Broken]]
+    ) -> Collected[Found]:
+        """What a batch has said to this step's question, where it is asked in one."""
+        if self._lane is None or not work.in_batches:
+            return Collected(may_ask=False)
+        return await self._lane.collect(work.purpose(), work.batch_until_ms, parse_of)
 
     async def _ask(
         self,
         work: Work,
+        batched: Collected[Found],
         prompt: prompts.Prompt,
+        given: Mapping[str, Json],
         shape: type[Found],
         parse: Callable[[str], Found | Broken],
         images: tuple[Image, ...] = (),
     ) -> Found:
-        lead = work.job.lead
-        purpose = Purpose(work.job.job_id, lead.lead_id, lead.contractor, work.step, work.attempt_n, work.offload.name)
+        """`given`: what the step's result holds besides the answer."""
+        purpose = work.purpose()
         request = self._model.request(work.step, prompt.system, prompt.text, schema(shape), images)
-        return (await self._model.run(purpose, request, parse, content=prompt.content)).value
+        if self._lane is not None and batched.may_ask:
+            await self._lane.ask(purpose, request, given, work.batch_until_ms)
+        return (await self._model.run(purpose, request, parse, content=prompt.content, after=batched.error)).value
 
     # ── photos ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -211,11 +246,9 @@ class Steps:
         return await self._deliver(work, COMPLETED, data)
 
     async def _score(self, work: Work) -> Json:
-        photos = work.stored(StepName.PHOTO_ANALYSIS)["photos"]
-        assert isinstance(photos, list)
         points = score(
             work.job.lead.text,
-            sum(photo["outcome"] == USED for photo in photos),
+            _used(work.stored(StepName.PHOTO_ANALYSIS)),
             work.finding(StepName.PHOTO_ANALYSIS, "analysis", PhotoAnalysis),
             work.finding(StepName.SCOPE, "scope", ScopeOfWork),
             work.finding(StepName.ESTIMATE, "estimate", Estimate),
@@ -249,6 +282,13 @@ def _without_repeats(found: list[Picture | PhotoError]) -> Photos:
             usable[one.digest] = one
             outcomes.append(USED)
     return Photos(tuple(usable.values()), tuple(outcomes))
+
+
+def _used(given: Mapping[str, Json]) -> int:
+    """How many photos the model has seen, by a result of `photo_analysis`."""
+    photos = given["photos"]
+    assert isinstance(photos, list)
+    return sum(photo["outcome"] == USED for photo in photos)
 
 
 def _images(n: int, picture: Picture) -> list[Image]:

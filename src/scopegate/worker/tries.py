@@ -138,11 +138,12 @@ def fault(error: AIError) -> TryFailure:
     return TryFailure(error.retryable, error.retry_after_s, answered=isinstance(error, AIOutputError))
 
 
-def observe(purpose: Purpose, made: Try) -> None:
-    """One log line and the counters of one try."""
+def observe(purpose: Purpose, made: Try, *, is_timed: bool = True) -> None:
+    """One log line and the counters of one try. What a batch takes says nothing about how fast the API answers."""
     usage, step = made.usage, purpose.step
     metrics.AI_CALLS.labels(made.asked, step, made.outcome).inc()
-    metrics.AI_CALL_SECONDS.labels(made.asked, step).observe(made.duration_s)
+    if is_timed:
+        metrics.AI_CALL_SECONDS.labels(made.asked, step).observe(made.duration_s)
     metrics.AI_COST_USD.labels(made.asked, step).inc(made.cost_usd_micros / 1_000_000)
     counts: dict[TokenKind, int] = {
         "input": usage.input_tokens,

@@ -60,6 +60,13 @@ class Priority(StrEnum):
     LOW = "low"
 
 
+class OffloadUrgency(StrEnum):
+    """A `low` one asks the model in batches, at half price."""
+
+    NORMAL = "normal"
+    LOW = "low"
+
+
 @dataclass(frozen=True, slots=True)
 class Deliver:
     """`secrets` sign every message: the one in use first, then the one that the app may still know alone. A message
@@ -83,7 +90,8 @@ class Lookup:
 class Offload:
     """Which work leaves the request. `lead_id`, `contractor`, `photos` and `text` are JMESPath expressions over
     `{"request": <parsed body>, "response": <parsed body>}`. `same_key_ms` and `same_body_ms`: how long a request with
-    the same Idempotency-Key, or without one the same body, is the same lead; None: it never is."""
+    the same Idempotency-Key, or without one the same body, is the same lead; None: it never is. Jobs that ask in
+    batches do so until they are `batch_for_s` seconds old."""
 
     name: str
     when_status: frozenset[int]
@@ -101,6 +109,8 @@ class Offload:
     lookup: Lookup | None = None
     priority: Priority = Priority.NORMAL
     at_once_per_contractor: int | None = None
+    urgency: OffloadUrgency = OffloadUrgency.NORMAL
+    batch_for_s: float = 43_200.0
 
 
 # Shapes
@@ -187,6 +197,13 @@ class OffloadShape(Shape):
         None, "The most jobs of one contractor at a time, over all workers. Left out: any number, in turn with others."
     )
 
+    urgency: Choice[OffloadUrgency] = option(
+        "normal", "A `low` one asks the model in batches: half the price, and hours instead of seconds."
+    )
+    batch_for: Annotated[Duration, Field(le=7 * 86_400)] = option(
+        "12h", "How old a job that asks in batches may be; from then on it asks directly, at the whole price."
+    )
+
     def build(self, name: str) -> Offload:
         return Offload(
             name=name,
@@ -205,6 +222,8 @@ class OffloadShape(Shape):
             lookup=None if self.lookup is None else self.lookup.build(),
             priority=self.priority,
             at_once_per_contractor=self.at_once_per_contractor,
+            urgency=self.urgency,
+            batch_for_s=self.batch_for,
         )
 
 
