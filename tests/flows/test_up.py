@@ -110,7 +110,7 @@ def test_status_and_doctor_see_what_runs(valkey: None, place: Place) -> None:
         with place.run("doctor", "--json") as doctor:
             found = json.loads(doctor.process.communicate(timeout=60)[0])
         assert found["ok"], found
-        said = [one["said"] for one in found["findings"] if one["of"] in ("ports", "redis")]
+        said = [one["said"] for one in found["diagnoses"] if one["of"] in ("ports", "redis")]
         assert all("a gateway of this state directory runs" in one for one in said[:2]), said
         assert said[2].startswith("embedded")
         assert up.stop() == 0

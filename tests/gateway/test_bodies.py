@@ -315,7 +315,9 @@ async def test_watch_mode_counts_and_lets_pass(rig: Rig) -> None:
         (sample.labels["route"], sample.labels["reason"]): sample.value
         for metric in REGISTRY.collect()
         for sample in metric.samples
-        if sample.name == "scopegate_watched_refusals_total" and sample.value
+        if sample.name == "scopegate_watched_refusals_total"
+        and sample.value
+        and sample.labels["route"] in {route for route, _ in wanted}
     }
     assert counted == wanted
     assert len(rig.app.requests) == 2 * len(BAD) + 2

@@ -7,7 +7,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from scopegate.admin.console.charts import Bar, Stretch, bars, meter, spans
+from scopegate.admin.console.charts import Bar, TimelineBar, bars, meter, spans
 
 HOSTILE = "</title><script>alert(1)</script>\"'"
 
@@ -41,20 +41,20 @@ def test_a_meter_shows_what_is_spent_and_set_aside(spent: int, reserved: int, ki
 
 def test_spans_begin_and_end_on_one_scale() -> None:
     drawn = ElementTree.fromstring(
-        spans("Time line", [Stretch("waits", 0, 50, "waits", ""), Stretch("a 1", 50, 100, "done", "")])
+        spans("Time line", [TimelineBar("waits", 0, 50, "waits", ""), TimelineBar("a 1", 50, 100, "done", "")])
     )
     first, second = [(float(rect.attrib["x"]), float(rect.attrib["width"])) for rect in drawn.iter("rect")]
     assert first[0] + first[1] == pytest.approx(second[0])
     assert first[1] == pytest.approx(second[1])
     assert spans("Time line", []) == ""
-    assert "<rect" in spans("Time line", [Stretch("now", 0, 0, "running", "")])
+    assert "<rect" in spans("Time line", [TimelineBar("now", 0, 0, "running", "")])
 
 
 def test_no_label_becomes_a_tag() -> None:
     for drawn in (
         bars(HOSTILE, [Bar(HOSTILE, 1, HOSTILE)]),
         meter(1, 1, 2, HOSTILE),
-        spans(HOSTILE, [Stretch(HOSTILE, 0, 1, HOSTILE, HOSTILE)]),
+        spans(HOSTILE, [TimelineBar(HOSTILE, 0, 1, HOSTILE, HOSTILE)]),
     ):
         assert not re.search(r"<script|onload", drawn)
         ElementTree.fromstring(drawn)

@@ -20,7 +20,7 @@ class Bar(NamedTuple):
     """The value in words."""
 
 
-class Stretch(NamedTuple):
+class TimelineBar(NamedTuple):
     """A stretch of a time line, in milliseconds from its beginning. `kind` is a class of the style sheet."""
 
     label: str
@@ -69,7 +69,7 @@ def meter(spent: float, reserved: float, most: float, what: str) -> Markup:
     ).format(kind, what, second, first)
 
 
-def spans(what: str, found: Sequence[Stretch]) -> Markup:
+def spans(what: str, found: Sequence[TimelineBar]) -> Markup:
     """A line each under a common scale, so that what waited for what is seen."""
     if not found:
         return Markup("")

@@ -13,7 +13,7 @@ from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
 from scopegate import logs
-from scopegate.admin.console.charts import Stretch
+from scopegate.admin.console.charts import TimelineBar
 from scopegate.admin.console.live import Live
 from scopegate.admin.console.pages import Pages, known, segment, span
 from scopegate.admin.console.reading import Form, form_of, query_of
@@ -43,7 +43,7 @@ _MAX_LINES = 60
 """Of a time line that is drawn; the table has all."""
 
 
-class StepView(NamedTuple):
+class StepStory(NamedTuple):
     record: StepRecord
     calls: Sequence[CallRecord]
     result: str
@@ -160,9 +160,9 @@ class JobPage:
         return RedirectResponse(f"/jobs/{segment(job.job_id)}", 303)
 
 
-def _view(step: StepRecord, calls: Sequence[CallRecord], *, sees_words: bool) -> StepView:
+def _view(step: StepRecord, calls: Sequence[CallRecord], *, sees_words: bool) -> StepStory:
     result = step.result if sees_words else masked(step.result)
-    return StepView(
+    return StepStory(
         step,
         [call for call in calls if call.step == step.name],
         "" if result is None else json.dumps(result, indent=2, ensure_ascii=False),
@@ -180,7 +180,7 @@ def _outcomes(job: LeadJob) -> Sequence[str]:
     return [str(photo.get("outcome", "")) for photo in photos if isinstance(photo, Mapping)]
 
 
-def _line(job: LeadJob, calls: Sequence[CallRecord], now_ms: int) -> Iterator[Stretch]:
+def _line(job: LeadJob, calls: Sequence[CallRecord], now_ms: int) -> Iterator[TimelineBar]:
     """Waiting, trying and asking, in order of time."""
     begin, ended = job.created_ms, job.finished_ms or now_ms
     tries = sorted(
@@ -190,15 +190,15 @@ def _line(job: LeadJob, calls: Sequence[CallRecord], now_ms: int) -> Iterator[St
     for started_ms, name, one in tries:
         if started_ms - free_ms > max(50, (ended - begin) // 200):
             waited = span(started_ms - free_ms)
-            yield Stretch("waits", free_ms - begin, started_ms - begin, "waits", waited)
+            yield TimelineBar("waits", free_ms - begin, started_ms - begin, "waits", waited)
         until_ms = one.finished_ms or now_ms
         kind = "done" if one.state is AttemptState.DONE else "running" if one.finished_ms is None else "failed"
-        yield Stretch(f"{name} {one.n}", started_ms - begin, until_ms - begin, kind, span(until_ms - started_ms))
+        yield TimelineBar(f"{name} {one.n}", started_ms - begin, until_ms - begin, kind, span(until_ms - started_ms))
         for call in calls:
             if (call.step, call.step_attempt) == (name, one.n):
                 at_ms = call.started_ms - begin
                 end_ms = now_ms - begin if call.outcome in OPEN_OUTCOMES else at_ms + call.duration_ms
-                yield Stretch(f"  call {call.call_n}", at_ms, end_ms, "call", f"{call.model}, {call.outcome}")
+                yield TimelineBar(f"  call {call.call_n}", at_ms, end_ms, "call", f"{call.model}, {call.outcome}")
         free_ms = max(free_ms, until_ms)
     if job.finished_ms is None and now_ms > free_ms and not (tries and tries[-1][2].finished_ms is None):
-        yield Stretch("waits", free_ms - begin, now_ms - begin, "waits", span(now_ms - free_ms))
+        yield TimelineBar("waits", free_ms - begin, now_ms - begin, "waits", span(now_ms - free_ms))

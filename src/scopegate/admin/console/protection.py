@@ -30,7 +30,7 @@ MOST = 15
 _BREAKERS = {0.0: "closed", 0.5: "half-open", 1.0: "open"}
 
 
-class Told(NamedTuple):
+class LabelSum(NamedTuple):
     """One line of a table of counts."""
 
     of: tuple[str, ...]
@@ -112,14 +112,14 @@ async def _do(action: str, desk: LimitDesk, found: Sequence[limits.Stand]) -> No
         await limits.reset(desk, found)
 
 
-def _summed(found: Iterable[Metric], name: str, labels: tuple[str, ...]) -> Sequence[Told]:
+def _summed(found: Iterable[Metric], name: str, labels: tuple[str, ...]) -> Sequence[LabelSum]:
     """What was counted at all, the most first."""
     sums: Counter[tuple[str, ...]] = Counter()
     for family in found:
         for sample in family.samples:
             if sample.name == name and sample.value:
                 sums[tuple(sample.labels.get(label, "") for label in labels)] += int(sample.value)
-    return [Told(of, times) for of, times in sums.most_common(100)]
+    return [LabelSum(of, times) for of, times in sums.most_common(100)]
 
 
 def _states(found: Iterable[Metric]) -> Sequence[tuple[str, str, str]]:
