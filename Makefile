@@ -38,7 +38,8 @@ coverage: $(BIN)/.installed-dev
 
 # The compiled build, to be put on PYTHONPATH; made anew when a source has changed.
 COMPILED := .compiled
-COMPILED_TESTS := tests/test_build.py tests/contracts tests/edge tests/gateway tests/limits tests/stores/test_memory.py
+COMPILED_TESTS := tests/test_build.py tests/contracts tests/edge tests/gateway tests/limits \
+	tests/stores/test_memory.py tests/stores/test_redis_limits.py tests/stores/test_redis_link.py tests/stores/test_refusals.py
 $(COMPILED)/.made: $(BIN)/.installed-dev hatch_build.py $(shell find src -name '*.py')
 	@echo 'compiling into $(COMPILED) (minutes)' >&2
 	@$(BIN)/python hatch_build.py $(COMPILED)
